@@ -1,0 +1,147 @@
+"""The manifest: which shards belong to a cache, from which clips and settings they came."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cache.clips import Clip
+from cache.files import sha256_file, write_json
+from cache.schema import SCHEMA_VERSION, shard_name
+from cache.shard import CacheError
+
+MANIFEST_NAME = "manifest.json"
+FAILURES_NAME = "failures.json"
+
+RAVDESS = {
+    "dataset": "RAVDESS speech, full audio-video",
+    "license": "CC BY-NC-SA 4.0",
+    "citation": (
+        "Livingstone SR, Russo FA (2018). The Ryerson Audio-Visual Database of Emotional Speech "
+        "and Song (RAVDESS): A dynamic, multimodal set of facial and vocal expressions in North "
+        "American English. PLoS ONE 13(5): e0196391. https://doi.org/10.1371/journal.pone.0196391"
+    ),
+}
+
+_KEYS = {
+    "schema_version": int,
+    "dataset": str,
+    "license": str,
+    "citation": str,
+    "config": dict,
+    "fingerprint": str,
+    "versions": dict,
+    "shards": list,
+    "clips": dict,
+}
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """SHA-256 over the schema version and every setting that changes a byte of a shard."""
+    settings = {"schema_version": SCHEMA_VERSION, "config": dict(config)}
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def write_manifest(
+    directory: Path,
+    *,
+    origin: Mapping[str, str],
+    config: Mapping[str, Any],
+    versions: Mapping[str, str],
+    clips: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Describe the shards that lie in `directory`; the last step of building a cache.
+
+    Args:
+        directory: the cache, with one shard for every actor that occurs in `clips`.
+        origin: `dataset`, `license` and `citation` of the clips.
+        config: every setting that changes a byte.
+        versions: name to version of the libraries that made the cache.
+        clips: clip_id to `source`, `source_sha256` and `notes`.
+
+    Returns:
+        The manifest as written. No time and no host name is in it, so the same clips, settings
+        and versions give the same bytes.
+    """
+    counts: dict[int, int] = {}
+    for clip_id in clips:
+        actor = Clip.parse(clip_id).actor
+        counts[actor] = counts.get(actor, 0) + 1
+    shards = [
+        {
+            "file": shard_name(actor),
+            "bytes": (directory / shard_name(actor)).stat().st_size,
+            "sha256": sha256_file(directory / shard_name(actor)),
+            "clips": count,
+        }
+        for actor, count in sorted(counts.items())
+    ]
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        **origin,
+        "config": dict(config),
+        "fingerprint": fingerprint(config),
+        "versions": dict(versions),
+        "shards": shards,
+        "clips": {clip_id: dict(clips[clip_id]) for clip_id in sorted(clips)},
+    }
+    write_json(directory / MANIFEST_NAME, manifest)
+    return manifest
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read and check the manifest of the cache in `directory`.
+
+    Raises:
+        CacheError: if there is none, it is not JSON, was written by another schema version,
+            lacks a key, or its fingerprint, shard names or clip names do not hold.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise CacheError(
+            f"{directory}: no {MANIFEST_NAME}, so no finished cache. "
+            "Run `make features`, or point --cache at a finished one"
+        ) from exc
+    except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+        raise CacheError(f"{path}: not valid JSON ({exc}). Fetch or build it again") from exc
+    check_manifest(manifest, path)
+    return manifest
+
+
+def check_manifest(manifest: Any, path: Path) -> None:
+    """Raise CacheError unless `manifest` is one that this version can trust to be consistent."""
+    if not isinstance(manifest, dict):
+        raise CacheError(f"{path}: holds a {type(manifest).__name__}, expected an object")
+    version = manifest.get("schema_version")
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        advice = "update CFN-SR" if version > SCHEMA_VERSION else "build the cache again"
+        raise CacheError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}: {advice}")
+    for key, kind in _KEYS.items():
+        if not isinstance(manifest.get(key), kind):
+            raise CacheError(f"{path}: {key} is missing or not a {kind.__name__}")
+    if manifest["fingerprint"] != fingerprint(manifest["config"]):
+        raise CacheError(
+            f"{path}: fingerprint {manifest['fingerprint'][:12]}... does not belong to its config. "
+            "The file was changed by hand: fetch or build it again"
+        )
+    counts: dict[str, int] = {}
+    for clip_id in manifest["clips"]:
+        try:
+            clip = Clip.parse(clip_id)
+        except ValueError as exc:
+            raise CacheError(f"{path}: {exc}") from exc
+        counts[shard_name(clip.actor)] = counts.get(shard_name(clip.actor), 0) + 1
+    listed: dict[str, int] = {}
+    for shard in manifest["shards"]:
+        if not isinstance(shard, dict) or set(shard) != {"file", "bytes", "sha256", "clips"}:
+            raise CacheError(f"{path}: a shard lacks file, bytes, sha256 or clips")
+        listed[shard["file"]] = shard["clips"]
+    if listed != counts:
+        raise CacheError(
+            f"{path}: shards list {listed}, but the clips belong to {counts}. "
+            "Fetch or build it again"
+        )

@@ -1,0 +1,75 @@
+"""`python -m model --list` and `--describe NAME`: what the networks are, without training one."""
+
+import argparse
+import sys
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.registry import NAMES, PRESETS, SYSTEMS, build, count_parameters
+
+
+def gflops(net: nn.Module) -> float:
+    """GFLOP of one forward pass of one clip (a multiply-add counts two); `net` is on "meta"."""
+    frames = torch.empty(1, 3, 30, 224, 224, device="meta")
+    mfcc = torch.empty(1, 13, 212, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(frames, mfcc)
+    return counter.get_total_flops() / 1e9
+
+
+def print_list(preset: str) -> None:
+    """One line a network: name, fusion stage, parameters and GFLOPs, the paper's figures."""
+    print(f"preset {preset}; the paper's accuracies are of the best epoch on the test fold")
+    print(
+        f"{'name':18} {'fusion':8} {'parameters':>12} {'GFLOPs/clip':>12} "
+        f"{'paper: parameters':>18} {'paper: accuracy':>16}"
+    )
+    for name, system in SYSTEMS.items():
+        with torch.device("meta"):
+            net = build(name, preset)
+        print(
+            f"{name:18} {system.stage:8} {count_parameters(net):12,} {gflops(net):12.3f} "
+            f"{system.paper_parameters:>18} {system.paper_accuracy:15.2f}%"
+        )
+
+
+def print_description(name: str, preset: str) -> None:
+    """Every layer that holds parameters or changes a shape: name, type, output, parameters."""
+    with torch.device("meta"):
+        net = build(name, preset).eval()
+    print(f"{'layer':34} {'type':28} {'output':24} {'parameters':>12}")
+
+    def report(label: str, module: nn.Module):
+        def hook(_module, _inputs, output):
+            output = output[0] if isinstance(output, tuple) else output
+            shape = "x".join(map(str, output.shape))
+            count = count_parameters(module)
+            print(f"{label:34} {type(module).__name__:28} {shape:24} {count:12,}")
+
+        return hook
+
+    for label, module in net.named_modules():
+        if label.count(".") <= 1:
+            module.register_forward_hook(report(label or name, module))
+    with torch.no_grad():
+        net(torch.empty(1, 3, 30, 224, 224, device="meta"), torch.empty(1, 13, 212, device="meta"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="all networks, one a line")
+    what.add_argument("--describe", metavar="NAME", choices=NAMES, help="the layers of one")
+    parser.add_argument("--preset", choices=PRESETS, default="paper")
+    args = parser.parse_args(argv)
+    if args.list:
+        print_list(args.preset)
+    else:
+        print_description(args.describe, args.preset)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

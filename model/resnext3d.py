@@ -1,0 +1,103 @@
+"""The video encoder: 3D ResNeXt-50 (Sec. 2.2; Hara et al. 2018, Xie et al. 2017)."""
+
+import torch
+from torch import Tensor, nn
+
+EXPANSION = 2
+
+
+class Bottleneck(nn.Module):
+    """1x1x1, grouped 3x3x3 and 1x1x1 convolutions around a shortcut.
+
+    Args:
+        inputs: channels that come in.
+        width: channels of the grouped convolution; `EXPANSION * width` come out.
+        cardinality: groups of the 3x3x3 convolution.
+        stride: of the 3x3x3 convolution, in time, height and width alike.
+    """
+
+    def __init__(self, inputs: int, width: int, cardinality: int, stride: int):
+        super().__init__()
+        outputs = EXPANSION * width
+        self.conv1 = nn.Conv3d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm3d(width)
+        self.conv2 = nn.Conv3d(
+            width, width, 3, stride=stride, padding=1, groups=cardinality, bias=False
+        )
+        self.bn2 = nn.BatchNorm3d(width)
+        self.conv3 = nn.Conv3d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm3d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:  # shortcut type B
+            self.downsample = nn.Sequential(
+                nn.Conv3d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm3d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+class ResNeXt3D(nn.Module):
+    """Frames to a map of video features, Eq. (4): (B, 3, T, H, W) -> (B, C, S, H', W').
+
+    With the defaults, 3D ResNeXt-50: (B, 3, 30, 224, 224) -> (B, 2048, 2, 7, 7), 25,865,664
+    parameters, named as in the public 3D-ResNets code. It ends before pooling and classifier.
+
+    Args:
+        stem: channels of the 7x7x7 convolution.
+        widths: channels of the grouped convolutions in layer1..layer4.
+        blocks: bottlenecks in layer1..layer4.
+        cardinality: groups of every 3x3x3 convolution.
+        thin: look at every `thin[0]`-th frame, reduced `thin[1]` times by averaging. (1, 1)
+            looks at everything; the tiny preset thins to be quick on a CPU.
+        stem_relu: False leaves out the ReLU after the stem's batch norm, as the released CFN-SR
+            does by accident; only for comparison with its weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem: int = 64,
+        widths: tuple[int, int, int, int] = (128, 256, 512, 1024),
+        blocks: tuple[int, int, int, int] = (3, 4, 6, 3),
+        cardinality: int = 32,
+        thin: tuple[int, int] = (1, 1),
+        stem_relu: bool = True,
+    ):
+        super().__init__()
+        self.thin = thin
+        self.conv1 = nn.Conv3d(3, stem, 7, stride=(1, 2, 2), padding=3, bias=False)
+        self.bn1 = nn.BatchNorm3d(stem)
+        self.relu = nn.ReLU(inplace=True) if stem_relu else nn.Identity()
+        self.maxpool = nn.MaxPool3d(3, stride=2, padding=1)
+        inputs = stem
+        for number, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):
+            first = Bottleneck(inputs, width, cardinality, stride=1 if number == 1 else 2)
+            inputs = EXPANSION * width
+            rest = [Bottleneck(inputs, width, cardinality, stride=1) for _ in range(count - 1)]
+            setattr(self, f"layer{number}", nn.Sequential(first, *rest))
+        self.channels = inputs
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Encode normalised frames, float (B, 3, T, H, W), into (B, C, S, H', W')."""
+        every, reduction = self.thin
+        x = frames[:, :, ::every]
+        if reduction > 1:
+            x = nn.functional.avg_pool3d(x, (1, reduction, reduction))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+def pool(features: Tensor) -> Tensor:
+    """Average over time and space, (B, C, S, H, W) -> (B, C).
+
+    A mean and not an average-pooling layer, whose backward pass CUDA cannot do in a fixed order.
+    """
+    return torch.mean(features, dim=(2, 3, 4))

@@ -1,0 +1,33 @@
+"""The two encoders alone, each with its own classifier (first rows of Table 1)."""
+
+from torch import Tensor, nn
+
+from model.mfcc_cnn import MfccCnn
+from model.resnext3d import ResNeXt3D, pool
+
+
+class VideoNetwork(nn.Module):
+    """3D ResNeXt-50, mean over all positions, classifier; 25,882,056 parameters."""
+
+    def __init__(self, *, video: ResNeXt3D, classes: int = 8):
+        super().__init__()
+        self.video = video
+        self.fc = nn.Linear(video.channels, classes)
+
+    def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
+        """Classify frames (B, 3, 30, 224, 224) into logits (B, classes); `mfcc` is ignored."""
+        return self.fc(pool(self.video(frames)))
+
+
+class AudioNetwork(nn.Module):
+    """1D CNN over MFCCs, dropout, classifier; 34,024 parameters."""
+
+    def __init__(self, *, audio: MfccCnn, classes: int = 8):
+        super().__init__()
+        self.audio = audio
+        self.dropout = nn.Dropout(0.4)
+        self.fc1 = nn.Linear(audio.channels * audio.STEPS, classes)
+
+    def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
+        """Classify MFCCs (B, 13, 212) into logits (B, classes); `frames` is ignored."""
+        return self.fc1(self.dropout(self.audio(mfcc).flatten(1)))

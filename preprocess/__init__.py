@@ -1,0 +1,1 @@
+"""From raw RAVDESS clips to the cache: decode, find the face, crop, MFCC."""
