@@ -15,7 +15,7 @@ from model.unimodal import AudioNetwork, VideoNetwork
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of the modules; "paper" is the defaults of each."""
+    """Arguments of the modules; "paper" is the defaults of each."""
 
     video: dict
     audio: dict
@@ -24,15 +24,16 @@ class Preset:
 
 
 PRESETS = {
-    "paper": Preset(video={}, audio={}, self_attention={}, hidden=64),
-    # The same modules for a CPU: a few channels, every third frame, a quarter of the size.
+    "paper": Preset(video={"frames": 30, "size": 224}, audio={}, self_attention={}, hidden=64),
+    # The same modules for a CPU: fewer channels and layers, 10 frames of 56x56 pixels.
     "tiny": Preset(
         video={
             "stem": 16,
             "widths": (16, 24, 32, 48),
             "blocks": (1, 1, 1, 1),
             "cardinality": 4,
-            "thin": (3, 4),
+            "frames": 10,
+            "size": 56,
         },
         audio={"channels": (32, 32)},
         self_attention={"channels": 32, "heads": 4, "layers": 2, "feedforward": 64},
@@ -104,6 +105,15 @@ def build(name: str, preset: str = "paper") -> nn.Module:
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
     return SYSTEMS[name].make(PRESETS[preset])
+
+
+def input_size(preset: str) -> tuple[int, int]:
+    """How many frames, of how many pixels a side, the networks of a preset look at.
+
+    A trainer may hand over frames of just that size; larger ones are reduced by the network.
+    """
+    sizes = PRESETS[preset].video
+    return sizes["frames"], sizes["size"]
 
 
 def count_parameters(net: nn.Module) -> int:

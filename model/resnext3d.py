@@ -52,8 +52,8 @@ class ResNeXt3D(nn.Module):
         widths: channels of the grouped convolutions in layer1..layer4.
         blocks: bottlenecks in layer1..layer4.
         cardinality: groups of every 3x3x3 convolution.
-        thin: look at every `thin[0]`-th frame, reduced `thin[1]` times by averaging. (1, 1)
-            looks at everything; the tiny preset thins to be quick on a CPU.
+        frames, size: how many frames of how many pixels a side the network looks at. Of a
+            longer or larger input it takes every n-th frame and averages pixels.
         stem_relu: False leaves out the ReLU after the stem's batch norm, as the released CFN-SR
             does by accident; only for comparison with its weights.
     """
@@ -65,11 +65,13 @@ class ResNeXt3D(nn.Module):
         widths: tuple[int, int, int, int] = (128, 256, 512, 1024),
         blocks: tuple[int, int, int, int] = (3, 4, 6, 3),
         cardinality: int = 32,
-        thin: tuple[int, int] = (1, 1),
+        frames: int = 30,
+        size: int = 224,
         stem_relu: bool = True,
     ):
         super().__init__()
-        self.thin = thin
+        self.frames = frames
+        self.size = size
         self.conv1 = nn.Conv3d(3, stem, 7, stride=(1, 2, 2), padding=3, bias=False)
         self.bn1 = nn.BatchNorm3d(stem)
         self.relu = nn.ReLU(inplace=True) if stem_relu else nn.Identity()
@@ -87,12 +89,22 @@ class ResNeXt3D(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Encode normalised frames, float (B, 3, T, H, W), into (B, C, S, H', W')."""
-        every, reduction = self.thin
-        x = frames[:, :, ::every]
-        if reduction > 1:
-            x = nn.functional.avg_pool3d(x, (1, reduction, reduction))
+        x = thin(frames, self.frames, self.size)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+def thin(frames: Tensor, count: int, size: int) -> Tensor:
+    """Reduce (B, 3, T, H, W) to (B, 3, count, size, size), if it is not so already.
+
+    Takes every (T // count)-th frame, and means of square patches of H // size pixels.
+    """
+    every, patch = frames.shape[2] // count, frames.shape[3] // size
+    if every > 1:
+        frames = frames[:, :, ::every]
+    if patch > 1:
+        frames = nn.functional.avg_pool3d(frames, (1, patch, patch))
+    return frames
 
 
 def pool(features: Tensor) -> Tensor:

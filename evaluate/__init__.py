@@ -1,0 +1,1 @@
+"""The report: what the trainer's runs say, and what they do not."""

@@ -1,0 +1,77 @@
+"""`python -m evaluate --runs DIR --out DIR`: runs -> report.html and summary.json."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluate.report import folds_note, is_ravdess, summarise_model, write_report
+from evaluate.runs import read_runs
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the report of all runs under a folder.
+
+    Returns:
+        0 when all runs are in the report, 1 when something was left out or could not be written,
+        2 for wrong use.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluate",
+        description="Write report.html and summary.json from the trainer's runs.",
+    )
+    parser.add_argument("--runs", type=Path, required=True, help="folder with <model>/fold_<k>/")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    arguments = parser.parse_args(argv)
+    try:
+        models, left_out = read_runs(arguments.runs)
+    except (ValueError, OSError) as exc:
+        return _fail(exc, 2)
+    for each in left_out:
+        for problem in each.problems:
+            print(f"evaluate: {each.name} is {each.state}: {problem}", file=sys.stderr)
+    if not models:
+        return _fail("no run can be used, so no report was written", 1)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        return _fail(f"out is {str(arguments.out)!r}, which cannot be a folder: {exc}", 2)
+    try:
+        before = _bytes(arguments.out / "report.html")
+        report = write_report(arguments.out, models, left_out)
+        unchanged = before == _bytes(report)
+    except OSError as exc:
+        return _fail(f"the report could not be written: {exc}", 1)
+    for model, runs in models.items():
+        print(_line(model, summarise_model(runs)))
+    print(f"{report} (unchanged)" if unchanged else report)
+    return 1 if left_out else 0
+
+
+def _line(model: str, summary: dict[str, Any]) -> str:
+    """One model's result in one line."""
+    last, best = summary["accuracy_last"], summary["accuracy_best_on_test"]
+    spread = last["standard_deviation_over_folds"]
+    spread_over = f" +- {100 * spread:.2f} over {len(summary['folds'])} folds" if spread else ""
+    notes = [folds_note(summary)]
+    if not is_ravdess(summary["dataset"]):
+        notes.append(f"made from {summary['dataset']}, says nothing about people")
+    return (
+        f"{model}: {100 * last['mean']:.2f} %{spread_over} at the last epoch "
+        f"(best-on-test {100 * best['mean']:.2f} %, not the result)"
+        + "".join(f"; {note}" for note in notes if note)
+    )
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _fail(problem: object, status: int) -> int:
+    print(f"evaluate: {problem}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

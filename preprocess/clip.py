@@ -1,0 +1,83 @@
+"""One clip, from its bytes to its arrays: the task that workers run."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from cache.files import atomic_path, write_json
+from preprocess.audio import cut, mfcc
+from preprocess.dataset import Source
+from preprocess.decode import ClipError, decode
+from preprocess.face import crop, crop_boxes, detect_faces
+from preprocess.settings import Settings
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one clip: `failure` is the reason it failed, or None."""
+
+    source: Source
+    failure: str | None
+
+
+def compute(content: bytes, settings: Settings) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The computed arrays of one clip (`cache.schema.COMPUTED`) and notes on it.
+
+    Args:
+        content: the bytes of the video file.
+        settings: of the cache.
+
+    Raises:
+        ClipError: with the reason why the clip cannot be used.
+    """
+    decoded = decode(content)
+    waveform, sound_notes = cut(decoded.sound, decoded.rate_hz)
+    boxes, scores, face_notes = detect_faces(decoded.frames, settings.faces)
+    boxes = crop_boxes(boxes, *decoded.frames.shape[1:3], settings.faces)
+    arrays = {
+        "frames": crop(decoded.frames, boxes),
+        "mfcc": mfcc(waveform),
+        "frame_index": decoded.frame_index,
+        "face_box": boxes,
+        "face_score": scores,
+    }
+    return arrays, (*decoded.notes, *sound_notes, *face_notes)
+
+
+def process(source: Source, work: Path, settings: Settings) -> Result:
+    """Compute one clip and leave it in the folder `work`: first its arrays, then its record.
+
+    Nothing large is sent between processes. Errors of the clip are returned, because one raised
+    would end the whole run.
+    """
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        content = source.read()
+        arrays, notes = compute(content, settings)
+    except ClipError as exc:
+        return Result(source, str(exc))
+    finished = arrays_path(work, source.clip.clip_id)
+    with atomic_path(finished) as temporary, temporary.open("wb") as opened:
+        np.savez(opened, **arrays)
+    record = {
+        "source": source.name,
+        "source_sha256": hashlib.sha256(content).hexdigest(),
+        "notes": list(notes),
+    }
+    write_json(record_path(work, source.clip.clip_id), record)
+    return Result(source, None)
+
+
+def arrays_path(work: Path, clip_id: str) -> Path:
+    """Where a finished clip's arrays lie until they are in a shard."""
+    return work / f"{clip_id}.npz"
+
+
+def record_path(work: Path, clip_id: str) -> Path:
+    """Where a finished clip's record lies until it is in the manifest."""
+    return work / f"{clip_id}.json"

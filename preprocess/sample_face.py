@@ -1,0 +1,546 @@
+"""Draw the speaking portraits of the synthetic sample: shaded cartoon heads, from numbers alone.
+
+A `Look` is who speaks (drawn once per actor), a `Portrait` is the look painted once, a `Pose` is
+one moment of a clip. Faces are measured in half face widths from the middle of the face, x to the
+right and y down, so that one drawing serves faces of every size.
+
+The face shows one of four groups, never the emotion itself: the two emotions of a group draw from
+the same distributions. `preprocess.sample` says why.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+FACE_GROUPS = (
+    "relaxed",  # neutral
+    "relaxed",  # calm
+    "joyful",  # happy
+    "distressed",  # sad
+    "hostile",  # angry
+    "distressed",  # fearful
+    "hostile",  # disgust
+    "joyful",  # surprised
+)
+WIDTH, HEIGHT = 1280, 720
+
+_SKINS = ((244, 214, 192), (236, 199, 170), (225, 182, 148), (208, 162, 125), (184, 136, 101))
+_HAIRS = ((38, 32, 32), (66, 46, 36), (98, 66, 44), (134, 92, 56), (176, 136, 84), (120, 62, 40))
+_IRISES = ((84, 58, 38), (66, 92, 120), (82, 104, 70), (100, 76, 44))
+_CLOTHES = ((52, 56, 66), (62, 78, 104), (92, 66, 74), (70, 92, 84), (112, 106, 100), (44, 44, 48))
+_STYLES = {True: ("short", "crop", "swept"), False: ("long", "bob", "bun")}
+
+_EYE_X, _EYE_Y, _BROW_Y, _MOUTH_Y, _CHIN_Y = 0.42, -0.22, -0.50, 0.68, 1.24
+_SAMPLES = np.linspace(-1, 1, 25)
+_DOME = 1 - _SAMPLES**2
+_CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 40, endpoint=False))
+
+
+class Expression(NamedTuple):
+    """What a group does with the face, in half face widths, except factors and rates."""
+
+    brow_raise: float
+    brow_slant: float  # inner ends up, outer ends down
+    brow_arch: float
+    brow_pinch: float  # inner ends towards each other
+    eye_open: float  # factor
+    eye_droop: float  # outer corners down
+    mouth_width: float  # factor
+    mouth_corner: float  # up
+    mouth_open: float
+    mouth_square: float  # 0 almond, 1 box
+    teeth: float
+    crease: float  # 0..1, folds beside the nose
+    furrow: float  # 0..1, lines between the brows
+    nod: float
+    nod_hz: float
+    shake: float
+    shake_hz: float
+    roll_deg: float
+    roll_hz: float
+    bow: float  # head held lower
+    lean_deg: float  # to a side that the clip draws
+    near: float  # share by which the head is larger
+
+
+_EXPRESSIONS = {
+    "relaxed": Expression(
+        *(0, 0, 0.05, 0, 1, 0, 1, 0.01, 0, 0, 0, 0, 0),
+        *(0.015, 0.3, 0.015, 0.25, 0.6, 0.25, 0, 0, 0),
+    ),
+    "joyful": Expression(
+        *(0.13, 0, 0.11, 0, 1.28, 0, 1.32, 0.16, 0.14, 0.1, 0.10, 0.7, 0),
+        *(0.06, 1.4, 0.02, 0.7, 3.0, 0.7, -0.04, 0, 0.01),
+    ),
+    "distressed": Expression(
+        *(0.07, 0.17, 0, 0.02, 0.8, 0.06, 0.82, -0.15, 0.05, 0, 0, 0.2, 0.2),
+        *(0.02, 0.5, 0.02, 0.4, 1.2, 0.4, 0.09, 5.0, -0.03),
+    ),
+    "hostile": Expression(
+        *(-0.13, -0.16, 0.02, 0.07, 0.62, -0.02, 1.12, -0.05, 0.11, 0.8, 0.26, 1, 1),
+        *(0.03, 2.2, 0.07, 2.2, 1.0, 1.1, 0.03, 0, 0.04),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """An actor's appearance: colours are RGB 0..255, sizes in half face widths unless named."""
+
+    half_width_px: float
+    centre_px: tuple[float, float]
+    skin: tuple[float, float, float]
+    hair: tuple[float, float, float]
+    iris: tuple[int, int, int]
+    clothes: tuple[int, int, int]
+    backdrop: tuple[float, float, float]
+    style: str
+    jaw: float
+    face_height: float
+    eye_x: float
+    eye_size: float
+    brow_thickness: float
+    brow_length: float
+    nose_width: float
+    nose_length: float
+    mouth_half_width: float
+    lip_thickness: float
+    lash: float
+    stubble: float
+    strand_seed: int
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A look, painted: what does not change while it speaks.
+
+    `body` (720, 1280, 3) uint8 RGB, backdrop and shoulders; `head` (h, w, 4) uint8 RGB and
+    coverage, without brows, eyes and mouth; `origin` the middle of the face in `head`, pixels.
+    """
+
+    look: Look
+    body: np.ndarray
+    head: np.ndarray
+    origin: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One moment: where the head is (pixels, degrees, factor) and what the face does."""
+
+    x: float
+    y: float
+    roll_deg: float
+    scale: float
+    lids: float  # 1 open, 0 shut by a blink
+    gaze: tuple[float, float]
+    speech: float  # 0..1, how far speech opens the lips
+    expression: Expression
+
+
+def draw_look(rng: np.random.Generator, male: bool) -> Look:
+    """Draw an actor's appearance from `rng`."""
+    skin = np.array(_SKINS[rng.integers(len(_SKINS))]) + rng.uniform(-6, 6)
+    hair = np.array(_HAIRS[rng.integers(len(_HAIRS))]) + rng.uniform(-6, 6)
+    backdrop = 226 + rng.uniform(-8, 8) + rng.uniform(-7, 7, size=3)
+    return Look(
+        half_width_px=rng.uniform(134, 150),
+        centre_px=(640 + rng.uniform(-25, 25), 318 + rng.uniform(-14, 14)),
+        skin=tuple(skin),
+        hair=tuple(hair),
+        iris=_IRISES[rng.integers(len(_IRISES))],
+        clothes=_CLOTHES[rng.integers(len(_CLOTHES))],
+        backdrop=tuple(backdrop),
+        style=_STYLES[male][rng.integers(3)],
+        jaw=rng.uniform(0.62, 0.80) if male else rng.uniform(0.78, 0.98),
+        face_height=rng.uniform(0.97, 1.05),
+        eye_x=_EYE_X + rng.uniform(-0.02, 0.02),
+        eye_size=rng.uniform(0.92, 1.04) if male else rng.uniform(1.0, 1.12),
+        brow_thickness=rng.uniform(0.040, 0.054) if male else rng.uniform(0.026, 0.036),
+        brow_length=rng.uniform(0.42, 0.48),
+        nose_width=rng.uniform(0.9, 1.15) if male else rng.uniform(0.8, 1.0),
+        nose_length=rng.uniform(0.94, 1.06),
+        mouth_half_width=rng.uniform(0.33, 0.37),
+        lip_thickness=rng.uniform(0.045, 0.060) if male else rng.uniform(0.060, 0.080),
+        lash=0.016 if male else 0.028,
+        stubble=rng.uniform(0, 0.16) if male else 0.0,
+        strand_seed=int(rng.integers(2**31)),
+    )
+
+
+def _pixels(x: np.ndarray, y: np.ndarray, origin: tuple[float, float], unit: float) -> np.ndarray:
+    """Points in half face widths (N,), (N,) -> pixels (N, 2)."""
+    points = np.empty((len(x), 2))
+    points[:, 0], points[:, 1] = origin[0] + unit * x, origin[1] + unit * y
+    return points
+
+
+def _fill(image: np.ndarray, points: np.ndarray, colour: tuple[float, ...]) -> None:
+    """Fill a polygon (N, 2), in pixels with fractions, in place; coverage, if any, gets 255."""
+    fixed = np.rint(points * 16).astype(np.int32)
+    cv2.fillPoly(image, [fixed], (*colour, 255), cv2.LINE_AA, 4)
+
+
+def _shade(colour: tuple[float, ...], factor: float) -> tuple[float, ...]:
+    return tuple(min(255.0, part * factor) for part in colour)
+
+
+def _mix(one: tuple[float, ...], other: tuple[float, ...], share: float) -> tuple[float, ...]:
+    return tuple(a + (b - a) * share for a, b in zip(one, other, strict=True))
+
+
+def _rounded(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the corners of a closed polygon three times (Chaikin 1974)."""
+    points = np.stack((x, y), axis=-1)
+    for _ in range(3):
+        following = np.roll(points, -1, axis=0)
+        pair = 0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following
+        points = np.stack(pair, axis=1).reshape(-1, 2)
+    return points[:, 0], points[:, 1]
+
+
+class _Easel:
+    """A float32 RGB canvas with soft masks, for painting a portrait once."""
+
+    def __init__(self, width: int, height: int, origin: tuple[float, float], unit: float):
+        self.image = np.zeros((height, width, 3), np.float32)
+        self.origin, self.unit = origin, unit
+        rows, columns = np.mgrid[:height, :width].astype(np.float32)
+        self.x, self.y = (columns - origin[0]) / unit, (rows - origin[1]) / unit
+
+    def mask(self, x: np.ndarray, y: np.ndarray, blur: float = 0.0) -> np.ndarray:
+        """A polygon's coverage (H, W) float32 in 0..1, its edge blurred by `blur` half widths."""
+        drawn = np.zeros(self.x.shape, np.uint8)
+        _fill(drawn, _pixels(np.asarray(x), np.asarray(y), self.origin, self.unit), (255,))
+        covered = drawn.astype(np.float32) / 255
+        return cv2.GaussianBlur(covered, (0, 0), blur * self.unit) if blur else covered
+
+    def oval(self, x: float, y: float, rx: float, ry: float, blur: float = 0.0) -> np.ndarray:
+        """An ellipse's coverage, as `mask`."""
+        turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+        return self.mask(x + rx * np.cos(turn), y + ry * np.sin(turn), blur)
+
+    def paint(self, mask: np.ndarray, colour: np.ndarray | tuple, opacity: float = 1.0) -> None:
+        """Lay `colour`, one for all (3,) or one a pixel (H, W, 3), over the picture."""
+        weight = (mask * opacity)[..., None]
+        self.image += (np.asarray(colour, np.float32) - self.image) * weight
+
+
+def _outline(look: Look, grow: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The contour of the skull and jaw, x and y (96,)."""
+    turn = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+    sine, cosine = np.sin(turn), np.cos(turn)
+    down = np.clip(sine, 0, None)
+    width = np.sign(cosine) * np.abs(cosine) ** np.where(sine > 0, look.jaw, 0.95)
+    x = (1 + grow) * width * (1 - 0.10 * down**2)
+    y = np.where(sine > 0, _CHIN_Y + 0.3 * grow, 1.30 + grow) * sine * look.face_height
+    return x, y
+
+
+def _paint_hair(easel: _Easel, mask: np.ndarray, look: Look) -> None:
+    """Hair with a sheen and fine strands under `mask`."""
+    strands = np.random.default_rng(look.strand_seed).normal(size=(3, 90)).astype(np.float32)
+    size = mask.shape[::-1]
+    strands = cv2.resize(strands, size, interpolation=cv2.INTER_CUBIC)
+    sheen = np.exp(-(((easel.y + 1.12 + 0.35 * easel.x**2) / 0.16) ** 2))
+    light = 0.92 + 0.05 * strands + 0.30 * sheen - 0.10 * (easel.x - 0.2)
+    easel.paint(mask, np.asarray(look.hair, np.float32) * light[..., None])
+
+
+def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
+    """Paint the head without its moving parts: (h, w, 4) uint8, and the face's middle in it."""
+    unit = look.half_width_px
+    origin = (1.7 * unit, 2.1 * unit)
+    easel = _Easel(int(3.4 * unit), int(4.1 * unit), origin, unit)
+    easel.image += np.float32(0.8) * np.asarray(look.hair, np.float32)
+    solid = np.zeros(easel.x.shape, np.float32)
+
+    if look.style in ("long", "bob"):
+        low = 1.75 if look.style == "long" else 0.95
+        for side in (-1, 1):
+            x = side * np.array([0.0, 0.5, 1.02, 1.17, 1.22, 1.20, 1.0, 0.70, 0.72, 0.82, 0.6, 0.0])
+            y = np.array(
+                [-1.38, -1.32, -0.9, -0.3, 0.4, low - 0.2, low, low - 0.1, 0.7, 0.2, -0.9, -1]
+            )
+            lock = easel.mask(*_rounded(x, y), 0.008)
+            _paint_hair(easel, lock, look)
+            solid = np.maximum(solid, lock)
+    if look.style == "bun":
+        bun = easel.oval(0, -1.5, 0.42, 0.34)
+        _paint_hair(easel, bun, look)
+        solid = np.maximum(solid, bun)
+    if look.style not in ("long", "bob"):
+        for side in (-1, 1):
+            ear = easel.oval(1.0 * side, -0.02, 0.13, 0.25)
+            easel.paint(ear, _shade(look.skin, 0.86))
+            easel.paint(easel.oval(1.02 * side, -0.02, 0.06, 0.15, 0.03), (120, 60, 50), 0.25)
+            solid = np.maximum(solid, ear)
+
+    # Light from above left on a rounded head: brighter towards it, darker round the far edge.
+    face = easel.mask(*_outline(look))
+    depth = np.sqrt(np.clip(1 - (easel.x / 1.15) ** 2 - (easel.y / 1.75) ** 2, 0, 1))
+    light = 0.74 + 0.30 * depth - 0.07 * easel.x - 0.04 * easel.y
+    tone = np.asarray(look.skin, np.float32) * light[..., None]
+    tone[..., 1:] *= (0.97 + 0.03 * depth)[..., None]  # the shaded rim is a little redder
+    easel.paint(face, tone)
+    solid = np.maximum(solid, face)
+
+    deep, bright = _shade(look.skin, 0.55), _mix(look.skin, (255, 250, 240), 0.6)
+    width, tip = look.nose_width, 0.30 * look.nose_length
+    easel.paint(face * easel.oval(0, 0.95, 0.80, 0.42, 0.16), (70, 64, 66), look.stubble)
+    for side in (-1, 1):
+        rose = (226, 112, 100)
+        easel.paint(easel.oval(0.58 * side, 0.30, 0.24, 0.16, 0.13), rose, 0.20)
+        easel.paint(easel.oval(look.eye_x * side, _EYE_Y - 0.03, 0.28, 0.17, 0.07), deep, 0.42)
+        wing = easel.oval(0.15 * side * width, tip, 0.075, 0.07, 0.03)
+        easel.paint(wing, deep, 0.45)
+        bridge = side * np.array([0.09, 0.13, 0.11, 0.17]) * width
+        easel.paint(easel.mask(bridge, [-0.35, -0.3, 0.0, tip - 0.04], 0.04), deep, 0.6)
+    shadow = easel.mask([0.06, 0.14, 0.2 * width, 0.10], [-0.3, -0.28, tip, tip + 0.02], 0.05)
+    easel.paint(shadow, deep, 0.45)
+    easel.paint(easel.oval(0, tip + 0.10, 0.22 * width, 0.06, 0.04), deep, 0.55)
+    easel.paint(easel.oval(0, -0.05, 0.035, 0.26, 0.04), bright, 0.45)
+    easel.paint(easel.oval(-0.01, tip - 0.06, 0.09 * width, 0.07, 0.04), bright, 0.55)
+    for side in (-1, 1):
+        nostril = easel.oval(0.09 * side * width, tip + 0.035, 0.045, 0.022, 0.008)
+        easel.paint(nostril, _shade(look.skin, 0.30), 0.8)
+    easel.paint(easel.oval(-0.25, -0.72, 0.40, 0.16, 0.16), bright, 0.25)
+    easel.paint(easel.oval(0, 1.06, 0.16, 0.08, 0.07), bright, 0.25)
+    easel.paint(easel.oval(0, 0.90, 0.20, 0.04, 0.05), deep, 0.22)
+
+    # The cap of hair: from temple to temple round the skull, back along the hairline.
+    volume = {"short": 0.10, "crop": 0.05, "swept": 0.15}.get(look.style, 0.09)
+    x, y = _outline(look)
+    lift = volume * np.clip((-0.10 - y) / 0.6, 0, 1)
+    x, y = x * (1.01 + lift), y - lift
+    crown = y < -0.12
+    order = np.argsort(np.arctan2(x[crown], -y[crown]))
+    x, y = x[crown][order], y[crown][order]
+    across = np.linspace(0.93, -0.93, 41)
+    line = -0.90 + {"swept": -0.10 * across, "bob": 0.0}.get(look.style, 0.05 * across)
+    line = line + 0.60 * np.abs(across) ** 4
+    if look.style == "bob":
+        line = -0.76 + 0.30 * np.abs(across) ** 4
+    if look.style == "long":
+        line = -1.02 + 0.70 * np.abs(across + 0.12) ** 1.7
+    cap = easel.mask(np.concatenate((x, across)), np.concatenate((y, line)))
+    easel.paint(cv2.GaussianBlur(cap, (0, 0), 0.05 * unit) * face, deep, 0.45)
+    cap = np.maximum(cap, cv2.GaussianBlur(cap, (0, 0), 1.2) * (cap > 0))
+    _paint_hair(easel, cap, look)
+    solid = np.maximum(solid, cap)
+
+    # Cut off what is empty, but keep a clear rim: turning the picture repeats its border.
+    rows, columns = np.flatnonzero(solid.max(axis=1)), np.flatnonzero(solid.max(axis=0))
+    top, left = rows[0] - 2, columns[0] - 2
+    box = np.s_[top : rows[-1] + 3, left : columns[-1] + 3]
+    head = np.concatenate((easel.image[box], 255 * solid[box][..., None]), axis=2)
+    return np.clip(head, 0, 255).astype(np.uint8), (origin[0] - left, origin[1] - top)
+
+
+def _paint_body(look: Look) -> np.ndarray:
+    """Paint backdrop, neck and shoulders: (720, 1280, 3) uint8 RGB."""
+    easel = _Easel(WIDTH, HEIGHT, look.centre_px, look.half_width_px)
+    glow = 1.03 - 0.016 * (easel.x**2 + 0.7 * easel.y**2)
+    easel.image += np.asarray(look.backdrop, np.float32) * glow[..., None]
+    side_x = np.array([0.55, 0.80, 1.55, 2.08, 2.30, 2.45, 2.5])
+    side_y = np.array([1.50, 1.58, 1.76, 1.92, 2.40, 3.00, 4.2])
+    x, y = _rounded(
+        np.concatenate((-side_x[::-1], side_x)), np.concatenate((side_y[::-1], side_y))
+    )
+    folds = 1.10 - 0.09 * easel.x**2 - 0.10 * (easel.y - 1.6) - 0.05 * easel.x
+    cloth = np.asarray(look.clothes, np.float32) * np.clip(folds, 0.5, 1.2)[..., None]
+    easel.paint(easel.mask(x, y), cloth)
+    round_neck = np.linspace(-1, 1, 21)
+    neck_x = np.concatenate(([-0.56, -0.58], 0.72 * round_neck, [0.58, 0.56]))
+    neck_y = np.concatenate(([0.6, 1.4], 1.58 + 0.30 * (1 - round_neck**2), [1.4, 0.6]))
+    hem = easel.mask(neck_x * 1.06, neck_y + 0.06) * easel.mask(x, y)
+    easel.paint(hem, _shade(look.clothes, 0.72))
+    neck = easel.mask(neck_x, neck_y)
+    light = np.clip(0.94 - 0.12 * easel.x - 0.22 * easel.x**2, 0, 1)[..., None]
+    easel.paint(neck, np.asarray(look.skin, np.float32) * light)
+    easel.paint(neck * easel.oval(0.05, 1.12, 0.75, 0.36, 0.10), _shade(look.skin, 0.5), 0.6)
+    return np.clip(easel.image, 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def paint_portrait(look: Look) -> Portrait:
+    """Paint what does not change while `look` speaks; keeps the last ones, do not write on them."""
+    head, origin = _paint_head(look)
+    return Portrait(look, _paint_body(look), head, origin)
+
+
+def _draw_eye(image: np.ndarray, portrait: Portrait, pose: Pose, side: int) -> None:
+    look, face, unit = portrait.look, pose.expression, portrait.look.half_width_px
+    size = 0.19 * look.eye_size
+    opening = 0.115 * look.eye_size * face.eye_open * pose.lids + 0.004
+    slope = face.eye_droop * side * _SAMPLES
+    upper = slope - opening * _DOME**0.6
+    lower = slope + 0.55 * opening * _DOME**0.8
+    x, y = side * look.eye_x + size * _SAMPLES, _EYE_Y
+
+    def put(xs: np.ndarray, ys: np.ndarray, colour: tuple[float, ...]) -> None:
+        _fill(image, _pixels(xs, ys, portrait.origin, unit), colour)
+
+    def closed(top: np.ndarray, bottom: np.ndarray, colour: tuple[float, ...]) -> None:
+        put(np.concatenate((x, x[::-1])), y + np.concatenate((top, bottom[::-1])), colour)
+
+    lid = _shade(look.skin, 0.80)
+    closed(upper - 0.045 * _DOME**0.5, lower, lid)
+    closed(upper, lower, (240, 238, 236))
+    for radius, colour in ((0.100, _shade(look.iris, 0.6)), (0.086, look.iris), (0.044, (16,) * 3)):
+        dx = np.clip(pose.gaze[0] + radius * _CIRCLE.real, -0.95 * size, 0.95 * size)
+        dy = pose.gaze[1] - 0.012 + radius * _CIRCLE.imag
+        top = np.interp(dx, size * _SAMPLES, upper)
+        bottom = np.interp(dx, size * _SAMPLES, lower)
+        put(side * look.eye_x + dx, y + np.clip(dy, top, bottom), colour)
+    if opening > 0.06:
+        dx = pose.gaze[0] - 0.035 + 0.022 * _CIRCLE.real
+        put(side * look.eye_x + dx, y - 0.045 + 0.022 * _CIRCLE.imag, (255, 255, 255))
+    dark = _shade(look.hair, 0.5)
+    closed(upper - look.lash * (0.4 + 0.6 * _DOME), upper + 0.010, dark)
+    closed(lower - 0.004, lower + 0.010, _shade(look.skin, 0.62))
+
+
+def _draw_brow(image: np.ndarray, portrait: Portrait, pose: Pose, side: int) -> None:
+    look, face = portrait.look, pose.expression
+    along = np.linspace(0, 1, 16)
+    x = side * (0.17 - face.brow_pinch + look.brow_length * along + 0.02)
+    y = _BROW_Y - face.brow_raise - face.brow_slant * (1 - 1.45 * along)
+    y = y - face.brow_arch * 4 * along * (1 - along)
+    half = look.brow_thickness * np.sqrt(np.clip(1.02 - along**2.2, 0.05, 1)) * (0.8 + 0.2 * along)
+    points = np.concatenate((x, x[::-1])), np.concatenate((y - half, (y + half)[::-1]))
+    colour = _shade(look.hair, 0.75)
+    _fill(image, _pixels(*points, portrait.origin, look.half_width_px), colour)
+
+
+def _draw_mouth(image: np.ndarray, portrait: Portrait, pose: Pose) -> None:
+    look, face = portrait.look, pose.expression
+    half = look.mouth_half_width * face.mouth_width * (1 - 0.06 * pose.speech)
+    gape = face.mouth_open + 0.12 * pose.speech
+    plump = look.lip_thickness * (1 - 0.25 * face.mouth_square)
+    dome = _DOME ** (0.75 - 0.45 * face.mouth_square)
+    middle = -face.mouth_corner * (_SAMPLES**2 - 0.4)
+    upper = middle - (0.35 * gape + 0.006) * dome
+    lower = middle + (0.65 * gape + 0.008) * dome
+    bow = 1 - 0.35 * np.exp(-((_SAMPLES / 0.16) ** 2))
+
+    def closed(top: np.ndarray, bottom: np.ndarray, colour: tuple[float, ...]) -> None:
+        x = half * np.concatenate((_SAMPLES, _SAMPLES[::-1]))
+        y = _MOUTH_Y + np.concatenate((top, bottom[::-1]))
+        _fill(image, _pixels(x, y, portrait.origin, look.half_width_px), colour)
+
+    lips = _mix(look.skin, (160, 52, 58), 0.62)
+    closed(upper - plump * bow * _DOME**0.55, middle, _shade(lips, 0.88))
+    closed(middle, lower + 1.2 * plump * _DOME**0.6, lips)
+    shine = lower + 0.55 * plump * _DOME
+    closed(shine, shine + 0.25 * plump * _DOME**3, _mix(lips, (255, 235, 230), 0.3))
+    closed(upper, lower, (72, 24, 28))
+    tongue = np.maximum(upper, lower - 0.5 * gape * np.clip(_DOME - 0.4, 0, 1))
+    closed(tongue, lower, (176, 78, 80))
+    if face.teeth > 0.01:
+        bite = np.minimum(upper + face.teeth * _DOME**0.4, lower - 0.004)
+        closed(upper, np.maximum(upper, bite), (238, 234, 224))
+        clench = np.clip(2 * face.mouth_square - 0.6, 0, 1) * 0.012 * _DOME**0.5
+        seam = 0.55 * upper + 0.45 * lower
+        closed(seam - clench, seam + clench, (120, 84, 80))
+
+
+def _draw_lines(image: np.ndarray, portrait: Portrait, pose: Pose) -> None:
+    """Folds from nose to mouth and furrows between the brows, as strong as the expression."""
+    look, face = portrait.look, pose.expression
+
+    def stroke(x: list[float], y: list[float], width: float, share: float) -> None:
+        curve = np.linspace(0, 1, 12)
+        xs = (1 - curve) ** 2 * x[0] + 2 * curve * (1 - curve) * x[1] + curve**2 * x[2]
+        ys = (1 - curve) ** 2 * y[0] + 2 * curve * (1 - curve) * y[1] + curve**2 * y[2]
+        thick = width * np.sin(np.pi * curve) + 0.002
+        points = np.concatenate((xs - thick, (xs + thick)[::-1])), np.concatenate((ys, ys[::-1]))
+        colour = _shade(look.skin, 0.92 - 0.22 * share)
+        _fill(image, _pixels(*points, portrait.origin, look.half_width_px), colour)
+
+    for side in (-1, 1):
+        if face.crease > 0.05:
+            end = 0.46 + 0.06 * face.crease
+            stroke([side * 0.24, side * 0.42, side * end], [0.24, 0.32, 0.58], 0.014, face.crease)
+        if face.furrow > 0.05:
+            stroke(
+                [side * 0.06, side * 0.04, side * 0.055], [-0.58, -0.5, -0.38], 0.012, face.furrow
+            )
+
+
+def render(portrait: Portrait, pose: Pose) -> np.ndarray:
+    """A portrait's `head` (h, w, 4) uint8 with brows, eyes and mouth as `pose` says."""
+    head = portrait.head.copy()
+    _draw_lines(head, portrait, pose)
+    for side in (-1, 1):
+        _draw_eye(head, portrait, pose, side)
+        _draw_brow(head, portrait, pose, side)
+    _draw_mouth(head, portrait, pose)
+    return head
+
+
+def animate(
+    group: str, strength: float, seconds: np.ndarray, speech: np.ndarray, rng: np.random.Generator
+) -> list[Pose]:
+    """Act a clip: one pose a frame.
+
+    Args:
+        group: one of `FACE_GROUPS`.
+        strength: 1 as drawn for the group, more to exaggerate its distance from "relaxed".
+        seconds: (T,) time of each frame, rising from 0.
+        speech: (T,) in 0..1, how far speech opens the lips.
+        rng: the clip's own nuisance: phases, rates, blinks, gaze, small differences in display.
+    """
+    calm = np.array(_EXPRESSIONS["relaxed"])
+    change = (np.array(_EXPRESSIONS[group]) - calm) * strength
+    change = change * rng.uniform(0.9, 1.1)
+    phase = rng.uniform(0, 2 * np.pi, size=4)
+    pace = rng.uniform(0.85, 1.15)
+    lean = rng.choice((-1, 1)) * rng.uniform(0.5, 1.2)
+    wander = rng.uniform(-0.02, 0.02, size=2)
+    blink_s = np.cumsum(rng.uniform(0.7, 2.4, size=4))
+    gaze = rng.uniform(-0.02, 0.02, size=(4, 2))
+    poses = []
+    for time_s, opening in zip(seconds, speech, strict=True):
+        onset = 0.55 + 0.45 * min(1.0, time_s / 0.25)
+        face = Expression(*(calm + change * onset))
+        nod = face.nod * np.sin(2 * np.pi * face.nod_hz * pace * time_s + phase[0])
+        shake = face.shake * np.sin(2 * np.pi * face.shake_hz * pace * time_s + phase[1])
+        roll = face.roll_deg * np.sin(2 * np.pi * face.roll_hz * pace * time_s + phase[2])
+        blink = np.clip(np.abs(time_s - blink_s).min() / 0.09, 0.2, 1)
+        poses.append(
+            Pose(
+                x=shake + wander[0],
+                y=nod + face.bow + wander[1],
+                roll_deg=roll + face.lean_deg * lean + 0.5 * np.sin(1.7 * time_s + phase[3]),
+                scale=1 + face.near,
+                lids=float(blink),
+                gaze=tuple(gaze[int(np.searchsorted(blink_s, time_s)) % 4]),
+                speech=float(opening),
+                expression=face,
+            )
+        )
+    return poses
+
+
+def move_lips(
+    seconds: np.ndarray,
+    start_s: float,
+    end_s: float,
+    openness: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """How far speech opens the lips, 0..1, at `seconds` (T,).
+
+    The rhythm comes from `rng` alone, not from the voice, whose rate would tell its group.
+    `openness` is that of the statement's syllables, spoken over and over.
+    """
+    edges = start_s + np.cumsum(rng.uniform(0.22, 0.36, size=20))
+    edges = np.concatenate(([start_s], edges[edges < end_s], [end_s]))
+    peaks = np.resize(openness, len(edges) - 1) * rng.uniform(0.7, 1.0, size=len(edges) - 1)
+    times = np.stack((edges[:-1], (edges[:-1] + edges[1:]) / 2), axis=1).ravel()
+    heights = np.stack((np.full(len(peaks), 0.08), peaks), axis=1).ravel()
+    return np.interp(seconds, [*times, end_s], [*heights, 0], left=0)

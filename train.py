@@ -1,0 +1,8 @@
+"""Train one fold: `python train.py --cache DIR --fold 0`, or under `torchrun`."""
+
+import sys
+
+from train.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""`python train.py --cache DIR --fold K`: train one fold and write its run."""
+
+import argparse
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import model
+from cache.clips import Clip
+from cache.reader import Cache
+from cache.shard import CacheError
+from cache.splits import SPLITS, test_actors, train_actors
+from train.checkpoint import CheckpointError
+from train.loop import TrainingError
+from train.run import is_done, train_fold
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    run = args.runs / args.model / f"fold_{args.fold}"
+    try:
+        device = pick_device(args.device)
+        cache = Cache(args.cache)
+        train_clips, test_clips = fold_clips(cache, args.split, args.fold)
+        config = {
+            "model": args.model,
+            "parameters": _parameters(args.model, args.preset),
+            "preset": args.preset,
+            "split": args.split,
+            "fold": args.fold,
+            "recipe": args.recipe,
+            "epochs": args.epochs,
+            "batch_size": args.batch_size,
+            "learning_rate": args.lr,
+            "seed": args.seed,
+            "train_actors": list(train_actors(args.split, args.fold)),
+            "test_actors": list(test_actors(args.split, args.fold)),
+            "train_clips": len(train_clips),
+            "test_clips": len(test_clips),
+            "cache": {
+                key: cache.manifest[key]
+                for key in ("dataset", "config", "fingerprint", "schema_version")
+            },
+            "device": describe(device),
+            "versions": {name: version(name) for name in ("torch", "numpy", "h5py")},
+        }
+        done_before = is_done(run)
+        if not done_before:
+            print(
+                f"{args.model} with {config['parameters']:,} parameters on {describe(device)}: "
+                f"{len(train_clips)} clips to train, {len(test_clips)} to test"
+            )
+        lines = train_fold(
+            run, config, cache, train_clips, test_clips, device=device, resume=args.resume
+        )
+    except (CacheError, CheckpointError, ValueError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+    except (TrainingError, OSError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: finished epochs are kept, go on with --resume", file=sys.stderr)
+        return 1
+    if done_before:
+        print(f"{run}: {len(lines)} epochs are trained already, nothing to do")
+    best = max(lines, key=lambda line: line["test_accuracy"])
+    print(
+        f"{run}: accuracy {lines[-1]['test_accuracy']:.1%} in the last epoch, {lines[-1]['epoch']} "
+        f"(best on test {best['test_accuracy']:.1%} in epoch {best['epoch']})"
+    )
+    return 0
+
+
+def pick_device(name: str) -> torch.device:
+    """The device to train on: "auto" is a GPU when there is one, else the CPU.
+
+    Raises:
+        ValueError: if a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device is cuda, but torch finds no GPU. Use --device cpu or auto")
+    return torch.device(name)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, such as `cpu (2 threads)`."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def fold_clips(cache: Cache, split: str, fold: int) -> tuple[list[Clip], list[Clip]]:
+    """The training clips and the test clips of a fold, sorted; no actor is in both.
+
+    Raises:
+        ValueError: for a fold that does not exist.
+        CacheError: if the cache has no clip of either part.
+    """
+    parts = []
+    for what, actors in (
+        ("training", train_actors(split, fold)),
+        ("test", test_actors(split, fold)),
+    ):
+        clips = cache.of_actors(actors)
+        missing = sorted(set(actors) - {clip.actor for clip in clips})
+        if not clips:
+            raise CacheError(
+                f"{cache.directory}: no clips of the {what} actors {', '.join(map(str, actors))} "
+                f"of fold {fold}. Add them with `make features`, or choose another --fold"
+            )
+        if missing:
+            print(
+                f"warning: {cache.directory} has no clips of {what} actors "
+                f"{', '.join(map(str, missing))}: this is not the full fold",
+                file=sys.stderr,
+            )
+        parts.append(clips)
+    return parts[0], parts[1]
+
+
+def _parameters(name: str, preset: str) -> int:
+    with torch.device("meta"):
+        return model.count_parameters(model.build(name, preset))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train one fold from a cache; the result is the last epoch's accuracy.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="shards")
+    parser.add_argument("--fold", type=int, required=True, metavar="K", help="which to hold out")
+    parser.add_argument("--split", choices=SPLITS, default="paper", help="named folds")
+    parser.add_argument("--model", choices=model.NAMES, default="cfn_sr", help="the network")
+    parser.add_argument("--preset", choices=model.PRESETS, default="paper", help="its size")
+    parser.add_argument("--recipe", choices=("paper",), default="paper", help="how to train")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="results")
+    parser.add_argument("--epochs", type=_positive(int), default=70, metavar="N", help="fixed")
+    parser.add_argument("--batch-size", type=_positive(int), default=16, metavar="N", help="clips")
+    parser.add_argument("--lr", type=_positive(float), default=1e-3, metavar="X", help="of Adam")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all randomness")
+    parser.add_argument(
+        "--device", choices=("auto", "cuda", "cpu"), default="auto", help="auto: a GPU if any"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from last.pt")
+    return parser
+
+
+def _positive(kind: type):
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
+        return value
+
+    return parse

@@ -1,0 +1,88 @@
+"""Train for an epoch, test after it: the arithmetic of a run, without its files."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from train.augment import to_input
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean loss and accuracy (0..1) over the clips of one pass."""
+
+    loss: float
+    accuracy: float
+
+
+def train_epoch(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Batch],
+    *,
+    size: int,
+    crops: Tensor,
+) -> Scores:
+    """One pass over the training clips: Eq. (10) and an optimiser step for each batch.
+
+    Args:
+        net: called with frames float (B, 3, T, size, size) and mfcc float (B, 13, 212).
+        optimizer: over the parameters of `net`.
+        batches: as from `train.stream.batches`.
+        size: pixels a side that the network looks at.
+        crops: for every clip by position, as from `train.augment.draw_crops`.
+
+    Raises:
+        TrainingError: if the loss is not finite.
+    """
+    net.train()
+    total, correct, count = 0.0, 0, 0
+    for positions, frames, mfcc, labels in batches:
+        with _precision(frames):
+            logits = net(to_input(frames, size, crops[positions]), mfcc)
+        loss = functional.cross_entropy(logits.float(), labels)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss.item()} after {count} clips of this epoch. "
+                "The last checkpoint is kept; try a smaller --lr"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(labels)
+        correct += (logits.argmax(1) == labels).sum().item()
+        count += len(labels)
+    return Scores(total / count, correct / count)
+
+
+@torch.inference_mode()
+def test(net: nn.Module, batches: Iterable[Batch], *, size: int) -> tuple[Scores, Tensor]:
+    """One pass over the held-out clips, without augmentation.
+
+    Returns:
+        The scores, and probabilities float32 (N, 8) on the CPU in the order of the clips.
+    """
+    net.eval()
+    total, correct, probabilities = 0.0, 0, []
+    for _, frames, mfcc, labels in batches:
+        with _precision(frames):
+            logits = net(to_input(frames, size), mfcc).float()
+        total += functional.cross_entropy(logits, labels, reduction="sum").item()
+        correct += (logits.argmax(1) == labels).sum().item()
+        probabilities.append(logits.softmax(dim=1).cpu())
+    joined = torch.cat(probabilities)
+    return Scores(total / len(joined), correct / len(joined)), joined
+
+
+def _precision(frames: Tensor) -> torch.autocast:
+    """bfloat16 where the arithmetic allows it on a GPU, float32 on a CPU."""
+    return torch.autocast(frames.device.type, torch.bfloat16, enabled=frames.is_cuda)

@@ -1,0 +1,165 @@
+"""One run: the epochs of one fold, and the files that they leave in `RUNS/<model>/fold_<k>`."""
+
+import csv
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import model
+from cache.clips import EMOTIONS, Clip
+from cache.files import atomic_path, write_json
+from cache.reader import Cache
+from train.augment import draw_crops
+from train.checkpoint import CheckpointError, load, save
+from train.loop import test, train_epoch
+from train.seeds import AUGMENTATION, DROPOUT, ORDER, WEIGHTS, generator, seed_of
+from train.stream import Clips, batches, default_workers
+
+# A run may go on elsewhere; all else in its config must be the same.
+_MAY_DIFFER = {"device", "versions"}
+
+
+def train_fold(
+    run: Path,
+    config: Mapping[str, Any],
+    cache: Cache,
+    train_clips: list[Clip],
+    test_clips: list[Clip],
+    *,
+    device: torch.device,
+    resume: bool,
+) -> list[dict[str, Any]]:
+    """Train for a fixed number of epochs and test after each; the last is the result.
+
+    Every epoch draws its random numbers from seed and epoch alone, so a run that goes on from a
+    checkpoint is the run that was never stopped.
+
+    Args:
+        run: folder of the run: config.json, metrics.jsonl, last.pt, predictions.csv.
+        config: settings of the run, as they go into config.json.
+        cache: where the clips lie.
+        train_clips, test_clips: of the fold.
+        device: to train on.
+        resume: go on from `last.pt`; without it, an unfinished run is refused.
+
+    Returns:
+        The lines of metrics.jsonl, one an epoch.
+
+    Raises:
+        CheckpointError: if `run` holds a run that this one cannot go on from.
+        TrainingError: if the loss is not finite.
+    """
+    _check_folder(run, config, resume)
+    if is_done(run):
+        return _read_lines(run)
+    epochs, batch_size, seed = config["epochs"], config["batch_size"], config["seed"]
+    frames, size = model.input_size(config["preset"])
+    train_set, test_set = Clips(cache, train_clips, frames), Clips(cache, test_clips, frames)
+    reading = {"batch_size": batch_size, "device": device, "workers": default_workers(device)}
+
+    torch.manual_seed(seed_of(seed, 0, WEIGHTS))
+    net = model.build(config["model"], config["preset"]).to(device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=config["learning_rate"])
+    lines = _restore(run, net, optimizer, device) if resume else []
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "config.json", config)
+
+    probabilities = None
+    bar = tqdm(desc=f"fold {config['fold']}", total=epochs, initial=len(lines), unit="epoch")
+    for epoch in range(len(lines) + 1, epochs + 1):
+        started = time.perf_counter()
+        torch.manual_seed(seed_of(seed, epoch, DROPOUT))
+        crops = draw_crops(len(train_set), generator(seed, epoch, AUGMENTATION))
+        order = generator(seed, epoch, ORDER)
+        trained = train_epoch(
+            net, optimizer, batches(train_set, **reading, order=order), size=size, crops=crops
+        )
+        train_seconds = time.perf_counter() - started
+        tested, probabilities = test(net, batches(test_set, **reading), size=size)
+        lines.append(
+            {
+                "epoch": epoch,
+                "train_loss": trained.loss,
+                "train_accuracy": trained.accuracy,
+                "test_loss": tested.loss,
+                "test_accuracy": tested.accuracy,
+                "clips_per_second": len(train_set) / train_seconds,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        # Metrics first: a checkpoint then never knows of an epoch that they do not.
+        _write_lines(run, lines)
+        save(run / "last.pt", net=net, optimizer=optimizer, epoch=epoch, config=config)
+        bar.set_postfix_str(
+            f"loss {trained.loss:.3f}, train {trained.accuracy:.1%}, test {tested.accuracy:.1%}"
+        )
+        bar.update()
+    bar.close()
+    if probabilities is None:  # stopped after the last epoch, before its predictions
+        _, probabilities = test(net, batches(test_set, **reading), size=size)
+    _write_predictions(run, test_clips, probabilities)
+    return lines
+
+
+def is_done(run: Path) -> bool:
+    """Whether the run in this folder has come to its end; predictions are its last file."""
+    return (run / "predictions.csv").is_file()
+
+
+def _check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:
+    if not (run / "config.json").is_file():
+        return
+    begun = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    differing = [
+        f"{key} was {begun.get(key)!r}, now {value!r}"
+        for key, value in config.items()
+        if key not in _MAY_DIFFER and begun.get(key) != value
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{run}: holds a run with other settings ({'; '.join(differing)}). "
+            "Choose another --runs, or remove that folder"
+        )
+    if not is_done(run) and (run / "last.pt").is_file() and not resume:
+        raise CheckpointError(
+            f"{run}: holds an unfinished run. Go on with --resume, or remove that folder"
+        )
+
+
+def _restore(
+    run: Path, net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+) -> list[dict[str, Any]]:
+    """Load `last.pt` if there is one; the metrics of the epochs that it has behind it."""
+    if not (run / "last.pt").is_file():
+        return []
+    state = load(run / "last.pt", device)
+    net.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return _read_lines(run)[: state["epoch"]]
+
+
+def _read_lines(run: Path) -> list[dict[str, Any]]:
+    text = (run / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _write_lines(run: Path, lines: list[dict[str, Any]]) -> None:
+    with atomic_path(run / "metrics.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def _write_predictions(run: Path, clips: list[Clip], probabilities: Tensor) -> None:
+    """clip_id, label, predicted and the eight probabilities of every test clip."""
+    with atomic_path(run / "predictions.csv") as temporary:
+        with temporary.open("w", encoding="utf-8", newline="") as opened:
+            writer = csv.writer(opened, lineterminator="\n")
+            writer.writerow(["clip_id", "label", "predicted", *(f"p_{name}" for name in EMOTIONS)])
+            for clip, row in zip(clips, probabilities, strict=True):
+                shares = [f"{share:.6f}" for share in row.tolist()]
+                writer.writerow([clip.clip_id, clip.label, int(row.argmax()), *shares])

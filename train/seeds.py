@@ -1,0 +1,18 @@
+"""Random numbers that depend on the run's seed, the epoch and their purpose, and nothing else."""
+
+import numpy as np
+import torch
+
+# One number a purpose, so that drawing more for one does not change another.
+WEIGHTS, ORDER, AUGMENTATION, DROPOUT = range(4)
+
+
+def seed_of(seed: int, epoch: int, purpose: int) -> int:
+    """A 63-bit seed for one purpose in one epoch (0: before the first)."""
+    state = np.random.SeedSequence([seed, epoch, purpose]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def generator(seed: int, epoch: int, purpose: int) -> torch.Generator:
+    """A fresh generator on the CPU, so that every device gets the same numbers."""
+    return torch.Generator().manual_seed(seed_of(seed, epoch, purpose))
