@@ -161,7 +161,7 @@ def read_run(folder: Path) -> Run:
     if len(epochs) > planned:
         problems.append(
             f"metrics.jsonl: {len(epochs)} epochs, config.json says {planned}: the last epoch "
-            "is not the planned one. Train the fold again"
+            "is not the planned one. Remove the run and train it again"
         )
     clip_ids, labels, predicted = _read_predictions(predictions_file, config, problems)
     if not problems:
@@ -170,7 +170,7 @@ def read_run(folder: Path) -> Run:
             problems.append(
                 f"predictions.csv gives an accuracy of {counted:.6f}, the last line of "
                 f"metrics.jsonl says {last:.6f}: they are of different epochs or runs. "
-                "Train the fold again"
+                "Remove the run and train it again"
             )
     if problems:
         raise DamagedRunError(problems)
@@ -261,10 +261,14 @@ def _wrong_types(config: dict[str, Any]) -> list[str]:
         try:
             value = setting(config, name)
         except (KeyError, TypeError):
-            problems.append(f"{name} is missing, expected {expected}. Train the fold again")
+            problems.append(
+                f"{name} is missing, expected {expected}. Remove the run and train it again"
+            )
             continue
         if not fits(value):
-            problems.append(f"{name} is {_shown(value)}, expected {expected}. Train the fold again")
+            problems.append(
+                f"{name} is {_shown(value)}, expected {expected}. Remove the run and train it again"
+            )
     return problems
 
 
@@ -279,23 +283,23 @@ def _wrong_values(config: dict[str, Any], model: str, fold: int) -> list[str]:
     try:
         held_out = splits.test_actors(config["split"], config["fold"])
     except ValueError as unknown:
-        return [*problems, f"{unknown}. Train the fold again"]
+        return [*problems, f"{unknown}. Remove the run and train it again"]
     tested, trained = set(config["test_actors"]), set(config["train_actors"])
     where = f"fold {config['fold']} of split {config['split']!r}"
     if tested & trained:
         problems.append(
             f"test actors {sorted(tested & trained)} are in train_actors too, expected actors "
-            "never seen in training. Train the fold again"
+            "never seen in training. Remove the run and train it again"
         )
     if tested - set(held_out):
         problems.append(
             f"test_actors has {sorted(tested - set(held_out))}, {where} tests {list(held_out)}. "
-            "Train the fold again"
+            "Remove the run and train it again"
         )
     if trained & set(held_out) - tested:
         problems.append(
             f"train_actors has {sorted(trained & set(held_out) - tested)}, which {where} holds "
-            "out. Train the fold again"
+            "out. Remove the run and train it again"
         )
     return problems
 
@@ -314,7 +318,7 @@ def _read_metrics(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         if epoch.get("epoch") != number or not _is_count(epoch["epoch"]):
             wrong.append(
                 f"{where}: epoch is {_shown(epoch.get('epoch'))}, expected {number}. "
-                "Train the fold again"
+                "Remove the run and train it again"
             )
         for name in _SHARES:
             share = epoch.get(name)
@@ -351,7 +355,7 @@ def _read_predictions(
     if not problems and not wrong and len(clip_ids) != config["test_clips"]:
         wrong.append(
             f"{path.name}: {len(clip_ids)} clips, config.json says {config['test_clips']} are "
-            "tested. Train the fold again"
+            "tested. Remove the run and train it again"
         )
     problems += _first(wrong, path.name)
     return tuple(clip_ids), np.array(labels, dtype=np.int64), np.array(predicted, dtype=np.int64)
@@ -397,13 +401,13 @@ def _csv_rows(path: Path, problems: list[str]) -> list[tuple[int, list[str]]]:
     try:
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as exc:
-        problems.append(f"{path.name} is not CSV: {exc}. Train the fold again")
+        problems.append(f"{path.name} is not CSV: {exc}. Remove the run and train it again")
         return []
     header = rows[0][1] if rows else []
     if header != PREDICTIONS_HEADER:
         problems.append(
             f"{path.name}: the header is {_shown(','.join(header))}, expected "
-            f"{','.join(PREDICTIONS_HEADER)}. Train the fold again"
+            f"{','.join(PREDICTIONS_HEADER)}. Remove the run and train it again"
         )
         return []
     return rows[1:]
@@ -414,7 +418,7 @@ def _read_text(path: Path, problems: list[str]) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        problems.append(f"{path.name} is missing. Train the fold again")
+        problems.append(f"{path.name} is missing. Remove the run and train it again")
     except (OSError, UnicodeDecodeError) as exc:
         problems.append(f"{path.name} cannot be read as UTF-8 text: {_reason(exc)}")
     return None
@@ -425,7 +429,7 @@ def _parse_object(text: str, where: str, problems: list[str]) -> dict[str, Any] 
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        problems.append(f"{where} is not JSON: {exc}. Train the fold again")
+        problems.append(f"{where} is not JSON: {exc}. Remove the run and train it again")
         return None
     if not isinstance(parsed, dict):
         problems.append(f"{where} is {_shown(parsed)}, expected a JSON object")

@@ -36,7 +36,7 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
-from cache.clips import ACTORS, Clip, expected_clips
+from cache.clips import ACTORS, EMOTIONS, Clip, expected_clips
 from cache.files import atomic_path, write_json
 from preprocess import sample_face, sample_voice
 
@@ -66,6 +66,13 @@ def choose_clips(actors: int, clips_per_actor: int, seed: int) -> list[Clip]:
             ranked += [(turn, queue[index]) for turn, index in enumerate(order)]
         chosen += [clip for _, clip in sorted(ranked)[:clips_per_actor]]
     return sorted(chosen)
+
+
+def strength_of(clip: Clip, groups: tuple[str, ...]) -> float:
+    """How much a clip exaggerates the display of its group; the groups of neutral never do."""
+    if clip.intensity == 1 or groups[clip.label] == groups[EMOTIONS.index("neutral")]:
+        return 1.0
+    return STRONG
 
 
 def _meet_actor(seed: int, actor: int) -> tuple[sample_face.Portrait, sample_voice.Voice]:
@@ -154,12 +161,13 @@ def write_clip(clip: Clip, seed: int, path: Path) -> None:
     samples = round(count / FRAME_RATE * sample_voice.SAMPLE_RATE_HZ)
     face_group = sample_face.FACE_GROUPS[clip.label]
     voice_group = sample_voice.VOICE_GROUPS[clip.label]
-    strength = STRONG if clip.intensity == 2 else 1.0
     opening = sample_voice.openness(clip.statement)
     speech = sample_face.move_lips(seconds, start_s, end_s, opening, lips)
-    poses = sample_face.animate(face_group, strength, seconds, speech, acting)
+    face_strength = strength_of(clip, sample_face.FACE_GROUPS)
+    voice_strength = strength_of(clip, sample_voice.VOICE_GROUPS)
+    poses = sample_face.animate(face_group, face_strength, seconds, speech, acting)
     wave = sample_voice.speak(
-        voice, voice_group, strength, clip.statement, samples, start_s, end_s, sound
+        voice, voice_group, voice_strength, clip.statement, samples, start_s, end_s, sound
     )
 
     with (

@@ -72,8 +72,8 @@ _EXPRESSIONS = {
         *(0.015, 0.3, 0.015, 0.25, 0.6, 0.25, 0, 0, 0),
     ),
     "joyful": Expression(
-        *(0.13, 0, 0.11, 0, 1.28, 0, 1.32, 0.16, 0.14, 0.1, 0.10, 0.7, 0),
-        *(0.06, 1.4, 0.02, 0.7, 3.0, 0.7, -0.04, 0, 0.01),
+        *(0.12, 0, 0.10, 0, 1.24, 0, 1.28, 0.14, 0.12, 0.1, 0.09, 0.5, 0),
+        *(0.05, 1.4, 0.02, 0.7, 2.5, 0.7, -0.04, 0, 0.01),
     ),
     "distressed": Expression(
         *(0.07, 0.17, 0, 0.02, 0.8, 0.06, 0.82, -0.15, 0.05, 0, 0, 0.2, 0.2),
@@ -347,9 +347,7 @@ def _paint_body(look: Look) -> np.ndarray:
     easel.image += np.asarray(look.backdrop, np.float32) * glow[..., None]
     side_x = np.array([0.55, 0.80, 1.55, 2.08, 2.30, 2.45, 2.5])
     side_y = np.array([1.50, 1.58, 1.76, 1.92, 2.40, 3.00, 4.2])
-    x, y = _rounded(
-        np.concatenate((-side_x[::-1], side_x)), np.concatenate((side_y[::-1], side_y))
-    )
+    x, y = _rounded(np.concatenate((-side_x[::-1], side_x)), np.concatenate((side_y[::-1], side_y)))
     folds = 1.10 - 0.09 * easel.x**2 - 0.10 * (easel.y - 1.6) - 0.05 * easel.x
     cloth = np.asarray(look.clothes, np.float32) * np.clip(folds, 0.5, 1.2)[..., None]
     easel.paint(easel.mask(x, y), cloth)
@@ -419,7 +417,7 @@ def _draw_brow(image: np.ndarray, portrait: Portrait, pose: Pose, side: int) -> 
 def _draw_mouth(image: np.ndarray, portrait: Portrait, pose: Pose) -> None:
     look, face = portrait.look, pose.expression
     half = look.mouth_half_width * face.mouth_width * (1 - 0.06 * pose.speech)
-    gape = face.mouth_open + 0.12 * pose.speech
+    gape = face.mouth_open + 0.10 * pose.speech
     plump = look.lip_thickness * (1 - 0.25 * face.mouth_square)
     dome = _DOME ** (0.75 - 0.45 * face.mouth_square)
     middle = -face.mouth_corner * (_SAMPLES**2 - 0.4)

@@ -42,7 +42,7 @@ def test_macro_f1_punishes_a_predicted_emotion_that_no_clip_has():
 def test_confusion_has_true_classes_in_rows():
     counts = metrics.confusion(LABELS, PREDICTED)
     assert counts.shape == (8, 8)
-    assert counts[0, 1] == 1 and counts[1, 0] == 1 and counts[1, 1] == 3
+    assert (counts[0, 1], counts[1, 0], counts[1, 1]) == (1, 1, 3)
     np.testing.assert_array_equal(counts.sum(axis=1), [2, 4, 2, 0, 0, 0, 0, 0])
 
 

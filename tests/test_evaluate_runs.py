@@ -109,8 +109,6 @@ def test_a_run_with_fewer_epochs_than_planned_is_unfinished(tmp_path):
             "cache.fingerprint is 'ab', expected 64 hexadecimal digits",
         ),
         ({"versions": {"torch": 2}}, "versions is .* expected names with their versions"),
-        ({"model": "video"}, "model is 'video', the folder says 'cfn_sr'"),
-        ({"fold": 1}, "fold is 1, the folder says 0"),
         ({"split": "random"}, "split is 'random', expected one of paper, luna5"),
         ({"train_actors": [4, 5, 6]}, r"test actors \[4\] are in train_actors too"),
         ({"test_actors": [1, 2, 3, 9]}, r"test_actors has \[9\], fold 0 .* tests \[1, 2, 3, 4\]"),
@@ -129,6 +127,8 @@ def test_a_wrong_setting_is_named(tmp_path, settings, match):
     ("file", "old", "new", "match"),
     [
         ("config.json", "{", "", "config.json is not JSON"),
+        ("config.json", '"cfn_sr"', '"video"', "model is 'video', the folder says 'cfn_sr'"),
+        ("config.json", '"fold": 0', '"fold": 1', "fold is 1, the folder says 0"),
         ("metrics.jsonl", "{", "", "metrics.jsonl line 1 is not JSON"),
         ("metrics.jsonl", '{"epoch": 1', '[] {"epoch": 1', "metrics.jsonl line 1 is not JSON"),
         ("metrics.jsonl", '"epoch": 2', '"epoch": 3', "line 2: epoch is 3, expected 2"),

@@ -156,10 +156,13 @@ def _write_lines(run: Path, lines: list[dict[str, Any]]) -> None:
 
 def _write_predictions(run: Path, clips: list[Clip], probabilities: Tensor) -> None:
     """clip_id, label, predicted and the eight probabilities of every test clip."""
-    with atomic_path(run / "predictions.csv") as temporary:
-        with temporary.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.writer(opened, lineterminator="\n")
-            writer.writerow(["clip_id", "label", "predicted", *(f"p_{name}" for name in EMOTIONS)])
-            for clip, row in zip(clips, probabilities, strict=True):
-                shares = [f"{share:.6f}" for share in row.tolist()]
-                writer.writerow([clip.clip_id, clip.label, int(row.argmax()), *shares])
+    path = run / "predictions.csv"
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as opened,
+    ):
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(["clip_id", "label", "predicted", *(f"p_{name}" for name in EMOTIONS)])
+        for clip, row in zip(clips, probabilities, strict=True):
+            shares = [f"{share:.6f}" for share in row.tolist()]
+            writer.writerow([clip.clip_id, clip.label, int(row.argmax()), *shares])

@@ -1,0 +1,76 @@
+# CFN-SR: `make help` lists what can be made.
+
+PYTHON  ?= python3
+JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+
+# Where things lie. Without RAVDESS=DIR everything is made from the synthetic sample.
+RAVDESS ?=
+CACHE   ?= $(if $(RAVDESS),data/ravdess-cache,data/sample-cache)
+RUNS    ?= runs
+OUT     ?= report
+
+# What is trained by `make train` and `make cv`; ARGS goes to train.py as it is.
+FOLD    ?= 0
+FOLDS   ?= 0 1 2 3 4
+MODEL   ?= cfn_sr
+PRESET  ?= paper
+EPOCHS  ?= 70
+ARGS    ?=
+
+# The demo: clips an actor of the sample, and epochs.
+DEMO_CLIPS  ?= 16
+DEMO_EPOCHS ?= 12
+
+READY = .venv/.ready
+RUN   = .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup features train cv evaluate demo test lint clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## .venv with everything in it (about 6 GB: torch comes with CUDA)
+
+$(READY): setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), expected 3.11 or later: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[features,report,cluster,dev]'
+	@touch $@
+
+features: $(READY) ## shards from RAVDESS=DIR in CACHE=DIR, or from the synthetic sample
+ifeq ($(RAVDESS),)
+	$(RUN) -m preprocess.sample --out data/sample --jobs $(JOBS)
+	$(RUN) -m preprocess --raw data/sample --cache '$(CACHE)' --jobs $(JOBS)
+else
+	$(RUN) -m preprocess --raw '$(RAVDESS)' --cache '$(CACHE)' --jobs $(JOBS)
+endif
+
+train: $(READY) ## FOLD=K of MODEL=NAME from CACHE=DIR
+	$(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --fold $(FOLD) --model $(MODEL) --preset $(PRESET) --epochs $(EPOCHS) --resume $(ARGS)
+
+cv: $(READY) ## the paper's five folds, one after the other
+	@for fold in $(FOLDS); do \
+		$(MAKE) --no-print-directory train FOLD=$$fold || exit $$?; \
+	done
+
+evaluate: $(READY) ## report in OUT=DIR from RUNS=DIR
+	$(RUN) -m evaluate --runs '$(RUNS)' --out '$(OUT)'
+
+demo: $(READY) ## sample -> features -> five folds of a tiny network -> report
+	$(RUN) -m preprocess.sample --out demo/sample --clips-per-actor $(DEMO_CLIPS) --jobs $(JOBS)
+	$(RUN) -m preprocess --raw demo/sample --cache demo/cache --jobs $(JOBS)
+	@$(MAKE) --no-print-directory cv CACHE=demo/cache RUNS=demo/runs PRESET=tiny EPOCHS=$(DEMO_EPOCHS)
+	$(RUN) -m evaluate --runs demo/runs --out demo/report
+	@echo "The report: $(CURDIR)/demo/report/report.html"
+
+test: $(READY) ## the tests
+	$(RUN) -m pytest
+
+lint: $(READY) ## ruff
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean: ## remove what the demo made
+	rm -rf demo

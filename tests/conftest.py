@@ -1,0 +1,65 @@
+"""Fixtures: a small cache of noise, and the folder of real recordings where there is one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.clips import Clip, expected_clips
+from cache.manifest import write_manifest
+from cache.schema import COMPUTED, FIELDS, shard_name
+from cache.shard import write_shard
+
+ORIGIN = {"dataset": "noise", "license": "CC0 1.0", "citation": "none"}
+
+
+def noise_arrays(seed: int) -> dict[str, np.ndarray]:
+    """The computed arrays of one clip, random but with the right types and shapes."""
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for name in COMPUTED:
+        field = FIELDS[name]
+        if field.dtype.kind == "u":
+            arrays[name] = random.integers(0, 256, field.shape, field.dtype)
+        else:
+            arrays[name] = random.standard_normal(field.shape).astype(field.dtype)
+    return arrays
+
+
+def write_noise_cache(directory: Path, clips: list[Clip]) -> Path:
+    """A finished cache with these clips."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for actor in sorted({clip.actor for clip in clips}):
+        own = sorted(clip for clip in clips if clip.actor == actor)
+        rows = ((clip, noise_arrays(hash(clip) % 2**32)) for clip in own)
+        write_shard(directory / shard_name(actor), len(own), rows)
+    records = {
+        clip.clip_id: {"source": f"{clip.clip_id}.mp4", "source_sha256": "0" * 64, "notes": []}
+        for clip in clips
+    }
+    write_manifest(directory, origin=ORIGIN, config={"test": 1}, versions={}, clips=records)
+    return directory
+
+
+@pytest.fixture
+def noise_cache(tmp_path: Path) -> Callable[[list[Clip]], Path]:
+    """Makes a cache of noise for the clips that it is given."""
+    return lambda clips: write_noise_cache(tmp_path / "cache", clips)
+
+
+@pytest.fixture(scope="session")
+def fold_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips each of actors 1..8: enough for fold 0 and fold 1 of the paper's split."""
+    clips = [clip for actor in range(1, 9) for clip in expected_clips(actor)[:8:4]]
+    return write_noise_cache(tmp_path_factory.mktemp("fold") / "cache", clips)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real recordings, or a skip where there is none."""
+    folder = os.environ.get("CFNSR_REAL_DATA")
+    if not folder:
+        pytest.skip("no real data (CFNSR_REAL_DATA is not set)")
+    return Path(folder)

@@ -1,0 +1,287 @@
+"""The report: known means, honest words, the same bytes again, and the command's exit status."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache import splits
+from cache.clips import EMOTIONS, expected_clips
+from evaluate import plots
+from evaluate.__main__ import main
+from evaluate.report import best_on_test, summarise_model
+from evaluate.runs import Run
+
+RAVDESS = "RAVDESS speech, full audio-video"
+
+
+def make_run(fold: int, right: int, best: float = 0.9, model: str = "cfn_sr", **settings) -> Run:
+    """A run of three epochs: `right` of 240 clips right at the last, the rest taken for the next
+    emotion; test accuracy `best` in epoch 2."""
+    clips = [clip for a in splits.test_actors("paper", fold) for clip in expected_clips(a)]
+    labels = np.array([clip.label for clip in clips])
+    predicted = np.where(np.arange(len(clips)) < right, labels, (labels + 1) % 8)
+    cache = {"dataset": RAVDESS, "fingerprint": "0f" * 32, "schema_version": 1}
+    config = {
+        **{"model": model, "preset": "paper", "split": "paper", "fold": fold, "recipe": "paper"},
+        **{
+            "epochs": 3,
+            "batch_size": 16,
+            "learning_rate": 0.001,
+            "seed": 0,
+            "parameters": 26301417,
+        },
+        "train_actors": list(splits.train_actors("paper", fold)),
+        "test_actors": list(splits.test_actors("paper", fold)),
+        **{"train_clips": 1200, "test_clips": 240, "device": "cpu", "cache": cache},
+        "versions": {"torch": "2.15.0"},
+        **settings,
+    }
+    epochs = tuple(
+        {"epoch": epoch, "train_loss": 2 / epoch, "train_accuracy": 0.3 * epoch, "test_loss": 1.5}
+        | {"test_accuracy": accuracy, "clips_per_second": 40.0, "seconds": 30.0}
+        for epoch, accuracy in ((1, 0.1), (2, best), (3, right / 240))
+    )
+    return Run(model, fold, config, epochs, tuple(c.clip_id for c in clips), labels, predicted)
+
+
+def write(runs: Path, run: Run) -> Path:
+    """Write a run as the trainer does."""
+    folder = runs / run.name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(run.config))
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in run.epochs))
+    rows = [",".join(["clip_id", "label", "predicted", *(f"p_{name}" for name in EMOTIONS)])]
+    for clip_id, label, predicted in zip(run.clip_ids, run.labels, run.predicted, strict=True):
+        shares = ["0.65" if each == predicted else "0.05" for each in range(8)]
+        rows.append(",".join([clip_id, str(label), str(predicted), *shares]))
+    (folder / "predictions.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def evaluate(runs: Path, out: Path) -> int:
+    return main(["--runs", str(runs), "--out", str(out)])
+
+
+def test_the_mean_is_over_the_headline_folds_and_of_the_last_epoch():
+    rights = [184, 167, 157, 132, 158]
+    summary = summarise_model([make_run(fold, right) for fold, right in enumerate(rights)])
+    last = summary["accuracy_last"]
+    assert last["per_fold"] == [round(right / 240, 6) for right in rights]
+    assert last["mean"] == pytest.approx(0.665, abs=1e-6)  # the authors' log, last epoch
+    assert last["binomial_standard_error"] == pytest.approx(0.013625, abs=1e-6)
+    assert last["standard_deviation_over_folds"] == pytest.approx(0.078539, abs=1e-6)
+    assert summary["accuracy_best_on_test"] == {
+        "mean": 0.9,
+        "per_fold": [0.9] * 5,
+        "epoch": [2] * 5,
+    }
+    assert (summary["folds"], summary["clips"]) == ([0, 1, 2, 3, 4], 1200)
+    assert np.sum(summary["confusion"]) == 1200
+    assert np.trace(summary["confusion"]) == sum(rights)
+    assert list(summary["recall"]) == list(EMOTIONS)
+
+
+def test_the_sixth_rotation_is_shown_but_changes_no_mean():
+    five = [make_run(fold, 120) for fold in range(5)]
+    without, with_sixth = summarise_model(five), summarise_model([*five, make_run(5, 240)])
+    outside = with_sixth.pop("outside_mean")
+    assert without.pop("outside_mean") == []
+    assert without == with_sixth
+    assert outside == [
+        {"fold": 5, "accuracy_last": 1.0, "accuracy_best_on_test": 1.0, "epoch": 3},
+    ]
+
+
+def test_best_on_test_is_the_first_of_equal_epochs():
+    assert best_on_test(make_run(0, right=216, best=0.9)) == (0.9, 2)
+
+
+def test_one_fold_has_no_standard_deviation():
+    summary = summarise_model([make_run(0, 120)])
+    assert summary["accuracy_last"]["standard_deviation_over_folds"] is None
+
+
+def test_all_good_runs_give_status_0_a_line_a_model_and_all_files(tmp_path, capsys):
+    for fold in range(5):
+        write(tmp_path / "runs", make_run(fold, 180))
+    assert evaluate(tmp_path / "runs", tmp_path / "new" / "out") == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.splitlines() == [
+        "cfn_sr: 75.00 % +- 0.00 over 5 folds at the last epoch (best-on-test 90.00 %, "
+        "not the result)",
+        str(tmp_path / "new" / "out" / "report.html"),
+    ]
+    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == [
+        *("confusion_cfn_sr.png", "curves_cfn_sr.png", "report.html", "summary.json"),
+    ]
+    summary = json.loads((tmp_path / "new" / "out" / "summary.json").read_text())
+    assert summary["schema_version"] == 1
+    assert summary["models"]["cfn_sr"]["accuracy_last"]["mean"] == 0.75
+    assert summary["left_out"] == []
+
+
+def test_the_same_runs_give_the_same_bytes_wherever_they_lie(tmp_path, capsys):
+    write(tmp_path / "runs", make_run(0, 180))
+    evaluate(tmp_path / "runs", tmp_path / "a")
+    shutil.copytree(tmp_path / "runs", tmp_path / "elsewhere")
+    evaluate(tmp_path / "elsewhere", tmp_path / "b")
+    for file in sorted((tmp_path / "a").iterdir()):
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
+    capsys.readouterr()
+    evaluate(tmp_path / "runs", tmp_path / "a")
+    assert capsys.readouterr().out.endswith("report.html (unchanged)\n")
+
+
+def test_the_page_names_the_headline_and_says_why_best_on_test_is_not_it(tmp_path):
+    for fold in range(5):
+        write(tmp_path / "runs", make_run(fold, 180))
+    evaluate(tmp_path / "runs", tmp_path / "out")
+    text = page_text(tmp_path / "out")
+    assert "last epoch 75.00 %" in text
+    assert "best-on-test, not the result 90.00 %" in text
+    assert "it chooses the epoch by looking at the test actors" in text
+    assert "75.67 % best-on-test against 66.50 % at the last epoch" in text
+    assert "the paper's (best epoch on the test fold) 75.76 %" in text
+    assert "Binomial standard error on the 1,200 pooled clips: 1.25 points" in text
+    assert "synthetic" not in text
+    assert "not the full result" not in text
+    assert "every run found is in this report" in text
+
+
+def test_missing_folds_are_said_plainly(tmp_path, capsys):
+    for fold in (0, 1, 4):
+        write(tmp_path / "runs", make_run(fold, 180))
+    assert evaluate(tmp_path / "runs", tmp_path / "out") == 0
+    assert "3 of 5 folds: not the full result" in page_text(tmp_path / "out")
+    assert "3 of 5 folds: not the full result" in capsys.readouterr().out
+
+
+def test_the_synthetic_sample_is_never_shown_as_people_or_beside_the_paper(tmp_path, capsys):
+    cache = {"dataset": "synthetic sample, seed 0", "fingerprint": "a" * 64, "schema_version": 1}
+    write(tmp_path / "runs", make_run(0, 180, cache=cache))
+    evaluate(tmp_path / "runs", tmp_path / "out")
+    text = page_text(tmp_path / "out")
+    assert "All figures here are made from the synthetic sample. They say nothing about" in text
+    assert "not comparable with the paper's number" in text
+    assert "75.76" not in text
+    assert (
+        "made from synthetic sample, seed 0, says nothing about people" in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("settings", [{"preset": "tiny"}, {"model": "video"}])
+def test_the_papers_number_stands_only_beside_the_papers_network(tmp_path, settings):
+    write(tmp_path / "runs", make_run(0, 180, **settings))
+    evaluate(tmp_path / "runs", tmp_path / "out")
+    assert "75.76" not in page_text(tmp_path / "out")
+
+
+def test_models_trained_differently_are_marked_as_not_comparable(tmp_path):
+    write(tmp_path / "runs", make_run(0, 180))
+    write(tmp_path / "runs", make_run(0, 190, model="video", preset="tiny"))
+    evaluate(tmp_path / "runs", tmp_path / "out")
+    assert "the models differ in preset" in page_text(tmp_path / "out")
+
+
+def test_unfinished_and_damaged_runs_are_listed_and_in_no_mean(tmp_path, capsys):
+    write(tmp_path / "runs", make_run(0, 180))
+    (write(tmp_path / "runs", make_run(1, 240)) / "predictions.csv").unlink()
+    (write(tmp_path / "runs", make_run(2, 240)) / "metrics.jsonl").write_text("<b>oops</b>\n")
+    assert evaluate(tmp_path / "runs", tmp_path / "out") == 1
+    errors = capsys.readouterr().err
+    assert "cfn_sr/fold_1 is unfinished: predictions.csv is not there yet, 3 of 3" in errors
+    assert "cfn_sr/fold_2 is damaged: metrics.jsonl line 1 is not JSON" in errors
+    text = page_text(tmp_path / "out")
+    assert "cfn_sr/fold_1 is unfinished" in text
+    assert "cfn_sr/fold_2 is damaged" in text
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["models"]["cfn_sr"]["folds"] == [0]
+    assert summary["models"]["cfn_sr"]["accuracy_last"]["mean"] == 0.75
+    assert [each["state"] for each in summary["left_out"]] == ["unfinished", "damaged"]
+
+
+def test_without_a_usable_run_there_is_no_report_and_status_1(tmp_path, capsys):
+    (write(tmp_path / "runs", make_run(0, 180)) / "predictions.csv").unlink()
+    assert evaluate(tmp_path / "runs", tmp_path / "out") == 1
+    assert not (tmp_path / "out").exists()
+    assert "no run can be used, so no report was written" in capsys.readouterr().err
+
+
+def test_wrong_use_is_status_2_and_one_line(tmp_path, capsys):
+    assert evaluate(tmp_path / "nowhere", tmp_path / "out") == 2
+    assert re.fullmatch("evaluate: runs is .* not a folder.*\n", capsys.readouterr().err)
+    (tmp_path / "empty").mkdir()
+    assert evaluate(tmp_path / "empty", tmp_path / "out") == 2
+    assert re.fullmatch("evaluate: .* holds no run: .*\n", capsys.readouterr().err)
+    write(tmp_path / "runs", make_run(0, 180))
+    (tmp_path / "file").touch()
+    assert evaluate(tmp_path / "runs", tmp_path / "file") == 2
+    assert re.fullmatch("evaluate: out is .* cannot be a folder.*\n", capsys.readouterr().err)
+
+
+def test_text_from_runs_cannot_become_markup(tmp_path):
+    evil = "<script>alert(1)</script>"
+    cache = {"dataset": f"RAVDESS {evil}", "fingerprint": "a" * 64, "schema_version": 1}
+    write(tmp_path / "runs", make_run(0, 180, cache=cache, device=evil, versions={evil: evil}))
+    write(tmp_path / "runs", make_run(1, 180, model="x")).parent.rename(
+        tmp_path / "runs" / "<img src=x>"
+    )
+    assert evaluate(tmp_path / "runs", tmp_path / "out") == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script" not in page
+    assert "<img src=x>" not in page
+    assert "&lt;script&gt;" in page
+    assert "&lt;img src=x&gt;" in page
+
+
+def test_the_page_asks_for_nothing_from_outside_and_its_images_have_words(tmp_path):
+    write(tmp_path / "runs", make_run(0, 180))
+    evaluate(tmp_path / "runs", tmp_path / "out")
+    tags = Tags()
+    tags.feed((tmp_path / "out" / "report.html").read_text())
+    assert not {name for name, _ in tags.seen} & {"script", "link", "iframe", "object", "base"}
+    for name, attributes in tags.seen:
+        for key in ("src", "srcset"):
+            assert attributes.get(key, "data:").startswith("data:"), (name, key)
+        assert attributes.get("href", "#").startswith("#")
+    assert "url(" not in (tmp_path / "out" / "report.html").read_text()
+    images = [attributes for name, attributes in tags.seen if name == "img"]
+    assert len(images) == 2
+    assert "The most frequent mistake: " in images[0]["alt"]
+    identifiers = [attributes["id"] for _, attributes in tags.seen if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_a_figure_is_a_png_that_does_not_name_its_maker():
+    image = plots.png(plots.confusion_figure(np.eye(8, dtype=int)))
+    assert image.startswith(b"\x89PNG")
+    assert b"Software" not in image
+    assert plots.width_px(image) == round(96 * 7.2)
+
+
+class Tags(HTMLParser):
+    """Collects the page's tags and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def page_text(out: Path) -> str:
+    """The page's words, with single spaces."""
+    tags = Tags()
+    tags.feed((out / "report.html").read_text())
+    return " ".join("".join(tags.text).split())
