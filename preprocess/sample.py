@@ -99,8 +99,8 @@ def draw_frames(
 ):
     """Yield a picture a pose, uint8 (1080, 1280): the planes of yuv420p one under the other.
 
-    Each is drawn over the one before. Only the head moves, so only the rectangle that it sweeps is drawn anew. `rng` draws how the
-    clip is framed and lit.
+    Each is drawn over the one before: only the head moves, so only the rectangle that it sweeps
+    is drawn anew. `rng` draws how the clip is framed and lit.
     """
     look = portrait.look
     zoom = rng.uniform(0.97, 1.03)

@@ -213,10 +213,16 @@ class _Easel:
 
     def mask(self, x: np.ndarray, y: np.ndarray, blur: float = 0.0) -> np.ndarray:
         """A polygon's coverage (H, W) float32 in 0..1, its edge blurred by `blur` half widths."""
-        drawn = np.zeros(self.x.shape, np.uint8)
-        _fill(drawn, _pixels(np.asarray(x), np.asarray(y), self.origin, self.unit), (255,))
-        covered = drawn.astype(np.float32) / 255
-        return cv2.GaussianBlur(covered, (0, 0), blur * self.unit) if blur else covered
+        points = _pixels(np.asarray(x), np.asarray(y), self.origin, self.unit)
+        height, width = self.x.shape
+        if not blur:
+            drawn = np.zeros((height, width), np.uint8)
+            _fill(drawn, points, (255,))
+            return drawn.astype(np.float32) / 255
+        drawn = np.zeros((height // 4, width // 4), np.uint8)  # soft edges need no finer grid
+        _fill(drawn, points / 4, (255,))
+        soft = cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), blur * self.unit / 4)
+        return cv2.resize(soft, (width, height))
 
     def oval(self, x: float, y: float, rx: float, ry: float, blur: float = 0.0) -> np.ndarray:
         """An ellipse's coverage, as `mask`."""
@@ -265,7 +271,7 @@ def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
             y = np.array(
                 [-1.38, -1.32, -0.9, -0.3, 0.4, low - 0.2, low, low - 0.1, 0.7, 0.2, -0.9, -1]
             )
-            lock = easel.mask(*_rounded(x, y), 0.008)
+            lock = easel.mask(*_rounded(x, y))
             _paint_hair(easel, lock, look)
             solid = np.maximum(solid, lock)
     if look.style == "bun":
@@ -305,8 +311,8 @@ def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
     easel.paint(easel.oval(0, -0.05, 0.035, 0.26, 0.04), bright, 0.45)
     easel.paint(easel.oval(-0.01, tip - 0.06, 0.09 * width, 0.07, 0.04), bright, 0.55)
     for side in (-1, 1):
-        nostril = easel.oval(0.09 * side * width, tip + 0.035, 0.045, 0.022, 0.008)
-        easel.paint(nostril, _shade(look.skin, 0.30), 0.8)
+        nostril = easel.oval(0.09 * side * width, tip + 0.035, 0.045, 0.022, 0.02)
+        easel.paint(nostril, _shade(look.skin, 0.25), 0.85)
     easel.paint(easel.oval(-0.25, -0.72, 0.40, 0.16, 0.16), bright, 0.25)
     easel.paint(easel.oval(0, 1.06, 0.16, 0.08, 0.07), bright, 0.25)
     easel.paint(easel.oval(0, 0.90, 0.20, 0.04, 0.05), deep, 0.22)

@@ -40,7 +40,7 @@ _CONSONANTS = {
     "t": (4200, 0.05),
     "s": (6500, 0.09),
     "b": (700, 0.03),
-    "-": (500, 0.0),
+    "-": (500, 0.0),  # none
 }
 # "Kids are talking by the door" and "Dogs are sitting by the door".
 STATEMENTS = {
@@ -200,11 +200,13 @@ def speak(
     burst_loud = np.zeros(length)
     for syllable, onset in zip(spoken, edges[:-1], strict=True):
         centre, long_s = _CONSONANTS[syllable[0]]
+        if not long_s:
+            continue
         near = np.abs(frame_s - onset) < 0.06 + long_s
         burst_gain[near] = np.exp(-((np.log2(np.maximum(bins_hz, 1) / centre) / 0.5) ** 2))
-        since = seconds - onset
-        if long_s:
-            burst_loud += np.clip(1 - np.abs(since - long_s / 2) / long_s, 0, 1)
+        first = int(onset * SAMPLE_RATE_HZ)
+        burst = np.hanning(int(2 * long_s * SAMPLE_RATE_HZ))[: length - first]
+        burst_loud[first : first + len(burst)] += burst
     hiss = _shape(rng.normal(size=length) * burst_loud, burst_gain)
     hiss *= 10 ** ((manner.tilt_db + 8) / 20)
 

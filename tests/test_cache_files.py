@@ -17,9 +17,14 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     final = tmp_path / "data.bin"
     final.write_bytes(b"old")
-    with pytest.raises(RuntimeError, match="disk full"), atomic_path(final) as temporary:
-        temporary.write_bytes(b"new")
-        raise RuntimeError("disk full")
+
+    def fail():
+        with atomic_path(final) as temporary:
+            temporary.write_bytes(b"new")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail()
     assert final.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [final]
 

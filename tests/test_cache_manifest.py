@@ -41,7 +41,7 @@ def test_the_fingerprint_changes_with_every_setting():
 
 
 def test_a_folder_without_a_manifest_is_no_finished_cache(tmp_path):
-    with pytest.raises(CacheError, match="no manifest.json, so no finished cache"):
+    with pytest.raises(CacheError, match=r"no manifest\.json, so no finished cache"):
         read_manifest(tmp_path)
 
 
@@ -77,5 +77,5 @@ def test_a_manifest_that_does_not_hold_is_refused(noise_cache, change, message):
 def test_a_manifest_that_is_no_json_object_is_refused(noise_cache, content):
     cache = noise_cache(CLIPS)
     (cache / "manifest.json").write_bytes(content)
-    with pytest.raises(CacheError, match="not valid JSON|expected an object"):
+    with pytest.raises(CacheError, match=r"not valid JSON|expected an object"):
         read_manifest(cache)

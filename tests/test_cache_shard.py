@@ -124,7 +124,7 @@ def test_a_truncated_shard_is_refused(tmp_path):
     path = write(tmp_path / "a.h5")
     with path.open("rb+") as file:
         file.truncate(path.stat().st_size // 2)
-    with pytest.raises(CacheError, match="not a readable HDF5 file|bytes on disk"):
+    with pytest.raises(CacheError, match=r"not a readable HDF5 file|bytes on disk"):
         open_shard(path)
 
 

@@ -6,9 +6,7 @@ from cache.splits import test_actors as held_out_actors
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_actor_is_tested_exactly_once(split):
-    tested = [
-        actor for fold in range(len(SPLITS[split])) for actor in held_out_actors(split, fold)
-    ]
+    tested = [actor for fold in range(len(SPLITS[split])) for actor in held_out_actors(split, fold)]
     assert sorted(tested) == list(range(1, 25))
 
 

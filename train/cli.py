@@ -21,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     run = args.runs / args.model / f"fold_{args.fold}"
     try:
+        if args.seed < 0:
+            raise ValueError(f"--seed is {args.seed}, expected 0 or more")
         device = pick_device(args.device)
         cache = Cache(args.cache)
         train_clips, test_clips = fold_clips(cache, args.split, args.fold)

@@ -1,0 +1,94 @@
+"""The rooms of the house: who may import whom, and that importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("cache", "preprocess", "model", "train", "evaluate")
+MAY_IMPORT = {
+    "cache": set(),
+    "model": set(),
+    "preprocess": {"cache"},
+    "train": {"cache", "model"},
+    "evaluate": {"cache", "model"},
+}
+# Making predictions for any clip needs the same preprocessing as training.
+EXCEPTIONS = {"evaluate/predict.py": {"preprocess"}}
+# What the GPU boxes have.
+LEAN = {"torch", "numpy", "h5py", "tqdm"}
+
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def imported(path: Path, top_level_only: bool = False) -> set[str]:
+    """The first names of everything that a file imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert all(alias.name != "*" for alias in node.names), f"{path}: star import"
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_follow_the_arrows(path):
+    name = path.relative_to(ROOT).as_posix()
+    room = path.relative_to(ROOT).parts[0]
+    allowed = MAY_IMPORT[room] | {room} | EXCEPTIONS.get(name, set())
+    assert imported(path) & set(ROOMS) <= allowed
+
+
+@pytest.mark.parametrize("room", ["cache", "model", "train"])
+def test_gpu_boxes_need_little(room):
+    for path in (ROOT / room).rglob("*.py"):
+        others = imported(path, top_level_only=True) - set(ROOMS) - LEAN
+        assert others <= set(sys.stdlib_module_names), f"{path} imports {others}"
+
+
+def test_no_import_leads_back_in_a_circle():
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    edges = {}
+    for name, path in modules.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        edges[name] = {
+            node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module in modules
+        }
+
+    def visit(name, trail):
+        assert name not in trail, f"circle: {' -> '.join([*trail, name])}"
+        for other in edges[name]:
+            visit(other, [*trail, name])
+
+    for name in modules:
+        visit(name, [])
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_importing_a_room_prints_nothing_and_changes_no_global_state(room):
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in FILES
+        if path.relative_to(ROOT).parts[0] == room and path.name != "__main__.py"
+    ]
+    script = (
+        "import os, random, warnings, importlib, torch, numpy\n"
+        # Others' imports do set warning filters and variables: have them done with.
+        "import librosa, cv2, facenet_pytorch, joblib, sklearn.metrics\n"
+        "state = lambda: (torch.initial_seed(), numpy.random.get_state()[1].tolist(),"
+        " random.getstate(), torch.get_num_threads(), dict(os.environ), warnings.filters[:])\n"
+        "before = state()\n"
+        f"[importlib.import_module(name) for name in {names!r}]\n"
+        "assert state() == before\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

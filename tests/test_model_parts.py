@@ -1,0 +1,122 @@
+"""The parts of CFN-SR against their equations, written out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from model.attention import AudioSelfAttention, sinusoids
+from model.cross_modal import CrossModalBlock
+from model.mfcc_cnn import MfccCnn
+from model.resnext3d import ResNeXt3D, pool
+
+
+def test_cross_modal_attention_is_equations_7_and_8_position_by_position():
+    torch.manual_seed(0)
+    block = CrossModalBlock(video_channels=5, audio_channels=4, hidden=3)
+    video, audio = torch.randn(2, 5, 2, 3, 2), torch.randn(2, 4)
+    fused, attention = block(video, audio)
+    for b in range(2):
+        scores = {}
+        for s in range(2):
+            for h in range(3):
+                for w in range(2):
+                    x_q = torch.tanh(
+                        block.video_affine.weight @ video[b, :, s, h, w]
+                        + block.video_affine.bias
+                        + block.audio_affine.weight @ audio[b]
+                    )
+                    scores[s, h, w] = (block.score.weight @ x_q + block.score.bias).item()
+        total = sum(math.exp(score) for score in scores.values())
+        for (s, h, w), score in scores.items():
+            share = math.exp(score) / total
+            assert attention[b, s, h, w].item() == pytest.approx(share, abs=1e-6)
+            expected = video[b, :, s, h, w] * share + video[b, :, s, h, w]
+            torch.testing.assert_close(fused[b, :, s, h, w], expected)
+
+
+def test_attention_of_each_clip_sums_to_one():
+    block = CrossModalBlock(video_channels=8, audio_channels=4, hidden=3)
+    _, attention = block(torch.randn(3, 8, 2, 7, 7), torch.randn(3, 4))
+    torch.testing.assert_close(attention.sum(dim=(1, 2, 3)), torch.ones(3))
+
+
+def test_positions_are_sines_then_cosines_from_one_on():
+    table = sinusoids(26, 64)
+    assert table.shape == (26, 64)
+    for position in (1, 2, 26):
+        for channel in (0, 1, 31):
+            angle = position * math.exp(-channel * math.log(10_000) / 31)
+            assert table[position - 1, channel].item() == pytest.approx(math.sin(angle), abs=1e-5)
+            assert table[position - 1, 32 + channel].item() == pytest.approx(
+                math.cos(angle), abs=1e-5
+            )
+
+
+def test_self_attention_is_scaled_dot_product_with_residuals_and_layer_norm():
+    torch.manual_seed(0)
+    block = AudioSelfAttention(channels=8, heads=2, layers=1, feedforward=16).eval()
+    audio = torch.randn(1, 8, 5)
+    layer = block.encoder.layers[0]
+    x = math.sqrt(8) * audio[0].T + sinusoids(5, 8)
+    y = layer.norm1(x)
+    q, k, v = (y @ layer.self_attn.in_proj_weight.T + layer.self_attn.in_proj_bias).chunk(3, dim=1)
+    heads = []
+    for head in (slice(0, 4), slice(4, 8)):
+        scores = q[:, head] @ k[:, head].T / math.sqrt(4)
+        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -math.inf)
+        heads.append(scores.softmax(dim=1) @ v[:, head])
+    x = x + layer.self_attn.out_proj(torch.cat(heads, dim=1))
+    x = x + layer.linear2(torch.relu(layer.linear1(layer.norm2(x))))
+    torch.testing.assert_close(block(audio)[0], block.encoder.norm(x)[-1])
+
+
+def test_the_last_step_hears_every_step_before_it():
+    block = AudioSelfAttention().eval()
+    audio = torch.randn(1, 64, 26, requires_grad=True)
+    block(audio)[0, 0].backward()
+    assert (audio.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_layers_of_self_attention_start_from_weights_of_their_own():
+    layers = AudioSelfAttention().encoder.layers
+    assert not torch.equal(layers[0].linear1.weight, layers[1].linear1.weight)
+    assert not layers[0].linear1.bias.any()
+
+
+def test_the_mfcc_encoder_leaves_26_steps_of_64_channels():
+    assert MfccCnn()(torch.randn(2, 13, 212)).shape == (2, 64, MfccCnn.STEPS)
+
+
+def test_the_full_video_encoder_ends_at_2048_x_2_x_7_x_7():
+    with torch.device("meta"):
+        features = ResNeXt3D()(torch.empty(1, 3, 30, 224, 224))
+        assert features.shape == (1, 2048, 2, 7, 7)
+        assert pool(features).shape == (1, 2048)
+
+
+def test_encoders_use_the_names_of_the_public_checkpoints():
+    with torch.device("meta"):
+        video, audio = set(ResNeXt3D().state_dict()), set(MfccCnn().state_dict())
+    assert {
+        "conv1.weight",
+        "bn1.running_mean",
+        "layer1.0.conv1.weight",
+        "layer1.0.downsample.0.weight",
+        "layer1.0.downsample.1.bias",
+        "layer4.2.bn3.weight",
+    } <= video
+    assert "layer1.1.downsample.0.weight" not in video
+    assert {"conv1.bias", "bn1.weight", "conv2.weight", "bn2.bias", "conv3.weight"} <= audio
+
+
+def test_without_the_stems_relu_negative_values_pass_the_stem():
+    torch.manual_seed(0)
+    sizes = {"stem": 4, "widths": (4, 4, 4, 4), "blocks": (1, 1, 1, 1), "cardinality": 2}
+    with_relu, without = ResNeXt3D(**sizes), ResNeXt3D(**sizes, stem_relu=False)
+    without.load_state_dict(with_relu.state_dict())
+    frames = torch.randn(1, 3, 30, 64, 64)
+    for net in (with_relu, without):
+        nn.init.constant_(net.bn1.bias, -9.0)  # all that leaves the stem is below zero
+    assert not torch.equal(with_relu.eval()(frames), without.eval()(frames))

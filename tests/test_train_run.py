@@ -1,0 +1,191 @@
+import csv
+import json
+
+import pytest
+import torch
+
+import model
+from cache.clips import EMOTIONS
+from train.checkpoint import CheckpointError, load
+from train.cli import main
+from train.loop import TrainingError, train_epoch
+
+
+def train(cache, runs, *more):
+    fixed = ["--fold", "0", "--preset", "tiny", "--device", "cpu", "--batch-size", "4"]
+    return main(["--cache", str(cache), "--runs", str(runs), *fixed, *map(str, more)])
+
+
+def lines_of(runs):
+    text = (runs / "cfn_sr" / "fold_0" / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def weights_of(runs):
+    state = load(runs / "cfn_sr" / "fold_0" / "last.pt", torch.device("cpu"))
+    return {**state["model"], **{str(k): v for k, v in state["optimizer"]["state"].items()}}
+
+
+def test_a_run_leaves_the_files_of_the_contract(fold_cache, tmp_path):
+    assert train(fold_cache, tmp_path, "--epochs", 2) == 0
+    run = tmp_path / "cfn_sr" / "fold_0"
+    assert sorted(path.name for path in run.iterdir()) == [
+        "config.json",
+        "last.pt",
+        "metrics.jsonl",
+        "predictions.csv",
+    ]
+    config = json.loads((run / "config.json").read_text())
+    assert config["test_actors"] == [1, 2, 3, 4]
+    assert not set(config["test_actors"]) & set(config["train_actors"])
+    assert (config["train_clips"], config["test_clips"]) == (8, 8)
+    with torch.device("meta"):
+        assert config["parameters"] == model.count_parameters(model.build("cfn_sr", "tiny"))
+    lines = lines_of(tmp_path)
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert all(0 <= line["test_accuracy"] <= 1 for line in lines)
+
+
+def test_predictions_are_those_of_the_last_epoch(fold_cache, tmp_path):
+    assert train(fold_cache, tmp_path, "--epochs", 2) == 0
+    with (tmp_path / "cfn_sr" / "fold_0" / "predictions.csv").open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert list(rows[0]) == ["clip_id", "label", "predicted", *(f"p_{name}" for name in EMOTIONS)]
+    assert len(rows) == 8
+    for row in rows:
+        shares = [float(row[f"p_{name}"]) for name in EMOTIONS]
+        assert sum(shares) == pytest.approx(1, abs=1e-4)
+        assert shares[int(row["predicted"])] == max(shares)
+        assert int(row["label"]) == int(row["clip_id"].split("-")[2]) - 1
+        assert int(row["clip_id"].split("-")[6]) <= 4
+    hits = sum(row["label"] == row["predicted"] for row in rows)
+    assert hits / 8 == lines_of(tmp_path)[-1]["test_accuracy"]
+
+
+def test_a_checkpoint_is_data_alone(fold_cache, tmp_path):
+    assert train(fold_cache, tmp_path, "--epochs", 1) == 0
+    path = tmp_path / "cfn_sr" / "fold_0" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    assert state["epoch"] == 1
+    net = model.build("cfn_sr", "tiny")
+    net.load_state_dict(state["model"])
+
+
+def test_the_same_seed_gives_the_same_run_to_the_bit(fold_cache, tmp_path):
+    for name, seed in (("one", 3), ("two", 3), ("other", 4)):
+        assert train(fold_cache, tmp_path / name, "--epochs", 1, "--seed", seed) == 0
+    one, two, other = (weights_of(tmp_path / name) for name in ("one", "two", "other"))
+    assert torch.equal(one["head.weight"], two["head.weight"])
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
+def test_a_resumed_run_is_the_straight_run_to_the_bit(fold_cache, tmp_path, monkeypatch):
+    assert train(fold_cache, tmp_path / "straight", "--epochs", 3) == 0
+
+    def stop_after_two(path, **state):
+        save(path, **state)
+        if state["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    from train.checkpoint import save
+
+    monkeypatch.setattr("train.run.save", stop_after_two)
+    assert train(fold_cache, tmp_path / "resumed", "--epochs", 3) == 1
+    monkeypatch.undo()
+    assert train(fold_cache, tmp_path / "resumed", "--epochs", 3) == 2  # needs --resume
+    assert train(fold_cache, tmp_path / "resumed", "--epochs", 3, "--resume") == 0
+    straight, resumed = weights_of(tmp_path / "straight"), weights_of(tmp_path / "resumed")
+    for name, value in straight.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, resumed[name]), name
+        else:
+            assert all(torch.equal(value[key], resumed[name][key]) for key in value), name
+    csvs = [
+        (tmp_path / name / "cfn_sr" / "fold_0" / "predictions.csv").read_bytes()
+        for name in ("straight", "resumed")
+    ]
+    assert csvs[0] == csvs[1]
+
+
+def test_a_second_run_changes_nothing_and_says_so(fold_cache, tmp_path, capsys):
+    assert train(fold_cache, tmp_path, "--epochs", 1) == 0
+    before = (tmp_path / "cfn_sr" / "fold_0" / "last.pt").stat().st_mtime_ns
+    capsys.readouterr()
+    assert train(fold_cache, tmp_path, "--epochs", 1) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "cfn_sr" / "fold_0" / "last.pt").stat().st_mtime_ns == before
+
+
+def test_a_run_with_other_settings_is_not_overwritten(fold_cache, tmp_path, capsys):
+    assert train(fold_cache, tmp_path, "--epochs", 1) == 0
+    assert train(fold_cache, tmp_path, "--epochs", 1, "--seed", 5) == 2
+    assert "holds a run with other settings (seed was 0, now 5)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--fold", "6"], "fold is 6, expected 0..5"),
+        (["--fold", "2"], "no clips of the test actors 9, 10, 11, 12 of fold 2"),
+        (["--cache", "nowhere"], "no finished cache"),
+        (["--seed", "-1"], "--seed is -1, expected 0 or more"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(fold_cache, tmp_path, capsys, more, message):
+    assert train(fold_cache, tmp_path, *more) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(fold_cache, tmp_path, capsys):
+    assert train(fold_cache, tmp_path, "--device", "cuda") == 2
+    assert "torch finds no GPU" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    net = model.build("audio_mfcc_cnn", "tiny")
+    frames = torch.zeros(2, 10, 56, 56, 3, dtype=torch.uint8)
+    mfcc = torch.full((2, 13, 212), float("nan"))
+    batch = (torch.arange(2), frames, mfcc, torch.tensor([0, 1]))
+    crops = torch.tensor([[0, 0, 1, 1, 0]] * 2, dtype=torch.float32)
+    optimizer = torch.optim.Adam(net.parameters())
+    with pytest.raises(TrainingError, match="the loss became nan after 0 clips"):
+        train_epoch(net, optimizer, [batch], size=56, crops=crops)
+
+
+class _Evil:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, capsys):
+    torch.save({"checkpoint_version": 1, "model": _Evil()}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        load(tmp_path / "last.pt", torch.device("cpu"))
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        load(tmp_path / "last.pt", torch.device("cpu"))
+
+
+def test_the_network_learns_a_few_clips_by_heart():
+    torch.manual_seed(0)
+    net = model.build("cfn_sr", "tiny")
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    frames = torch.randint(0, 256, (8, 10, 56, 56, 3), dtype=torch.uint8)
+    mfcc = torch.randn(8, 13, 212)
+    batch = (torch.arange(8), frames, mfcc, torch.arange(8))
+    crops = torch.tensor([[0, 0, 1, 1, 0]] * 8, dtype=torch.float32)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for _ in range(20):
+        scores = train_epoch(net, optimizer, [batch], size=56, crops=crops)
+    assert scores.accuracy == 1.0
+    assert scores.loss < 0.5
