@@ -3,9 +3,8 @@
 import argparse
 import os
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from cache.clips import ACTORS, expected_clips
 from cache.shard import CacheError
@@ -43,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as exc:
         print(f"error: {args.cache}: cannot be written ({exc})", file=sys.stderr)
         return 1
-    except TerminatedWorkerError:
+    except BrokenProcessPool:
         print(
             "error: a worker process was killed, perhaps for want of memory. What is done is "
             "kept: run again to go on, with fewer --jobs if memory is short",

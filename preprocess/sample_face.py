@@ -77,7 +77,7 @@ _EXPRESSIONS = {
     ),
     "distressed": Expression(
         *(0.07, 0.17, 0, 0.02, 0.8, 0.06, 0.82, -0.15, 0.05, 0, 0, 0.2, 0.2),
-        *(0.02, 0.5, 0.02, 0.4, 1.2, 0.4, 0.09, 5.0, -0.03),
+        *(0.02, 0.5, 0.02, 0.4, 1.0, 0.4, 0.08, 4.0, -0.01),
     ),
     "hostile": Expression(
         *(-0.13, -0.16, 0.02, 0.07, 0.62, -0.02, 1.12, -0.05, 0.11, 0.8, 0.26, 1, 1),
@@ -500,7 +500,7 @@ def animate(
     """
     calm = np.array(_EXPRESSIONS["relaxed"])
     change = (np.array(_EXPRESSIONS[group]) - calm) * strength
-    change = change * rng.uniform(0.9, 1.1)
+    change = change * rng.uniform(0.92, 1.05)
     phase = rng.uniform(0, 2 * np.pi, size=4)
     pace = rng.uniform(0.85, 1.15)
     lean = rng.choice((-1, 1)) * rng.uniform(0.5, 1.2)

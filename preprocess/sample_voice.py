@@ -66,10 +66,10 @@ class Delivery(NamedTuple):
 
 
 _DELIVERIES = {
-    "flat": Delivery(3.6, 1.0, 0.0, 0.02, -27, -8, 0, 0, 0.05, 1.0),
-    "soft": Delivery(2.7, 0.82, -0.35, 0.04, -36, -12, 0, 0, 0.16, 0.94),
-    "bright": Delivery(5.2, 1.35, 0.0, 0.42, -18, -2.5, 0, 0, 0.02, 1.06),
-    "tense": Delivery(4.3, 1.85, 0.45, 0.05, -23, -5.5, 0.75, 0.07, 0.25, 1.15),
+    "flat": Delivery(3.6, 1.0, 0.0, 0.02, -29, -8, 0, 0, 0.05, 1.0),
+    "soft": Delivery(2.7, 0.82, -0.35, 0.04, -38, -12, 0, 0, 0.16, 0.94),
+    "bright": Delivery(5.2, 1.35, 0.0, 0.42, -21, -2.5, 0, 0, 0.02, 1.06),
+    "tense": Delivery(4.3, 1.85, 0.45, 0.05, -25, -5.5, 0.75, 0.07, 0.25, 1.15),
 }
 
 
@@ -89,7 +89,7 @@ def draw_voice(rng: np.random.Generator, male: bool) -> Voice:
         pitch_hz=rng.uniform(90, 150) if male else rng.uniform(170, 250),
         formant_scale=rng.uniform(0.95, 1.03) if male else rng.uniform(1.10, 1.18),
         breath=rng.uniform(0.0, 0.03),
-        tilt_db=rng.uniform(-0.7, 0.7),
+        tilt_db=rng.uniform(-0.5, 0.5),
     )
 
 
