@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from cache.files import atomic_path, write_json
 from preprocess.audio import cut, mfcc
@@ -58,7 +59,10 @@ def process(source: Source, work: Path, settings: Settings) -> Result:
     torch.set_num_threads(1)
     try:
         content = source.read()
-        arrays, notes = compute(content, settings)
+        # One thread of everything: the jobs are the parallelism, and a sum that is split over
+        # threads would round otherwise, so that bytes would depend on the number of jobs.
+        with threadpool_limits(1):
+            arrays, notes = compute(content, settings)
     except ClipError as exc:
         return Result(source, str(exc))
     finished = arrays_path(work, source.clip.clip_id)

@@ -66,8 +66,8 @@ class Delivery(NamedTuple):
 
 
 _DELIVERIES = {
-    "flat": Delivery(3.6, 1.0, 0.0, 0.02, -29, -8, 0, 0, 0.05, 1.0),
-    "soft": Delivery(2.7, 0.82, -0.35, 0.04, -38, -12, 0, 0, 0.16, 0.94),
+    "flat": Delivery(3.6, 1.0, 0.0, 0.02, -29, -11, 0, 0, 0.05, 1.0),
+    "soft": Delivery(2.7, 0.82, -0.35, 0.04, -40, -5, 0, 0, 0.30, 0.94),
     "bright": Delivery(5.2, 1.35, 0.0, 0.42, -21, -2.5, 0, 0, 0.02, 1.06),
     "tense": Delivery(4.3, 1.85, 0.45, 0.05, -25, -5.5, 0.75, 0.07, 0.25, 1.15),
 }
@@ -213,4 +213,5 @@ def speak(
     speech = voiced / (np.std(voiced) + 1e-12) + 0.25 * hiss / (np.std(hiss) + 1e-12)
     level = 10 ** ((manner.level_db + rng.uniform(-1.5, 1.5)) / 20)
     room = 10 ** (-72 / 20) * rng.normal(size=length)
-    return np.clip(speech * level + room, -0.98, 0.98).astype(np.float32)
+    # Rounded off below full scale: AAC overshoots the peaks it is given.
+    return (0.8 * np.tanh((speech * level + room) / 0.8)).astype(np.float32)

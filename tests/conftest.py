@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cache.clips import Clip, expected_clips
+from cache.files import write_json
 from cache.manifest import write_manifest
 from cache.schema import COMPUTED, FIELDS, shard_name
 from cache.shard import write_shard
+from preprocess.decode import decode
+from preprocess.sample import SETTINGS, VERSION, clip_path, write_clip
 
 ORIGIN = {"dataset": "noise", "license": "CC0 1.0", "citation": "none"}
 
@@ -63,3 +67,33 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("no real data (CFNSR_REAL_DATA is not set)")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def sample_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn sample as it lies on disk: one clip each of actors 1 and 5, two of actor 2."""
+    out = tmp_path_factory.mktemp("sample")
+    for clip_id in (
+        "01-01-03-01-01-01-01",
+        "01-01-05-01-02-01-02",
+        "01-01-08-02-01-02-02",
+        "01-01-01-01-01-01-05",
+    ):
+        clip = Clip.parse(clip_id)
+        clip_path(out, clip).parent.mkdir(exist_ok=True)
+        write_clip(clip, 0, clip_path(out, clip))
+    write_json(out / SETTINGS, {"seed": 0, "version": VERSION})
+    return out
+
+
+@pytest.fixture(scope="session")
+def sample_frames(sample_clips: Path) -> np.ndarray:
+    """The 30 frames of one drawn clip, uint8 RGB (30, 720, 1280, 3)."""
+    path = clip_path(sample_clips, Clip.parse("01-01-03-01-01-01-01"))
+    return decode(path.read_bytes()).frames
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Threads that wait for each other are slow where other programs use the cores."""
+    torch.set_num_threads(1)

@@ -1,0 +1,73 @@
+"""Small videos with whatever fault a test needs."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+RATE_HZ = 48_000
+
+
+def noise_pictures(count: int, height: int = 90, width: int = 160) -> np.ndarray:
+    """uint8 RGB (count, height, width, 3): no face in any."""
+    return np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
+
+
+def tone(seconds: float, rate_hz: int = RATE_HZ, channels: int = 2) -> np.ndarray:
+    """float32 (channels, samples): 440 Hz."""
+    wave = 0.1 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate_hz)) / rate_hz)
+    return np.tile(wave.astype(np.float32), (channels, 1))
+
+
+def encode(
+    pictures: np.ndarray | None,
+    sound: np.ndarray | None,
+    *,
+    frame_rate: Fraction = Fraction(30_000, 1_001),
+    rate_hz: int = RATE_HZ,
+) -> bytes:
+    """An mp4 (H.264, AAC) of these pictures and this sound; None leaves the track out."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as mp4:
+        if pictures is not None:
+            video = mp4.add_stream("libx264", rate=frame_rate, options={"preset": "ultrafast"})
+            video.height, video.width = pictures.shape[1:3]
+            video.pix_fmt = "yuv420p"
+        if sound is not None:
+            layout = {1: "mono", 2: "stereo"}[len(sound)]
+            audio = mp4.add_stream("aac", rate=rate_hz, layout=layout)
+        if pictures is not None:
+            for picture in pictures:
+                mp4.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            mp4.mux(video.encode())
+        if sound is not None:
+            frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
+            frame.sample_rate = rate_hz
+            mp4.mux(audio.encode(frame))
+            mp4.mux(audio.encode())
+    return buffer.getvalue()
+
+
+def moved_to_front(content: bytes, folder: Path) -> bytes:
+    """The same clip with its index before its data ("faststart"), as files for the web have."""
+    path = folder / "faststart.mp4"  # moving the index needs a file to read from again
+    with (
+        av.open(io.BytesIO(content)) as old,
+        av.open(path, "w", format="mp4", options={"movflags": "faststart"}) as new,
+    ):
+        tracks = {stream: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = tracks[packet.stream]
+                new.mux(packet)
+    return path.read_bytes()
+
+
+def put(folder: Path, name: str, content: bytes) -> Path:
+    """Write a file, with the folders above it."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,100 @@
+import cv2
+import numpy as np
+import pytest
+from media import noise_pictures
+
+from preprocess.decode import ClipError
+from preprocess.face import crop, crop_boxes, detect_faces
+from preprocess.settings import FaceSettings
+
+SETTINGS = FaceSettings()
+HEIGHT, WIDTH = 720, 1280
+
+
+def boxes_at(x, y, width=300, height=400, count=30):
+    centre = np.broadcast_to(np.stack([x, y], axis=-1), (count, 2)).astype(float)
+    half = np.array([width / 2, height / 2])
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def test_crops_are_equal_squares_of_the_margin_within_the_frame():
+    crops = crop_boxes(boxes_at(640, 360), HEIGHT, WIDTH, SETTINGS)
+    sides = crops[:, 2:] - crops[:, :2]
+    assert (sides == round(1.15 * 400)).all()
+    np.testing.assert_allclose((crops[:, :2] + crops[:, 2:]) / 2, [[640, 360]] * 30, atol=0.5)
+
+
+def test_a_trembling_detector_gives_a_steady_crop():
+    random = np.random.default_rng(0)
+    tremble = boxes_at(640 + random.normal(0, 4, 30), 360 + random.normal(0, 4, 30))
+    crops = crop_boxes(tremble, HEIGHT, WIDTH, SETTINGS)
+    assert np.diff(crops[:, 0]).std() < np.diff(tremble[:, 0]).std() / 4
+    assert len({tuple(side) for side in crops[:, 2:] - crops[:, :2]}) == 1
+
+
+def test_the_crop_follows_a_head_that_moves():
+    path = np.linspace(500, 700, 30)
+    crops = crop_boxes(boxes_at(path, np.full(30, 360)), HEIGHT, WIDTH, SETTINGS)
+    centre = (crops[:, 0] + crops[:, 2]) / 2
+    np.testing.assert_allclose(centre[4:-4], path[4:-4], atol=2)
+
+
+@pytest.mark.parametrize(("x", "y"), [(20, 20), (1270, 710), (640, 100)])
+def test_a_face_at_the_edge_is_cropped_inside(x, y):
+    crops = crop_boxes(boxes_at(x, y), HEIGHT, WIDTH, SETTINGS)
+    assert crops.min() >= 0
+    assert crops[:, 2].max() <= WIDTH
+    assert crops[:, 3].max() <= HEIGHT
+
+
+def test_a_face_larger_than_the_frame_is_cropped_to_the_frames_height():
+    crops = crop_boxes(boxes_at(640, 360, 700, 900), HEIGHT, WIDTH, SETTINGS)
+    assert (crops[:, 2:] - crops[:, :2] == HEIGHT).all()
+
+
+def test_a_crop_shows_its_box_at_224_pixels():
+    frames = np.zeros((30, 400, 600, 3), np.uint8)
+    frames[:, 100:324, 200:424] = 255
+    boxes = np.tile(np.float32([200, 100, 424, 324]), (30, 1))
+    assert (crop(frames, boxes) == 255).all()
+    boxes[:] = [176, 76, 624 - 176, 424 - 76]
+    shown = crop(frames, boxes)
+    assert shown.shape == (30, 224, 224, 3)
+    assert shown.dtype == np.uint8
+    assert not shown[:, :10].any()
+    assert (shown[:, 30:-30, 30:-30] == 255).all()
+
+
+def test_no_face_is_refused_and_counted():
+    with pytest.raises(ClipError, match="a face in 0 of 11 frames, expected half or more"):
+        detect_faces(noise_pictures(30, 180, 320), SETTINGS)
+
+
+def test_a_drawn_face_is_found_where_it_is(sample_frames):
+    boxes, scores, notes = detect_faces(sample_frames, SETTINGS)
+    assert boxes.shape == (30, 4)
+    assert ((boxes[:, 2] - boxes[:, 0]) > 150).all()
+    assert (boxes > 0).all()
+    assert notes == ()
+    looked_at = [*range(0, 30, 3), 29]
+    assert (scores[looked_at] >= 0.9).all()
+    assert not np.delete(scores, looked_at).any()
+
+
+def test_a_face_missing_at_first_is_noted(sample_frames):
+    frames = sample_frames.copy()
+    frames[:7] = 200  # looked at: 0, 3 and 6
+    boxes, scores, notes = detect_faces(frames, SETTINGS)
+    assert notes == ("face found in 8 of 11 frames looked at",)
+    assert not scores[:7].any()
+    np.testing.assert_array_equal(boxes[0], boxes[9])
+
+
+def test_of_two_faces_the_larger_is_kept(sample_frames):
+    alone, _, _ = detect_faces(sample_frames, SETTINGS)
+    beside = np.full((30, 720, 640, 3), 220, np.uint8)
+    beside[:, :360] = [cv2.resize(frame, (640, 360)) for frame in sample_frames]
+    frames = np.concatenate([sample_frames, beside], axis=2)
+    boxes, _, notes = detect_faces(frames, SETTINGS)
+    assert notes == ("up to 2 faces in a frame: the largest, most central in time, was kept",)
+    np.testing.assert_allclose(boxes, alone, atol=12)

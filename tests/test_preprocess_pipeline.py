@@ -1,0 +1,206 @@
+import hashlib
+import json
+import shutil
+
+import pytest
+from media import encode, noise_pictures, put, tone
+
+import preprocess.pipeline
+from cache.reader import Cache
+from cache.verify import problems_of
+from preprocess.__main__ import main
+
+
+def features(raw, cache, *more):
+    return main(["--raw", str(raw), "--cache", str(cache), "--jobs", "1", *more])
+
+
+def contents(folder):
+    """Name to bytes of every file; nothing hidden may be left behind."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def built(sample_clips, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("built") / "cache"
+    assert features(sample_clips, cache) == 0
+    return cache
+
+
+@pytest.fixture
+def raw(sample_clips, tmp_path):
+    return shutil.copytree(sample_clips, tmp_path / "raw")
+
+
+def test_clips_become_a_shard_an_actor_and_a_manifest(built, sample_clips):
+    assert list(contents(built)) == ["actor_01.h5", "actor_02.h5", "actor_05.h5", "manifest.json"]
+    cache = Cache(built)
+    assert not any(problems_of(built, cache.manifest))
+    assert len(cache.clips) == 4
+    assert cache.manifest["dataset"] == "synthetic sample, seed 0"
+    for clip in cache.clips:
+        record = cache.manifest["clips"][clip.clip_id]
+        source = sample_clips / record["source"]
+        assert record["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+        assert record["notes"] == []
+        assert cache.read(clip.clip_id, "label") == clip.label
+        assert cache.read(clip.clip_id, "frames").std() > 20
+        box = cache.read(clip.clip_id, "face_box")
+        assert (box[:, 2] - box[:, 0] == box[:, 3] - box[:, 1]).all()
+        assert cache.read(clip.clip_id, "face_score").max() > 0.9
+
+
+def test_a_second_run_changes_nothing_and_says_so(built, sample_clips, capsys):
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in built.iterdir()}
+    assert features(sample_clips, built) == 0
+    assert "nothing to do: 4 clips" in capsys.readouterr().out
+    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before}
+
+
+def test_two_workers_give_the_bytes_of_one(built, sample_clips, tmp_path):
+    assert features(sample_clips, tmp_path / "cache", "--jobs", "2") == 0
+    assert contents(tmp_path / "cache") == contents(built)
+
+
+@pytest.mark.parametrize("stop_at", range(1, 9))
+def test_a_run_stopped_at_any_step_is_finished_by_the_next(
+    built, sample_clips, tmp_path, monkeypatch, stop_at
+):
+    """Stops at the n-th of: a record or the state written, a shard written, the manifest."""
+    steps = iter(range(1, 100))
+
+    def stopping(function):
+        def run(*args, **kwargs):
+            result = function(*args, **kwargs)
+            if next(steps) == stop_at:
+                raise KeyboardInterrupt
+            return result
+
+        return run
+
+    for module, name in (
+        (preprocess.clip, "write_json"),
+        (preprocess.pipeline, "write_json"),
+        (preprocess.pipeline, "write_shard"),
+        (preprocess.pipeline, "write_manifest"),
+    ):
+        monkeypatch.setattr(module, name, stopping(getattr(module, name)))
+    assert features(sample_clips, tmp_path / "cache") == 1
+    monkeypatch.undo()
+    assert features(sample_clips, tmp_path / "cache") == 0
+    assert contents(tmp_path / "cache") == contents(built)
+
+
+def test_clips_that_come_later_join_the_shard(built, raw, tmp_path, capsys):
+    late = raw / "Actor_02" / "01-01-08-02-01-02-02.mp4"
+    late.rename(tmp_path / "later.mp4")
+    assert features(raw, tmp_path / "cache") == 0
+    (tmp_path / "later.mp4").rename(late)
+    capsys.readouterr()
+    assert features(raw, tmp_path / "cache") == 0
+    assert "1 clips made; 4 clips" in capsys.readouterr().out
+    assert contents(tmp_path / "cache") == contents(built)
+
+
+def test_one_actor_after_the_other_gives_the_same_cache(built, raw, tmp_path):
+    for actor in ("5", "1", "2"):
+        assert features(raw, tmp_path / "cache", "--only", actor) == 0
+    assert contents(tmp_path / "cache") == contents(built)
+
+
+def test_a_damaged_shard_is_made_again(built, raw, tmp_path, capsys):
+    cache = shutil.copytree(built, tmp_path / "cache")
+    (cache / "actor_02.h5").write_bytes(b"rot")
+    (cache / "actor_05.h5").unlink()
+    assert features(raw, cache) == 0
+    assert "3 clips made; 4 clips" in capsys.readouterr().out
+    assert contents(cache) == contents(built)
+
+
+BAD = {
+    "01-01-02-01-01-01-01": (b"", "not a readable video"),
+    "01-01-02-01-01-02-01": (b"no video at all", "not a readable video"),
+    "01-01-02-01-02-01-01": (encode(noise_pictures(95), None), "no sound in the file"),
+    "01-01-02-01-02-02-01": (encode(noise_pictures(95), tone(3.2)), "a face in 0 of 11 frames"),
+    "01-01-02-02-01-01-01": (encode(noise_pictures(40), tone(3.2)), "the video ends at"),
+    "a wrong name": (b"x", "is not a RAVDESS name"),
+}
+
+
+def test_bad_clips_are_listed_and_the_good_ones_kept(built, raw, tmp_path, capsys):
+    for name, (content, _) in BAD.items():
+        put(raw, f"Actor_01/{name}.mp4", content)
+    cache = tmp_path / "cache"
+    assert features(raw, cache) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    listed = json.loads((cache / "failures.json").read_text())
+    assert sorted(listed) == sorted(f"Actor_01/{name}.mp4" for name in BAD)
+    for name, (_, reason) in BAD.items():
+        assert reason in listed[f"Actor_01/{name}.mp4"]
+        assert f"failed: Actor_01/{name}.mp4: " in err
+    good = contents(cache)
+    del good["failures.json"]
+    assert good == contents(built)
+
+    for name in BAD:  # when they are gone, so is the list
+        (raw / "Actor_01" / f"{name}.mp4").unlink()
+    assert features(raw, cache) == 0
+    assert contents(cache) == contents(built)
+
+
+def test_only_bad_clips_make_no_cache(tmp_path, capsys):
+    put(tmp_path / "raw", "Actor_01/01-01-02-01-01-01-01.mp4", b"")
+    assert features(tmp_path / "raw", tmp_path / "cache") == 1
+    assert "failed: Actor_01/01-01-02-01-01-01-01.mp4" in capsys.readouterr().err
+    assert list(contents(tmp_path / "cache")) == ["failures.json"]
+
+
+def test_other_settings_do_not_mix(built, sample_clips, tmp_path, capsys, monkeypatch):
+    cache = shutil.copytree(built, tmp_path / "cache")
+    monkeypatch.setattr("preprocess.settings.FaceSettings.margin", 1.5)
+    monkeypatch.setattr("preprocess.pipeline.Settings.config", lambda self: {"another": "setting"})
+    assert features(sample_clips, cache) == 2
+    assert "was begun with other settings" in capsys.readouterr().err
+    assert contents(cache) == contents(built)
+
+
+def test_other_versions_do_not_mix(built, sample_clips, tmp_path, capsys, monkeypatch):
+    cache = shutil.copytree(built, tmp_path / "cache")
+    monkeypatch.setattr("preprocess.pipeline.version", lambda name: "0.0")
+    assert features(sample_clips, cache) == 2
+    assert "librosa 0.11.0 then, 0.0 now" in capsys.readouterr().err
+
+
+def test_other_data_do_not_mix(built, raw, tmp_path, capsys):
+    cache = shutil.copytree(built, tmp_path / "cache")
+    (raw / "sample.json").write_text('{"seed": 1, "version": 1}')
+    assert features(raw, cache) == 2
+    assert "not 'synthetic sample, seed 1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--raw", "nowhere"], "nowhere: no such folder"),
+        (["--raw", "empty"], "no full-AV speech clip"),
+        (["--raw", "empty", "--jobs", "0"], "expected a whole number of 1 or more"),
+        (["--raw", "empty", "--only", "25"], "expected an actor of 1..24"),
+    ],
+)
+def test_wrong_use_is_refused_with_status_2(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    try:
+        status = main([*arguments, "--cache", "cache"])
+    except SystemExit as exc:  # argparse's way
+        status = exc.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_target_that_cannot_be_written_is_named(sample_clips, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert features(sample_clips, tmp_path / "file" / "cache") == 1
+    assert "cannot be written" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""On real RAVDESS clips, where they are at hand (CFNSR_REAL_DATA)."""
+
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import model
+from cache.reader import Cache
+from preprocess.__main__ import main
+from preprocess.audio import cut, mfcc
+from train.augment import draw_crops
+from train.loop import train_epoch
+
+# The sound of a clip lies 33.3 ms after that of the recording it was made from.
+LAG_S = 1_601.6 / 48_000
+
+
+@pytest.fixture(scope="module")
+def real_cache(real_data, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("real") / "cache"
+    raw = real_data / "ravdess"
+    assert main(["--raw", str(raw), "--cache", str(directory)]) == 0
+    return Cache(directory)
+
+
+def test_the_full_av_clips_make_one_shard_and_the_video_only_clip_is_left_out(real_cache):
+    assert [shard["file"] for shard in real_cache.manifest["shards"]] == ["actor_05.h5"]
+    assert len(real_cache.clips) == 8
+    assert all(clip.is_full_av_speech for clip in real_cache.clips)
+    assert not any(record["notes"] for record in real_cache.manifest["clips"].values())
+
+
+def test_faces_are_steady_and_of_one_size(real_cache):
+    for clip in real_cache.clips:
+        box = real_cache.read(clip.clip_id, "face_box")
+        score = real_cache.read(clip.clip_id, "face_score")
+        assert len(np.unique(box[:, 2:] - box[:, :2])) == 1
+        assert 400 < box[0, 2] - box[0, 0] < 700
+        assert np.abs(np.diff(box[:, :2], axis=0)).max() <= 12
+        assert score[score > 0].min() > 0.99
+
+
+def test_mfccs_agree_with_those_of_the_original_recordings(real_cache, real_data):
+    for clip in real_cache.clips:
+        name = f"03{clip.clip_id[2:]}.flac"
+        samples, rate_hz = soundfile.read(real_data / "ravdess_audio" / name, always_2d=True)
+        samples = samples.T.astype(np.float32)
+        lead = np.zeros((len(samples), round(LAG_S * rate_hz)), np.float32)
+        original = mfcc(cut(np.concatenate([lead, samples], axis=1), rate_hz)[0])
+        ours = real_cache.read(clip.clip_id, "mfcc")
+        for row in range(13):
+            assert np.corrcoef(ours[row], original[row])[0, 1] > 0.98, (clip.clip_id, row)
+
+
+def test_the_full_network_makes_a_training_step_on_two_real_clips(real_cache):
+    torch.manual_seed(0)
+    net = model.build("cfn_sr")
+    before = net.head.weight.clone()
+    clips = real_cache.clips[:2]
+    frames, mfccs = (
+        torch.stack([torch.from_numpy(real_cache.read(clip.clip_id, field)) for clip in clips])
+        for field in ("frames", "mfcc")
+    )
+    labels = torch.tensor([clip.label for clip in clips])
+    crops = draw_crops(2, torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    started = time.perf_counter()
+    scores = train_epoch(
+        net, optimizer, [(torch.arange(2), frames, mfccs, labels)], size=224, crops=crops
+    )
+    print(f"a step on two clips: loss {scores.loss:.3f}, {time.perf_counter() - started:.1f} s")
+    assert 0 < scores.loss < 10
+    assert not torch.equal(net.head.weight, before)
