@@ -18,8 +18,8 @@ EPOCHS  ?= 70
 ARGS    ?=
 
 # The demo: clips an actor of the sample, and epochs.
-DEMO_CLIPS  ?= 16
-DEMO_EPOCHS ?= 12
+DEMO_CLIPS  ?= 8
+DEMO_EPOCHS ?= 16
 
 READY = .venv/.ready
 RUN   = .venv/bin/python

@@ -158,7 +158,6 @@ def test_only_bad_clips_make_no_cache(tmp_path, capsys):
 
 def test_other_settings_do_not_mix(built, sample_clips, tmp_path, capsys, monkeypatch):
     cache = shutil.copytree(built, tmp_path / "cache")
-    monkeypatch.setattr("preprocess.settings.FaceSettings.margin", 1.5)
     monkeypatch.setattr("preprocess.pipeline.Settings.config", lambda self: {"another": "setting"})
     assert features(sample_clips, cache) == 2
     assert "was begun with other settings" in capsys.readouterr().err
