@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from cache.clips import EMOTIONS
-from evaluate.runs import Run
+from evaluate.run_files import Run
 
 _DOTS_PER_INCH = 144
 

@@ -12,7 +12,8 @@ from cache.clips import EMOTIONS, expected_clips
 from cache.files import atomic_path, write_json
 from cache.splits import HEADLINE_FOLDS, test_actors
 from evaluate import metrics, plots
-from evaluate.runs import LeftOut, Run, setting
+from evaluate.run_files import Run, setting
+from evaluate.runs import LeftOut
 
 SCHEMA_VERSION = 1
 

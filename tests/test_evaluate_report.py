@@ -14,7 +14,7 @@ from cache.clips import EMOTIONS, expected_clips
 from evaluate import plots
 from evaluate.__main__ import main
 from evaluate.report import best_on_test, summarise_model
-from evaluate.runs import Run
+from evaluate.run_files import Run
 
 RAVDESS = "RAVDESS speech, full audio-video"
 

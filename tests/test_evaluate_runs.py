@@ -9,14 +9,8 @@ import pytest
 
 from cache import splits
 from cache.clips import EMOTIONS, expected_clips
-from evaluate.runs import (
-    DamagedRunError,
-    Run,
-    UnfinishedRunError,
-    disagreements,
-    read_run,
-    read_runs,
-)
+from evaluate.run_files import DamagedRunError, Run, UnfinishedRunError, read_run
+from evaluate.runs import disagreements, read_runs
 
 
 def write_run(runs: Path, model: str = "cfn_sr", fold: int = 0, **settings) -> Path:

@@ -97,7 +97,8 @@ def describe(device: torch.device) -> str:
     """The device in words, such as `cpu (2 threads)`."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)})"
 
 
 def fold_clips(cache: Cache, split: str, fold: int) -> tuple[list[Clip], list[Clip]]:
