@@ -2,19 +2,18 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from cache.files import atomic_path, write_json
 from preprocess.audio import cut, mfcc
 from preprocess.dataset import Source
 from preprocess.decode import ClipError, decode
 from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.settings import Settings
+from preprocess.work import Work
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,10 @@ def compute(content: bytes, settings: Settings) -> tuple[dict[str, np.ndarray], 
     return arrays, (*decoded.notes, *sound_notes, *face_notes)
 
 
-def process(source: Source, work: Path, settings: Settings) -> Result:
-    """Compute one clip and leave it in the folder `work`: first its arrays, then its record.
+def process(source: Source, work: Work, settings: Settings) -> Result:
+    """Compute one clip and leave it in `work`, so that nothing large goes between processes.
 
-    Nothing large is sent between processes. Errors of the clip are returned, because one raised
+    Errors of the clip are returned, because one raised
     would end the whole run.
     """
     cv2.setNumThreads(1)
@@ -65,23 +64,10 @@ def process(source: Source, work: Path, settings: Settings) -> Result:
             arrays, notes = compute(content, settings)
     except ClipError as exc:
         return Result(source, str(exc))
-    finished = arrays_path(work, source.clip.clip_id)
-    with atomic_path(finished) as temporary, temporary.open("wb") as opened:
-        np.savez(opened, **arrays)
     record = {
         "source": source.name,
         "source_sha256": hashlib.sha256(content).hexdigest(),
         "notes": list(notes),
     }
-    write_json(record_path(work, source.clip.clip_id), record)
+    work.save(source.clip.clip_id, arrays, record)
     return Result(source, None)
-
-
-def arrays_path(work: Path, clip_id: str) -> Path:
-    """Where a finished clip's arrays lie until they are in a shard."""
-    return work / f"{clip_id}.npz"
-
-
-def record_path(work: Path, clip_id: str) -> Path:
-    """Where a finished clip's record lies until it is in the manifest."""
-    return work / f"{clip_id}.json"

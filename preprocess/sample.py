@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 from cache.clips import ACTORS, EMOTIONS, Clip, expected_clips
 from cache.files import atomic_path, write_json
-from preprocess import sample_face, sample_voice
+from preprocess import sample_acting, sample_face, sample_voice
 
 VERSION = 1  # goes up whenever the same seed would give other bytes
 SETTINGS = "sample.json"
@@ -159,13 +159,13 @@ def write_clip(clip: Clip, seed: int, path: Path) -> None:
     start_s = timing.uniform(0.3, 0.5)
     end_s = count / float(FRAME_RATE) - timing.uniform(0.12, 0.25)
     samples = round(count / FRAME_RATE * sample_voice.SAMPLE_RATE_HZ)
-    face_group = sample_face.FACE_GROUPS[clip.label]
+    face_group = sample_acting.FACE_GROUPS[clip.label]
     voice_group = sample_voice.VOICE_GROUPS[clip.label]
     opening = sample_voice.openness(clip.statement)
-    speech = sample_face.move_lips(seconds, start_s, end_s, opening, lips)
-    face_strength = strength_of(clip, sample_face.FACE_GROUPS)
+    speech = sample_acting.move_lips(seconds, start_s, end_s, opening, lips)
+    face_strength = strength_of(clip, sample_acting.FACE_GROUPS)
     voice_strength = strength_of(clip, sample_voice.VOICE_GROUPS)
-    poses = sample_face.animate(face_group, face_strength, seconds, speech, acting)
+    poses = sample_acting.animate(face_group, face_strength, seconds, speech, acting)
     wave = sample_voice.speak(
         voice, voice_group, voice_strength, clip.statement, samples, start_s, end_s, sound
     )

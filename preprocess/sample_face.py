@@ -1,11 +1,9 @@
-"""Draw the speaking portraits of the synthetic sample: shaded cartoon heads, from numbers alone.
+"""Paint the speaking portraits of the synthetic sample: shaded cartoon heads, from numbers alone.
 
 A `Look` is who speaks (drawn once per actor), a `Portrait` is the look painted once, a `Pose` is
-one moment of a clip. Faces are measured in half face widths from the middle of the face, x to the
-right and y down, so that one drawing serves faces of every size.
-
-The face shows one of four groups, never the emotion itself: the two emotions of a group draw from
-the same distributions. `preprocess.sample` says why.
+one moment of a clip; `preprocess.sample_acting` says which poses a clip takes. Faces are measured
+in half face widths from the middle of the face, x to the right and y down, so that one drawing
+serves faces of every size.
 """
 
 from dataclasses import dataclass
@@ -15,16 +13,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-FACE_GROUPS = (
-    "relaxed",  # neutral
-    "relaxed",  # calm
-    "joyful",  # happy
-    "distressed",  # sad
-    "hostile",  # angry
-    "distressed",  # fearful
-    "hostile",  # disgust
-    "joyful",  # surprised
-)
 WIDTH, HEIGHT = 1280, 720
 
 _SKINS = ((244, 214, 192), (236, 199, 170), (225, 182, 148), (208, 162, 125), (184, 136, 101))
@@ -40,7 +28,7 @@ _CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 40, endpoint=False))
 
 
 class Expression(NamedTuple):
-    """What a group does with the face, in half face widths, except factors and rates."""
+    """How the features are held, in half face widths, except factors and shares."""
 
     brow_raise: float
     brow_slant: float  # inner ends up, outer ends down
@@ -55,35 +43,6 @@ class Expression(NamedTuple):
     teeth: float
     crease: float  # 0..1, folds beside the nose
     furrow: float  # 0..1, lines between the brows
-    nod: float
-    nod_hz: float
-    shake: float
-    shake_hz: float
-    roll_deg: float
-    roll_hz: float
-    bow: float  # head held lower
-    lean_deg: float  # to a side that the clip draws
-    near: float  # share by which the head is larger
-
-
-_EXPRESSIONS = {
-    "relaxed": Expression(
-        *(0, 0, 0.05, 0, 1, 0, 1, 0.01, 0, 0, 0, 0, 0),
-        *(0.015, 0.3, 0.015, 0.25, 0.6, 0.25, 0, 0, 0),
-    ),
-    "joyful": Expression(
-        *(0.12, 0, 0.10, 0, 1.24, 0, 1.28, 0.14, 0.12, 0.1, 0.09, 0.5, 0),
-        *(0.05, 1.4, 0.02, 0.7, 2.5, 0.7, -0.04, 0, 0.01),
-    ),
-    "distressed": Expression(
-        *(0.07, 0.17, 0, 0.02, 0.8, 0.06, 0.82, -0.15, 0.05, 0, 0, 0.2, 0.2),
-        *(0.02, 0.5, 0.02, 0.4, 1.0, 0.4, 0.08, 4.0, -0.01),
-    ),
-    "hostile": Expression(
-        *(-0.13, -0.16, 0.02, 0.07, 0.62, -0.02, 1.12, -0.05, 0.11, 0.8, 0.26, 1, 1),
-        *(0.03, 2.2, 0.07, 2.2, 1.0, 1.1, 0.03, 0, 0.04),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -129,7 +88,10 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Pose:
-    """One moment: where the head is (pixels, degrees, factor) and what the face does."""
+    """One moment: how the head is moved from the portrait's and what the face does.
+
+    `x`, `y` and `gaze` are in half face widths, `scale` is a factor.
+    """
 
     x: float
     y: float
@@ -173,9 +135,7 @@ def draw_look(rng: np.random.Generator, male: bool) -> Look:
 
 def _pixels(x: np.ndarray, y: np.ndarray, origin: tuple[float, float], unit: float) -> np.ndarray:
     """Points in half face widths (N,), (N,) -> pixels (N, 2)."""
-    points = np.empty((len(x), 2))
-    points[:, 0], points[:, 1] = origin[0] + unit * x, origin[1] + unit * y
-    return points
+    return np.stack((origin[0] + unit * x, origin[1] + unit * y), axis=1)
 
 
 def _fill(image: np.ndarray, points: np.ndarray, colour: tuple[float, ...]) -> None:
@@ -235,74 +195,62 @@ class _Easel:
         self.image += (np.asarray(colour, np.float32) - self.image) * weight
 
 
-def _outline(look: Look, grow: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def _outline(look: Look) -> tuple[np.ndarray, np.ndarray]:
     """The contour of the skull and jaw, x and y (96,)."""
     turn = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     sine, cosine = np.sin(turn), np.cos(turn)
     down = np.clip(sine, 0, None)
     width = np.sign(cosine) * np.abs(cosine) ** np.where(sine > 0, look.jaw, 0.95)
-    x = (1 + grow) * width * (1 - 0.10 * down**2)
-    y = np.where(sine > 0, _CHIN_Y + 0.3 * grow, 1.30 + grow) * sine * look.face_height
-    return x, y
+    y = np.where(sine > 0, _CHIN_Y, 1.30) * sine * look.face_height
+    return width * (1 - 0.10 * down**2), y
 
 
 def _paint_hair(easel: _Easel, mask: np.ndarray, look: Look) -> None:
     """Hair with a sheen and fine strands under `mask`."""
     strands = np.random.default_rng(look.strand_seed).normal(size=(3, 90)).astype(np.float32)
-    size = mask.shape[::-1]
-    strands = cv2.resize(strands, size, interpolation=cv2.INTER_CUBIC)
+    strands = cv2.resize(strands, mask.shape[::-1], interpolation=cv2.INTER_CUBIC)
     sheen = np.exp(-(((easel.y + 1.12 + 0.35 * easel.x**2) / 0.16) ** 2))
     light = 0.92 + 0.05 * strands + 0.30 * sheen - 0.10 * (easel.x - 0.2)
     easel.paint(mask, np.asarray(look.hair, np.float32) * light[..., None])
 
 
-def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
-    """Paint the head without its moving parts: (h, w, 4) uint8, and the face's middle in it."""
-    unit = look.half_width_px
-    origin = (1.7 * unit, 2.1 * unit)
-    easel = _Easel(int(3.4 * unit), int(4.1 * unit), origin, unit)
-    easel.image += np.float32(0.8) * np.asarray(look.hair, np.float32)
-    solid = np.zeros(easel.x.shape, np.float32)
-
+def _paint_behind(easel: _Easel, look: Look) -> list[np.ndarray]:
+    """Paint what the face covers, long hair or ears; the masks (H, W) of what was painted."""
+    painted = []
     if look.style in ("long", "bob"):
         low = 1.75 if look.style == "long" else 0.95
+        x = np.array([0.0, 0.5, 1.02, 1.17, 1.22, 1.20, 1.0, 0.70, 0.72, 0.82, 0.6, 0.0])
+        y = np.array([-1.38, -1.32, -0.9, -0.3, 0.4, low - 0.2, low, low - 0.1, 0.7, 0.2, -0.9, -1])
         for side in (-1, 1):
-            x = side * np.array([0.0, 0.5, 1.02, 1.17, 1.22, 1.20, 1.0, 0.70, 0.72, 0.82, 0.6, 0.0])
-            y = np.array(
-                [-1.38, -1.32, -0.9, -0.3, 0.4, low - 0.2, low, low - 0.1, 0.7, 0.2, -0.9, -1]
-            )
-            lock = easel.mask(*_rounded(x, y))
-            _paint_hair(easel, lock, look)
-            solid = np.maximum(solid, lock)
+            painted.append(easel.mask(*_rounded(side * x, y)))
+            _paint_hair(easel, painted[-1], look)
+        return painted
     if look.style == "bun":
-        bun = easel.oval(0, -1.5, 0.42, 0.34)
-        _paint_hair(easel, bun, look)
-        solid = np.maximum(solid, bun)
-    if look.style not in ("long", "bob"):
-        for side in (-1, 1):
-            ear = easel.oval(1.0 * side, -0.02, 0.13, 0.25)
-            easel.paint(ear, _shade(look.skin, 0.86))
-            easel.paint(easel.oval(1.02 * side, -0.02, 0.06, 0.15, 0.03), (120, 60, 50), 0.25)
-            solid = np.maximum(solid, ear)
+        painted.append(easel.oval(0, -1.5, 0.42, 0.34))
+        _paint_hair(easel, painted[-1], look)
+    for side in (-1, 1):
+        painted.append(easel.oval(side, -0.02, 0.13, 0.25))
+        easel.paint(painted[-1], _shade(look.skin, 0.86))
+        easel.paint(easel.oval(1.02 * side, -0.02, 0.06, 0.15, 0.03), (120, 60, 50), 0.25)
+    return painted
 
+
+def _paint_face(easel: _Easel, face: np.ndarray, look: Look) -> None:
+    """Skin under the mask `face` (H, W), with cheeks, eye sockets, nose and chin."""
     # Light from above left on a rounded head: brighter towards it, darker round the far edge.
-    face = easel.mask(*_outline(look))
     depth = np.sqrt(np.clip(1 - (easel.x / 1.15) ** 2 - (easel.y / 1.75) ** 2, 0, 1))
     light = 0.74 + 0.30 * depth - 0.07 * easel.x - 0.04 * easel.y
     tone = np.asarray(look.skin, np.float32) * light[..., None]
     tone[..., 1:] *= (0.97 + 0.03 * depth)[..., None]  # the shaded rim is a little redder
     easel.paint(face, tone)
-    solid = np.maximum(solid, face)
 
     deep, bright = _shade(look.skin, 0.55), _mix(look.skin, (255, 250, 240), 0.6)
     width, tip = look.nose_width, 0.30 * look.nose_length
     easel.paint(face * easel.oval(0, 0.95, 0.80, 0.42, 0.16), (70, 64, 66), look.stubble)
     for side in (-1, 1):
-        rose = (226, 112, 100)
-        easel.paint(easel.oval(0.58 * side, 0.30, 0.24, 0.16, 0.13), rose, 0.20)
+        easel.paint(easel.oval(0.58 * side, 0.30, 0.24, 0.16, 0.13), (226, 112, 100), 0.20)
         easel.paint(easel.oval(look.eye_x * side, _EYE_Y - 0.03, 0.28, 0.17, 0.07), deep, 0.42)
-        wing = easel.oval(0.15 * side * width, tip, 0.075, 0.07, 0.03)
-        easel.paint(wing, deep, 0.45)
+        easel.paint(easel.oval(0.15 * side * width, tip, 0.075, 0.07, 0.03), deep, 0.45)
         bridge = side * np.array([0.09, 0.13, 0.11, 0.17]) * width
         easel.paint(easel.mask(bridge, [-0.35, -0.3, 0.0, tip - 0.04], 0.04), deep, 0.6)
     shadow = easel.mask([0.06, 0.14, 0.2 * width, 0.10], [-0.3, -0.28, tip, tip + 0.02], 0.05)
@@ -317,7 +265,9 @@ def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
     easel.paint(easel.oval(0, 1.06, 0.16, 0.08, 0.07), bright, 0.25)
     easel.paint(easel.oval(0, 0.90, 0.20, 0.04, 0.05), deep, 0.22)
 
-    # The cap of hair: from temple to temple round the skull, back along the hairline.
+
+def _hair_cap(easel: _Easel, look: Look) -> np.ndarray:
+    """The mask (H, W) of the hair above the face: round the skull, back along the hairline."""
     volume = {"short": 0.10, "crop": 0.05, "swept": 0.15}.get(look.style, 0.09)
     x, y = _outline(look)
     lift = volume * np.clip((-0.10 - y) / 0.6, 0, 1)
@@ -326,19 +276,33 @@ def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
     order = np.argsort(np.arctan2(x[crown], -y[crown]))
     x, y = x[crown][order], y[crown][order]
     across = np.linspace(0.93, -0.93, 41)
-    line = -0.90 + {"swept": -0.10 * across, "bob": 0.0}.get(look.style, 0.05 * across)
-    line = line + 0.60 * np.abs(across) ** 4
     if look.style == "bob":
         line = -0.76 + 0.30 * np.abs(across) ** 4
-    if look.style == "long":
+    elif look.style == "long":
         line = -1.02 + 0.70 * np.abs(across + 0.12) ** 1.7
-    cap = easel.mask(np.concatenate((x, across)), np.concatenate((y, line)))
-    easel.paint(cv2.GaussianBlur(cap, (0, 0), 0.05 * unit) * face, deep, 0.45)
+    else:
+        tilt = -0.10 if look.style == "swept" else 0.05
+        line = -0.90 + tilt * across + 0.60 * np.abs(across) ** 4
+    return easel.mask(np.concatenate((x, across)), np.concatenate((y, line)))
+
+
+def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
+    """Paint the head without its moving parts: (h, w, 4) uint8, and the face's middle in it."""
+    unit = look.half_width_px
+    origin = (1.7 * unit, 2.1 * unit)
+    easel = _Easel(int(3.4 * unit), int(4.1 * unit), origin, unit)
+    easel.image += np.float32(0.8) * np.asarray(look.hair, np.float32)
+    behind = _paint_behind(easel, look)
+    face = easel.mask(*_outline(look))
+    _paint_face(easel, face, look)
+    cap = _hair_cap(easel, look)
+    shadow = cv2.GaussianBlur(cap, (0, 0), 0.05 * unit) * face
+    easel.paint(shadow, _shade(look.skin, 0.55), 0.45)
     cap = np.maximum(cap, cv2.GaussianBlur(cap, (0, 0), 1.2) * (cap > 0))
     _paint_hair(easel, cap, look)
-    solid = np.maximum(solid, cap)
 
     # Cut off what is empty, but keep a clear rim: turning the picture repeats its border.
+    solid = np.maximum.reduce([*behind, face, cap])
     rows, columns = np.flatnonzero(solid.max(axis=1)), np.flatnonzero(solid.max(axis=0))
     top, left = rows[0] - 2, columns[0] - 2
     box = np.s_[top : rows[-1] + 3, left : columns[-1] + 3]
@@ -376,8 +340,20 @@ def paint_portrait(look: Look) -> Portrait:
     return Portrait(look, _paint_body(look), head, origin)
 
 
+def _loop(there: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Two edges (N,) that run side by side, as one way round (2N,): there and back."""
+    return np.concatenate((there, back[::-1]))
+
+
+def _fill_face(
+    image: np.ndarray, portrait: Portrait, x: np.ndarray, y: np.ndarray, colour: tuple[float, ...]
+) -> None:
+    """Fill a polygon given in half face widths, (N,) and (N,), on a portrait's head in place."""
+    _fill(image, _pixels(x, y, portrait.origin, portrait.look.half_width_px), colour)
+
+
 def _draw_eye(image: np.ndarray, portrait: Portrait, pose: Pose, side: int) -> None:
-    look, face, unit = portrait.look, pose.expression, portrait.look.half_width_px
+    look, face = portrait.look, pose.expression
     size = 0.19 * look.eye_size
     opening = 0.115 * look.eye_size * face.eye_open * pose.lids + 0.004
     slope = face.eye_droop * side * _SAMPLES
@@ -385,26 +361,22 @@ def _draw_eye(image: np.ndarray, portrait: Portrait, pose: Pose, side: int) -> N
     lower = slope + 0.55 * opening * _DOME**0.8
     x, y = side * look.eye_x + size * _SAMPLES, _EYE_Y
 
-    def put(xs: np.ndarray, ys: np.ndarray, colour: tuple[float, ...]) -> None:
-        _fill(image, _pixels(xs, ys, portrait.origin, unit), colour)
-
     def closed(top: np.ndarray, bottom: np.ndarray, colour: tuple[float, ...]) -> None:
-        put(np.concatenate((x, x[::-1])), y + np.concatenate((top, bottom[::-1])), colour)
+        _fill_face(image, portrait, _loop(x, x), y + _loop(top, bottom), colour)
 
-    lid = _shade(look.skin, 0.80)
-    closed(upper - 0.045 * _DOME**0.5, lower, lid)
+    closed(upper - 0.045 * _DOME**0.5, lower, _shade(look.skin, 0.80))
     closed(upper, lower, (240, 238, 236))
     for radius, colour in ((0.100, _shade(look.iris, 0.6)), (0.086, look.iris), (0.044, (16,) * 3)):
         dx = np.clip(pose.gaze[0] + radius * _CIRCLE.real, -0.95 * size, 0.95 * size)
         dy = pose.gaze[1] - 0.012 + radius * _CIRCLE.imag
         top = np.interp(dx, size * _SAMPLES, upper)
         bottom = np.interp(dx, size * _SAMPLES, lower)
-        put(side * look.eye_x + dx, y + np.clip(dy, top, bottom), colour)
+        _fill_face(image, portrait, side * look.eye_x + dx, y + np.clip(dy, top, bottom), colour)
     if opening > 0.06:
         dx = pose.gaze[0] - 0.035 + 0.022 * _CIRCLE.real
-        put(side * look.eye_x + dx, y - 0.045 + 0.022 * _CIRCLE.imag, (255, 255, 255))
-    dark = _shade(look.hair, 0.5)
-    closed(upper - look.lash * (0.4 + 0.6 * _DOME), upper + 0.010, dark)
+        glint_x, glint_y = side * look.eye_x + dx, y - 0.045 + 0.022 * _CIRCLE.imag
+        _fill_face(image, portrait, glint_x, glint_y, (255, 255, 255))
+    closed(upper - look.lash * (0.4 + 0.6 * _DOME), upper + 0.010, _shade(look.hair, 0.5))
     closed(lower - 0.004, lower + 0.010, _shade(look.skin, 0.62))
 
 
@@ -415,9 +387,7 @@ def _draw_brow(image: np.ndarray, portrait: Portrait, pose: Pose, side: int) -> 
     y = _BROW_Y - face.brow_raise - face.brow_slant * (1 - 1.45 * along)
     y = y - face.brow_arch * 4 * along * (1 - along)
     half = look.brow_thickness * np.sqrt(np.clip(1.02 - along**2.2, 0.05, 1)) * (0.8 + 0.2 * along)
-    points = np.concatenate((x, x[::-1])), np.concatenate((y - half, (y + half)[::-1]))
-    colour = _shade(look.hair, 0.75)
-    _fill(image, _pixels(*points, portrait.origin, look.half_width_px), colour)
+    _fill_face(image, portrait, _loop(x, x), _loop(y - half, y + half), _shade(look.hair, 0.75))
 
 
 def _draw_mouth(image: np.ndarray, portrait: Portrait, pose: Pose) -> None:
@@ -432,9 +402,8 @@ def _draw_mouth(image: np.ndarray, portrait: Portrait, pose: Pose) -> None:
     bow = 1 - 0.35 * np.exp(-((_SAMPLES / 0.16) ** 2))
 
     def closed(top: np.ndarray, bottom: np.ndarray, colour: tuple[float, ...]) -> None:
-        x = half * np.concatenate((_SAMPLES, _SAMPLES[::-1]))
-        y = _MOUTH_Y + np.concatenate((top, bottom[::-1]))
-        _fill(image, _pixels(x, y, portrait.origin, look.half_width_px), colour)
+        x, y = half * _loop(_SAMPLES, _SAMPLES), _MOUTH_Y + _loop(top, bottom)
+        _fill_face(image, portrait, x, y, colour)
 
     lips = _mix(look.skin, (160, 52, 58), 0.62)
     closed(upper - plump * bow * _DOME**0.55, middle, _shade(lips, 0.88))
@@ -454,25 +423,24 @@ def _draw_mouth(image: np.ndarray, portrait: Portrait, pose: Pose) -> None:
 
 def _draw_lines(image: np.ndarray, portrait: Portrait, pose: Pose) -> None:
     """Folds from nose to mouth and furrows between the brows, as strong as the expression."""
-    look, face = portrait.look, pose.expression
+    face = pose.expression
+    along = np.linspace(0, 1, 12)
 
-    def stroke(x: list[float], y: list[float], width: float, share: float) -> None:
-        curve = np.linspace(0, 1, 12)
-        xs = (1 - curve) ** 2 * x[0] + 2 * curve * (1 - curve) * x[1] + curve**2 * x[2]
-        ys = (1 - curve) ** 2 * y[0] + 2 * curve * (1 - curve) * y[1] + curve**2 * y[2]
-        thick = width * np.sin(np.pi * curve) + 0.002
-        points = np.concatenate((xs - thick, (xs + thick)[::-1])), np.concatenate((ys, ys[::-1]))
-        colour = _shade(look.skin, 0.92 - 0.22 * share)
-        _fill(image, _pixels(*points, portrait.origin, look.half_width_px), colour)
+    def curve(start: float, bend: float, end: float) -> np.ndarray:
+        return (1 - along) ** 2 * start + 2 * along * (1 - along) * bend + along**2 * end
+
+    def stroke(x: np.ndarray, y: np.ndarray, width: float, share: float) -> None:
+        thick = width * np.sin(np.pi * along) + 0.002
+        colour = _shade(portrait.look.skin, 0.92 - 0.22 * share)
+        _fill_face(image, portrait, _loop(x - thick, x + thick), _loop(y, y), colour)
 
     for side in (-1, 1):
         if face.crease > 0.05:
-            end = 0.46 + 0.06 * face.crease
-            stroke([side * 0.24, side * 0.42, side * end], [0.24, 0.32, 0.58], 0.014, face.crease)
+            x = side * curve(0.24, 0.42, 0.46 + 0.06 * face.crease)
+            stroke(x, curve(0.24, 0.32, 0.58), 0.014, face.crease)
         if face.furrow > 0.05:
-            stroke(
-                [side * 0.06, side * 0.04, side * 0.055], [-0.58, -0.5, -0.38], 0.012, face.furrow
-            )
+            x = side * curve(0.06, 0.04, 0.055)
+            stroke(x, curve(-0.58, -0.5, -0.38), 0.012, face.furrow)
 
 
 def render(portrait: Portrait, pose: Pose) -> np.ndarray:
@@ -484,67 +452,3 @@ def render(portrait: Portrait, pose: Pose) -> np.ndarray:
         _draw_brow(head, portrait, pose, side)
     _draw_mouth(head, portrait, pose)
     return head
-
-
-def animate(
-    group: str, strength: float, seconds: np.ndarray, speech: np.ndarray, rng: np.random.Generator
-) -> list[Pose]:
-    """Act a clip: one pose a frame.
-
-    Args:
-        group: one of `FACE_GROUPS`.
-        strength: 1 as drawn for the group, more to exaggerate its distance from "relaxed".
-        seconds: (T,) time of each frame, rising from 0.
-        speech: (T,) in 0..1, how far speech opens the lips.
-        rng: the clip's own nuisance: phases, rates, blinks, gaze, small differences in display.
-    """
-    calm = np.array(_EXPRESSIONS["relaxed"])
-    change = (np.array(_EXPRESSIONS[group]) - calm) * strength
-    change = change * rng.uniform(0.92, 1.05)
-    phase = rng.uniform(0, 2 * np.pi, size=4)
-    pace = rng.uniform(0.85, 1.15)
-    lean = rng.choice((-1, 1)) * rng.uniform(0.5, 1.2)
-    wander = rng.uniform(-0.02, 0.02, size=2)
-    blink_s = np.cumsum(rng.uniform(0.7, 2.4, size=4))
-    gaze = rng.uniform(-0.02, 0.02, size=(4, 2))
-    poses = []
-    for time_s, opening in zip(seconds, speech, strict=True):
-        onset = 0.55 + 0.45 * min(1.0, time_s / 0.25)
-        face = Expression(*(calm + change * onset))
-        nod = face.nod * np.sin(2 * np.pi * face.nod_hz * pace * time_s + phase[0])
-        shake = face.shake * np.sin(2 * np.pi * face.shake_hz * pace * time_s + phase[1])
-        roll = face.roll_deg * np.sin(2 * np.pi * face.roll_hz * pace * time_s + phase[2])
-        blink = np.clip(np.abs(time_s - blink_s).min() / 0.09, 0.2, 1)
-        poses.append(
-            Pose(
-                x=shake + wander[0],
-                y=nod + face.bow + wander[1],
-                roll_deg=roll + face.lean_deg * lean + 0.5 * np.sin(1.7 * time_s + phase[3]),
-                scale=1 + face.near,
-                lids=float(blink),
-                gaze=tuple(gaze[int(np.searchsorted(blink_s, time_s)) % 4]),
-                speech=float(opening),
-                expression=face,
-            )
-        )
-    return poses
-
-
-def move_lips(
-    seconds: np.ndarray,
-    start_s: float,
-    end_s: float,
-    openness: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """How far speech opens the lips, 0..1, at `seconds` (T,).
-
-    The rhythm comes from `rng` alone, not from the voice, whose rate would tell its group.
-    `openness` is that of the statement's syllables, spoken over and over.
-    """
-    edges = start_s + np.cumsum(rng.uniform(0.22, 0.36, size=20))
-    edges = np.concatenate(([start_s], edges[edges < end_s], [end_s]))
-    peaks = np.resize(openness, len(edges) - 1) * rng.uniform(0.7, 1.0, size=len(edges) - 1)
-    times = np.stack((edges[:-1], (edges[:-1] + edges[1:]) / 2), axis=1).ravel()
-    heights = np.stack((np.full(len(peaks), 0.08), peaks), axis=1).ravel()
-    return np.interp(seconds, [*times, end_s], [*heights, 0], left=0)

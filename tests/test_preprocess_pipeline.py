@@ -6,6 +6,7 @@ import pytest
 from media import encode, noise_pictures, put, tone
 
 import preprocess.pipeline
+import preprocess.work
 from cache.reader import Cache
 from cache.verify import problems_of
 from preprocess.__main__ import main
@@ -79,8 +80,7 @@ def test_a_run_stopped_at_any_step_is_finished_by_the_next(
         return run
 
     for module, name in (
-        (preprocess.clip, "write_json"),
-        (preprocess.pipeline, "write_json"),
+        (preprocess.work, "write_json"),
         (preprocess.pipeline, "write_shard"),
         (preprocess.pipeline, "write_manifest"),
     ):

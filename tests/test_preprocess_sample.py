@@ -12,7 +12,7 @@ av = pytest.importorskip("av")
 pytest.importorskip("cv2")
 
 from cache.clips import EMOTIONS, Clip  # noqa: E402
-from preprocess import sample, sample_face, sample_voice  # noqa: E402
+from preprocess import sample, sample_acting, sample_face, sample_voice  # noqa: E402
 
 
 def hashes(folder):
@@ -30,7 +30,7 @@ def drawn(tmp_path_factory):
 
 
 def test_face_and_voice_together_tell_all_eight_emotions_and_each_alone_four_pairs():
-    faces, voices = sample_face.FACE_GROUPS, sample_voice.VOICE_GROUPS
+    faces, voices = sample_acting.FACE_GROUPS, sample_voice.VOICE_GROUPS
     assert len(set(zip(faces, voices, strict=True))) == len(EMOTIONS) == len(faces)
     assert sorted(Counter(faces).values()) == sorted(Counter(voices).values()) == [2, 2, 2, 2]
 
@@ -115,9 +115,9 @@ def test_only_missing_clips_are_drawn_again(drawn, capsys):
 def test_the_display_of_a_face_group_does_not_depend_on_the_emotion(emotions):
     seconds = np.arange(10) / 30
     poses = [
-        sample_face.animate(
-            sample_face.FACE_GROUPS[emotion - 1],
-            sample.strength_of(Clip(1, 1, emotion, 1, 1, 1, 1), sample_face.FACE_GROUPS),
+        sample_acting.animate(
+            sample_acting.FACE_GROUPS[emotion - 1],
+            sample.strength_of(Clip(1, 1, emotion, 1, 1, 1, 1), sample_acting.FACE_GROUPS),
             seconds,
             np.zeros(10),
             np.random.default_rng(0),
@@ -129,10 +129,10 @@ def test_the_display_of_a_face_group_does_not_depend_on_the_emotion(emotions):
 
 def test_strong_intensity_does_not_tell_the_partners_of_neutral():
     calm, disgust = Clip(1, 1, 2, 2, 1, 1, 1), Clip(1, 1, 7, 2, 1, 1, 1)
-    assert sample.strength_of(calm, sample_face.FACE_GROUPS) == 1
+    assert sample.strength_of(calm, sample_acting.FACE_GROUPS) == 1
     assert sample.strength_of(disgust, sample_voice.VOICE_GROUPS) == 1
     assert sample.strength_of(calm, sample_voice.VOICE_GROUPS) > 1
-    assert sample.strength_of(disgust, sample_face.FACE_GROUPS) > 1
+    assert sample.strength_of(disgust, sample_acting.FACE_GROUPS) > 1
 
 
 def test_odd_actors_speak_low_and_even_ones_high():

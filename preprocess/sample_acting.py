@@ -1,0 +1,127 @@
+"""Act the clips of the synthetic sample: how a group holds the face and moves the head and lips.
+
+The face shows one of four groups, never the emotion itself: the two emotions of a group draw from
+the same distributions. `preprocess.sample` says why, `preprocess.sample_face` paints the poses.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from preprocess.sample_face import Expression, Pose
+
+FACE_GROUPS = (
+    "relaxed",  # neutral
+    "relaxed",  # calm
+    "joyful",  # happy
+    "distressed",  # sad
+    "hostile",  # angry
+    "distressed",  # fearful
+    "hostile",  # disgust
+    "joyful",  # surprised
+)
+
+
+class Motion(NamedTuple):
+    """How the head is held and swings, in half face widths unless named."""
+
+    nod: float
+    nod_hz: float
+    shake: float
+    shake_hz: float
+    roll_deg: float
+    roll_hz: float
+    bow: float  # head held lower
+    lean_deg: float  # to a side that the clip draws
+    near: float  # share by which the head is larger
+
+
+_DISPLAYS = {
+    "relaxed": (
+        Expression(0, 0, 0.05, 0, 1, 0, 1, 0.01, 0, 0, 0, 0, 0),
+        Motion(0.015, 0.3, 0.015, 0.25, 0.6, 0.25, 0, 0, 0),
+    ),
+    "joyful": (
+        Expression(0.12, 0, 0.10, 0, 1.24, 0, 1.28, 0.14, 0.12, 0.1, 0.09, 0.5, 0),
+        Motion(0.05, 1.4, 0.02, 0.7, 2.5, 0.7, -0.04, 0, 0.01),
+    ),
+    "distressed": (
+        Expression(0.07, 0.17, 0, 0.02, 0.8, 0.06, 0.82, -0.15, 0.05, 0, 0, 0.2, 0.2),
+        Motion(0.02, 0.5, 0.02, 0.4, 1.0, 0.4, 0.08, 4.0, -0.01),
+    ),
+    "hostile": (
+        Expression(-0.13, -0.16, 0.02, 0.07, 0.62, -0.02, 1.12, -0.05, 0.11, 0.8, 0.26, 1, 1),
+        Motion(0.03, 2.2, 0.07, 2.2, 1.0, 1.1, 0.03, 0, 0.04),
+    ),
+}
+
+
+def animate(
+    group: str, strength: float, seconds: np.ndarray, speech: np.ndarray, rng: np.random.Generator
+) -> list[Pose]:
+    """Act a clip: one pose a frame.
+
+    Args:
+        group: one of `FACE_GROUPS`.
+        strength: 1 as drawn for the group, more to exaggerate its distance from "relaxed".
+        seconds: (T,) time of each frame, rising from 0.
+        speech: (T,) in 0..1, how far speech opens the lips.
+        rng: the clip's own nuisance: phases, rates, blinks, gaze, small differences in display.
+    """
+    calm = np.concatenate(_DISPLAYS["relaxed"])
+    change = (np.concatenate(_DISPLAYS[group]) - calm) * strength * rng.uniform(0.92, 1.05)
+    phase = rng.uniform(0, 2 * np.pi, size=4)
+    pace = rng.uniform(0.85, 1.15)
+    lean = rng.choice((-1, 1)) * rng.uniform(0.5, 1.2)
+    wander = rng.uniform(-0.02, 0.02, size=2)
+    blink_s = np.cumsum(rng.uniform(0.7, 2.4, size=4))
+    gaze = rng.uniform(-0.02, 0.02, size=(4, 2))
+    features = len(Expression._fields)
+    poses = []
+    for time_s, opening in zip(seconds, speech, strict=True):
+        onset = 0.55 + 0.45 * min(1.0, time_s / 0.25)
+        display = calm + change * onset
+        face, head = Expression(*display[:features]), Motion(*display[features:])
+        nod = head.nod * np.sin(2 * np.pi * head.nod_hz * pace * time_s + phase[0])
+        shake = head.shake * np.sin(2 * np.pi * head.shake_hz * pace * time_s + phase[1])
+        roll = head.roll_deg * np.sin(2 * np.pi * head.roll_hz * pace * time_s + phase[2])
+        blink = np.clip(np.abs(time_s - blink_s).min() / 0.09, 0.2, 1)
+        poses.append(
+            Pose(
+                x=shake + wander[0],
+                y=nod + head.bow + wander[1],
+                roll_deg=roll + head.lean_deg * lean + 0.5 * np.sin(1.7 * time_s + phase[3]),
+                scale=1 + head.near,
+                lids=float(blink),
+                gaze=tuple(gaze[int(np.searchsorted(blink_s, time_s)) % 4]),
+                speech=float(opening),
+                expression=face,
+            )
+        )
+    return poses
+
+
+def move_lips(
+    seconds: np.ndarray,
+    start_s: float,
+    end_s: float,
+    openness: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """How far speech opens the lips, (T,) in 0..1.
+
+    The rhythm comes from `rng` alone, not from the voice, whose rate would tell its group.
+
+    Args:
+        seconds: (T,) time of each frame.
+        start_s: when the voice begins; the lips stay shut before.
+        end_s: when it ends; the lips stay shut after.
+        openness: (N,) in 0..1, of the statement's syllables, spoken over and over.
+        rng: the clip's own rhythm.
+    """
+    edges = start_s + np.cumsum(rng.uniform(0.22, 0.36, size=20))
+    edges = np.concatenate(([start_s], edges[edges < end_s], [end_s]))
+    peaks = np.resize(openness, len(edges) - 1) * rng.uniform(0.7, 1.0, size=len(edges) - 1)
+    times = np.stack((edges[:-1], (edges[:-1] + edges[1:]) / 2), axis=1).ravel()
+    heights = np.stack((np.full(len(peaks), 0.08), peaks), axis=1).ravel()
+    return np.interp(seconds, [*times, end_s], [*heights, 0], left=0)

@@ -1,0 +1,77 @@
+"""The folder where finished clips wait for their shard, and what a stopped run left in it."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.files import atomic_path, write_json
+from cache.schema import COMPUTED
+
+_STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Finished clips in `folder`: `<clip_id>.npz` with the arrays, `<clip_id>.json` the record.
+
+    The record stays when the arrays have gone into a shard, until the manifest holds it.
+    """
+
+    folder: Path
+
+    def exists(self) -> bool:
+        """Whether a run is under way, or was stopped before its end."""
+        return self.folder.is_dir()
+
+    def begin(self, state: Mapping[str, Any]) -> None:
+        """Make the folder, note what the clips in it are made from, sweep up after a kill."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(".*.tmp"):
+            leftover.unlink()
+        write_json(self.folder / _STATE, state)
+
+    def state(self) -> dict[str, Any] | None:
+        """What `begin` noted, or None if no run has begun here."""
+        path = self.folder / _STATE
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def save(
+        self, clip_id: str, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]
+    ) -> None:
+        """Keep a finished clip; a record is there only when its arrays are."""
+        path = self.folder / f"{clip_id}.npz"
+        with atomic_path(path) as temporary, temporary.open("wb") as opened:
+            np.savez(opened, **arrays)
+        write_json(self.folder / f"{clip_id}.json", record)
+
+    def record(self, clip_id: str) -> dict[str, Any]:
+        """A clip's entry for the manifest: `source`, `source_sha256`, `notes`."""
+        return json.loads((self.folder / f"{clip_id}.json").read_text(encoding="utf-8"))
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The records of all clips that were finished here, by clip_id."""
+        names = sorted(path.stem for path in self.folder.glob("*-*.json"))
+        return {clip_id: self.record(clip_id) for clip_id in names}
+
+    def waiting(self) -> set[str]:
+        """The clips whose arrays wait here."""
+        return {path.stem for path in self.folder.glob("*.npz")}
+
+    def arrays(self, clip_id: str) -> dict[str, np.ndarray]:
+        """The arrays of a waiting clip, by the names of `schema.COMPUTED`."""
+        with np.load(self.folder / f"{clip_id}.npz", allow_pickle=False) as stored:
+            return {name: stored[name] for name in COMPUTED}
+
+    def forget(self, clip_ids: Iterable[str]) -> None:
+        """Drop the arrays of clips that are in their shard now."""
+        for clip_id in clip_ids:
+            (self.folder / f"{clip_id}.npz").unlink()
+
+    def remove(self) -> None:
+        """All is in the manifest: the folder goes."""
+        shutil.rmtree(self.folder)
