@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
@@ -37,7 +36,8 @@ def compute(content: bytes, settings: Settings) -> tuple[dict[str, np.ndarray], 
     decoded = decode(content)
     waveform, sound_notes = cut(decoded.sound, decoded.rate_hz)
     boxes, scores, face_notes = detect_faces(decoded.frames, settings.faces)
-    boxes = crop_boxes(boxes, *decoded.frames.shape[1:3], settings.faces)
+    height, width = decoded.frames[0].height, decoded.frames[0].width
+    boxes = crop_boxes(boxes, height, width, settings.faces)
     arrays = {
         "frames": crop(decoded.frames, boxes),
         "mfcc": mfcc(waveform),
@@ -54,7 +54,6 @@ def process(source: Source, work: Work, settings: Settings) -> Result:
     Errors of the clip are returned, because one raised
     would end the whole run.
     """
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)
     try:
         content = source.read()

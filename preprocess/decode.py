@@ -12,6 +12,7 @@ from preprocess.settings import SHORTFALL_S
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 4096 * 2304
 MAX_DURATION_S = 60.0
+MAX_FRAMES = 7200
 
 # Containers that hold one clip in one file. Play lists (HLS, DASH, concat) are not among them,
 # because they make the decoder open other files and addresses.
@@ -27,14 +28,15 @@ class Decoded:
     """What a clip shows and says.
 
     Attributes:
-        frames: uint8 RGB (30, H, W, 3), in the middle of 30 equal parts of 0.5 s .. 2.95 s.
+        frames: 30 frames as decoded (so not yet RGB, which takes twice the memory and is needed
+            of a part only), in the middle of 30 equal parts of 0.5 s .. 2.95 s.
         frame_index: uint16 (30,), the number of each frame in the video, from 0.
         sound: float32 (channels, samples), from the clip's time zero on.
         rate_hz: of the sound.
         notes: what had to be repeated or was odd, for the manifest.
     """
 
-    frames: np.ndarray
+    frames: list[av.VideoFrame]
     frame_index: np.ndarray
     sound: np.ndarray
     rate_hz: int
@@ -119,27 +121,32 @@ def _check_header(container: av.container.InputContainer, video: av.VideoStream)
 
 
 class _FramePicker:
-    """Sees every frame in turn and keeps those on the screen at the wanted times."""
+    """Sees every frame in turn and keeps those on the screen at the wanted times.
+
+    A frame that is on the screen at two of them is kept twice.
+    """
 
     def __init__(self, times_s: np.ndarray):
         self._missing = list(times_s)
         self._previous: av.VideoFrame | None = None
-        self._frames: list[np.ndarray] = []
+        self._frames: list[av.VideoFrame] = []
         self._indices: list[int] = []
         self.seen = 0
 
     def see(self, frame: av.VideoFrame) -> None:
         if frame.time is None:
             raise ClipError(f"frame {self.seen} has no time stamp")
-        if self.seen * frame.width * frame.height > MAX_DURATION_S * 120 * MAX_PIXELS:
-            raise ClipError("far more frames than one short clip has")
+        if self.seen == MAX_FRAMES:
+            raise ClipError(f"more than {MAX_FRAMES} frames: not one short clip")
+        if frame.width * frame.height > MAX_PIXELS:
+            raise ClipError(f"frame {self.seen} has {frame.width}x{frame.height} pixels")
         if self._previous is not None:
             while self._missing and self._missing[0] < frame.time:
-                self._keep(self._missing.pop(0))
+                self._keep()
         self._previous = frame
         self.seen += 1
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    def finish(self) -> tuple[list[av.VideoFrame], np.ndarray, tuple[str, ...]]:
         """The kept frames, their indices, and notes on what was repeated at the end."""
         last = self._previous
         end_s = last.time + float(last.duration or 0) * float(last.time_base)
@@ -151,21 +158,16 @@ class _FramePicker:
             )
         notes = (f"video ends at {end_s:.3f} s: last frame repeated {len(late)} times",)
         while self._missing:
-            self._keep(self._missing.pop(0))
-        sizes = {frame.shape for frame in self._frames}
+            self._keep()
+        sizes = {(frame.width, frame.height) for frame in self._frames}
         if len(sizes) > 1:
             raise ClipError(f"the picture changes its size within the clip: {sorted(sizes)}")
-        frames = np.stack(self._frames)
-        return frames, np.array(self._indices, np.uint16), notes if late else ()
+        return self._frames, np.array(self._indices, np.uint16), notes if late else ()
 
-    def _keep(self, _time_s: float) -> None:
-        index = self.seen - 1
-        if self._indices and self._indices[-1] == index:
-            self._frames.append(self._frames[-1])
-        else:
-            # The file's own matrix (RAVDESS: BT.709, limited range) decides the colours.
-            self._frames.append(self._previous.to_ndarray(format="rgb24"))
-        self._indices.append(index)
+    def _keep(self) -> None:
+        self._missing.pop(0)
+        self._frames.append(self._previous)
+        self._indices.append(self.seen - 1)
 
 
 def _from_zero(waves: np.ndarray, start_s: float | None, rate_hz: int) -> np.ndarray:

@@ -1,12 +1,15 @@
 """Where the face is, and the steady square crop around it."""
 
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 
-import cv2
+import av
 import numpy as np
 import torch
+from av.video.reformatter import Interpolation
 from facenet_pytorch import MTCNN
+from torch.nn import functional
 
 from cache.schema import DURATION_S, FRAME_COUNT, FRAME_SIZE
 from preprocess.decode import ClipError
@@ -19,16 +22,18 @@ MIN_FOUND = 0.5
 @lru_cache(maxsize=1)
 def _detector(min_face_size: int) -> MTCNN:
     """The detector of this process. `detect` alone is used: `forward` fails without a face."""
-    return MTCNN(keep_all=True, min_face_size=min_face_size, post_process=False, device="cpu")
+    detector = MTCNN(keep_all=True, min_face_size=min_face_size, post_process=False, device="cpu")
+    # Its pooling takes half of the time in the default layout.
+    return detector.to(memory_format=torch.channels_last)
 
 
 def detect_faces(
-    frames: np.ndarray, settings: FaceSettings
+    frames: Sequence[av.VideoFrame], settings: FaceSettings
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Find the speaker's face in every `settings.every`-th frame and interpolate between.
 
     Args:
-        frames: uint8 RGB (30, H, W, 3).
+        frames: 30 frames of one size.
         settings: see `FaceSettings`.
 
     Returns:
@@ -39,9 +44,14 @@ def detect_faces(
         ClipError: if fewer than half of the frames looked at show a face.
     """
     looked_at = sorted({*range(0, FRAME_COUNT, settings.every), FRAME_COUNT - 1})
-    scale = settings.detect_height / frames.shape[1]
-    size = (max(1, round(frames.shape[2] * scale)), settings.detect_height)
-    small = [cv2.resize(frames[index], size, interpolation=cv2.INTER_AREA) for index in looked_at]
+    scale = settings.detect_height / frames[0].height
+    width = max(1, round(frames[0].width * scale))
+    small = [
+        frames[index]
+        .reformat(width, settings.detect_height, "rgb24", interpolation=Interpolation.AREA)
+        .to_ndarray()
+        for index in looked_at
+    ]
     with torch.inference_mode(), warnings.catch_warnings():
         # facenet-pytorch stacks ragged arrays in ways that newer numpy versions warn about.
         warnings.simplefilter("ignore")
@@ -103,13 +113,26 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
     return np.concatenate([corner, corner + side], axis=1).astype(np.float32)
 
 
-def crop(frames: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Cut out and resize: uint8 (30, H, W, 3) and boxes (30, 4) -> uint8 (30, 224, 224, 3)."""
+def crop(frames: Sequence[av.VideoFrame], boxes: np.ndarray) -> np.ndarray:
+    """Cut out each frame's box and resize it, bilinear and antialiased.
+
+    Only one frame is RGB at a time. The file's own matrix (RAVDESS: BT.709, limited range)
+    decides the colours.
+
+    Args:
+        frames: 30 frames.
+        boxes: (30, 4), whole x1, y1, x2, y2 in pixels, within the frames.
+
+    Returns:
+        uint8 RGB (30, 224, 224, 3).
+    """
     crops = np.empty((len(frames), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
     for out, frame, (x1, y1, x2, y2) in zip(crops, frames, boxes.astype(int), strict=True):
-        shrinking = x2 - x1 >= FRAME_SIZE
-        interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
-        cv2.resize(frame[y1:y2, x1:x2], (FRAME_SIZE, FRAME_SIZE), out, interpolation=interpolation)
+        part = torch.from_numpy(frame.to_ndarray(format="rgb24")[y1:y2, x1:x2])
+        part = part.permute(2, 0, 1)[None]  # (h, w, 3) -> (1, 3, h, w)
+        size = (FRAME_SIZE, FRAME_SIZE)
+        part = functional.interpolate(part, size, mode="bilinear", antialias=True)
+        out[:] = part[0].permute(1, 2, 0).numpy()
     return crops
 
 

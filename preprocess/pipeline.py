@@ -43,10 +43,10 @@ _LIBRARIES = (
     "h5py",
     "librosa",
     "numpy",
-    "opencv-python-headless",
     "scipy",
     "soxr",
     "torch",
+    "torchvision",
 )
 
 

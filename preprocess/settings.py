@@ -31,9 +31,9 @@ class FaceSettings:
 
     source: str = "mtcnn"
     detector: str = "facenet-pytorch 2.5.3 MTCNN"
-    detect_height: int = 180
-    min_face_size: int = 30
-    every: int = 3
+    detect_height: int = 144
+    min_face_size: int = 36
+    every: int = 5
     score: float = 0.9
     margin: float = 1.15
     smoothing_s: float = 0.15
@@ -57,7 +57,7 @@ class Settings:
                 "duration_s": DURATION_S,
                 "shortfall_s": SHORTFALL_S,
                 "color": "RGB",
-                "resize": "OpenCV INTER_AREA",
+                "resize": "torch bilinear, antialiased",
             },
             "sound": {
                 "source": self.audio,

@@ -90,7 +90,8 @@ def sample_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sample_frames(sample_clips: Path) -> np.ndarray:
     """The 30 frames of one drawn clip, uint8 RGB (30, 720, 1280, 3)."""
     path = clip_path(sample_clips, Clip.parse("01-01-03-01-01-01-01"))
-    return decode(path.read_bytes()).frames
+    frames = decode(path.read_bytes()).frames
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
 
 
 @pytest.fixture(scope="session", autouse=True)

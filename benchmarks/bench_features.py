@@ -1,0 +1,125 @@
+"""CPU seconds a clip of each stage of preprocessing, beside those of decoding alone.
+
+`python -m benchmarks.bench_features [--raw DIR] [--rounds N]` takes the clips of `--raw` (default:
+the real ones in CFNSR_REAL_DATA, else it draws a few). Every stage runs on every clip in turn, in
+one process with one thread, so that the ratios hold when the machine's speed drifts. Clips a second
+for 1 and 2 jobs are of the whole command, on a fresh cache, workers warm.
+"""
+
+import argparse
+import io
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import joblib
+import torch
+from threadpoolctl import threadpool_limits
+
+from preprocess.audio import cut, mfcc
+from preprocess.clip import compute, process
+from preprocess.dataset import Source, find_clips
+from preprocess.decode import decode
+from preprocess.face import crop, crop_boxes, detect_faces
+from preprocess.sample import main as draw_sample
+from preprocess.settings import Settings
+from preprocess.work import Work
+
+
+def decode_alone(content: bytes) -> int:
+    """Decode picture and sound and look at neither: the floor. Returns the number of frames."""
+    frames = 0
+    with av.open(io.BytesIO(content)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        video.codec_context.thread_count = audio.codec_context.thread_count = 1
+        for packet in container.demux(video, audio):
+            frames += len(packet.decode())
+    return frames
+
+
+def stage_seconds(content: bytes, settings: Settings) -> dict[str, float]:
+    """CPU seconds of decoding alone, of each stage, and of all stages, for one clip."""
+    clock = time.process_time
+    marks = [clock()]
+    decode_alone(content)
+    marks.append(clock())
+    decoded = decode(content)
+    marks.append(clock())
+    boxes, _, _ = detect_faces(decoded.frames, settings.faces)
+    marks.append(clock())
+    size = decoded.frames[0].height, decoded.frames[0].width
+    crop(decoded.frames, crop_boxes(boxes, *size, settings.faces))
+    marks.append(clock())
+    mfcc(cut(decoded.sound, decoded.rate_hz)[0])
+    marks.append(clock())
+    compute(content, settings)
+    marks.append(clock())
+    names = ("decode_alone", "decode_and_pick", "detect", "crop", "sound", "total")
+    return {
+        name: after - before for name, before, after in zip(names, marks, marks[1:], strict=False)
+    }
+
+
+def clips_per_second(sources: list[Source], settings: Settings, jobs: int) -> float:
+    """Wall-clock rate of the workers, after each has done one clip."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
+    ):
+        work = Work(Path(folder))
+        run = joblib.Parallel(batch_size=1)
+        run(joblib.delayed(process)(source, work, settings) for source in sources[:jobs] * 2)
+        started = time.perf_counter()
+        run(joblib.delayed(process)(source, work, settings) for source in sources)
+        return len(sources) / (time.perf_counter() - started)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_features")
+    parser.add_argument("--raw", type=Path, help="clips to measure on")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    settings = Settings()
+    with tempfile.TemporaryDirectory() as folder:
+        real = os.environ.get("CFNSR_REAL_DATA")
+        raw = args.raw or (Path(real) / "ravdess" if real else Path(folder))
+        if raw == Path(folder):
+            draw_sample(["--out", folder, "--actors", "4", "--clips-per-actor", "2"])
+        sources = find_clips(raw).sources
+        rows = []
+        with threadpool_limits(1):
+            for source in sources:
+                stage_seconds(source.read(), settings)  # warm up
+            for _ in range(args.rounds):
+                rows += [stage_seconds(source.read(), settings) for source in sources]
+        rates = {jobs: clips_per_second(sources * 2, settings, jobs) for jobs in (1, 2)}
+    median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    ratios = sorted(row["total"] / row["decode_alone"] for row in rows)
+    for name, seconds in median.items():
+        print(f"{name:16} {seconds:.4f} s CPU a clip (median of {len(rows)})")
+    print(f"total / decode_alone: {ratios[0]:.2f} .. {ratios[-1]:.2f}")
+    result = {
+        "clips": len(sources),
+        "rounds": args.rounds,
+        "decode_cpu_s": median["decode_alone"],
+        "total_cpu_s": median["total"],
+        "ratio": statistics.median(ratios),
+        "stages_cpu_s": median,
+        "clips_per_second_1_job": rates[1],
+        "clips_per_second_2_jobs": rates[2],
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "torch": torch.__version__,
+        "av": av.__version__,
+    }
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
