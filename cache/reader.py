@@ -50,11 +50,16 @@ class Cache:
         """One field of one clip, with the type and shape of `schema.FIELDS`.
 
         Raises:
-            CacheError: if the clip is not in the cache, or its shard is damaged.
+            CacheError: if the clip or the field is not in the cache, or its shard is damaged.
         """
         if clip_id not in self._row:
             raise CacheError(f"{self.directory}: no clip {clip_id} in this cache")
-        dataset = self._shard(Clip.parse(clip_id).actor)[field]
+        shard = self._shard(Clip.parse(clip_id).actor)
+        if field not in shard:
+            raise CacheError(
+                f"{shard.filename}: holds no {field}. Build a cache that does with `make features`"
+            )
+        dataset = shard[field]
         value = np.empty(FIELDS[field].shape, FIELDS[field].dtype)
         row = self._row[clip_id]
         try:

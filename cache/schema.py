@@ -42,10 +42,16 @@ FIELDS: dict[str, Field] = {
     "frame_index": Field(np.dtype("<u2"), (FRAME_COUNT,), "which frame of the video, from 0"),
     "face_box": Field(np.dtype("<f4"), (FRAME_COUNT, 4), "x1, y1, x2, y2 in source pixels"),
     "face_score": Field(np.dtype("<f4"), (FRAME_COUNT,), "probability; 0 where interpolated"),
+    "waveform": Field(np.dtype("<i2"), (SAMPLE_COUNT,), "the sound that the MFCCs come from"),
 }
 
+# What a cache of sound alone leaves out, all of it; and what a cache may hold besides.
+PICTURE = ("frames", "frame_index", "face_box", "face_score")
+OPTIONAL = ("waveform",)
+
 # What preprocessing computes for a clip; the other fields follow from its name.
-COMPUTED = ("frames", "mfcc", "frame_index", "face_box", "face_score")
+COMPUTED = (*PICTURE, "mfcc", *OPTIONAL)
+NAMED = tuple(name for name in FIELDS if name not in COMPUTED)
 
 
 def shard_name(actor: int) -> str:

@@ -1,6 +1,6 @@
 """One HDF5 file with all clips of one actor: written whole, checked before it is read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import h5py
@@ -8,21 +8,24 @@ import numpy as np
 
 from cache.clips import Clip
 from cache.files import atomic_path
-from cache.schema import COMPUTED, FIELDS
+from cache.schema import COMPUTED, FIELDS, NAMED, OPTIONAL, PICTURE
 
 
 class CacheError(ValueError):
     """A cache, shard or manifest is not what it should be; the message says what to do."""
 
 
-def write_shard(path: Path, count: int, rows: Iterable[tuple[Clip, Mapping]]) -> None:
+def write_shard(
+    path: Path, count: int, computed: Collection[str], rows: Iterable[tuple[Clip, Mapping]]
+) -> None:
     """Write `count` clips as one shard; the same rows always give the same bytes.
 
     Args:
         path: where the shard appears, whole, when all rows are written.
         count: how many rows `rows` yields; the datasets are contiguous, so it is needed ahead.
-        rows: a clip and its computed arrays (`schema.COMPUTED`), in the order of `clip_id`.
-            Only one row is held in memory.
+        computed: which of `schema.COMPUTED` the rows hold.
+        rows: a clip and its computed arrays, in the order of `clip_id`. Only one row is held in
+            memory.
 
     Raises:
         ValueError: if a row is out of order, or has an array of another type or shape.
@@ -33,6 +36,7 @@ def write_shard(path: Path, count: int, rows: Iterable[tuple[Clip, Mapping]]) ->
         datasets = {
             name: file.create_dataset(name, (count, *field.shape), field.dtype, track_times=False)
             for name, field in FIELDS.items()
+            if name in NAMED or name in computed
         }
         previous = ""
         written = 0
@@ -74,13 +78,20 @@ def open_shard(path: Path) -> h5py.File:
 
 
 def check_structure(file: h5py.File, path: Path) -> None:
-    """Raise CacheError unless the datasets of `file` are exactly those of the schema."""
+    """Raise CacheError unless the datasets of `file` are exactly those of the schema.
+
+    The picture's may be missing together, the optional ones each.
+    """
     names = set(file)
-    if names != set(FIELDS):
-        odd = sorted(names ^ set(FIELDS))
+    expected = set(FIELDS) - (set(OPTIONAL) - names)
+    if not names & set(PICTURE):
+        expected -= set(PICTURE)
+    if names != expected:
+        odd = sorted(names ^ expected)
         raise CacheError(f"{path}: datasets {', '.join(odd)} are missing or unknown")
     count = None
-    for name, field in FIELDS.items():
+    for name in sorted(names):
+        field = FIELDS[name]
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             raise CacheError(f"{path}: {name} is a link out of its place, expected a dataset")
         dataset = file[name]
@@ -99,15 +110,14 @@ def check_structure(file: h5py.File, path: Path) -> None:
             )
         if dataset.id.get_offset() is None:
             raise CacheError(f"{path}: {name} was never written")
-    stored = path.stat().st_size
-    needed = file["frames"].id.get_offset() + file["frames"].nbytes
-    if stored < needed:
-        raise CacheError(f"{path}: {stored} bytes on disk, frames alone need {needed}")
+        end = dataset.id.get_offset() + dataset.nbytes
+        if path.stat().st_size < end:
+            raise CacheError(f"{path}: {path.stat().st_size} bytes, {name} ends at {end}")
 
 
 def read_row(file: h5py.File, row: int) -> dict[str, np.ndarray]:
     """The computed arrays of one row, as `write_shard` takes them."""
-    return {name: file[name][row] for name in COMPUTED}
+    return {name: file[name][row] for name in COMPUTED if name in file}
 
 
 def _from_name(clip: Clip, name: str) -> bytes | int:

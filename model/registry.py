@@ -46,11 +46,13 @@ PRESETS = {
 class System:
     """One row of the paper's tables.
 
+    `inputs` are the fields of the cache that the network looks at, of `frames` and `mfcc`.
     `paper_parameters` (millions) and `paper_accuracy` (percent) are the paper's figures; its
     accuracies are those of the best epoch on the test fold.
     """
 
     make: Callable[[Preset], nn.Module]
+    inputs: tuple[str, ...]
     stage: str
     paper_parameters: str
     paper_accuracy: float
@@ -78,9 +80,9 @@ def _cfn_sr(preset: Preset) -> nn.Module:
 
 
 SYSTEMS = {
-    "video_resnext50": System(_video, "-", "25.88M", 62.99),
-    "audio_mfcc_cnn": System(_audio, "-", "0.03M", 56.53),
-    "cfn_sr": System(_cfn_sr, "Model", "26.30M", 75.76),
+    "video_resnext50": System(_video, ("frames",), "-", "25.88M", 62.99),
+    "audio_mfcc_cnn": System(_audio, ("mfcc",), "-", "0.03M", 56.53),
+    "cfn_sr": System(_cfn_sr, ("frames", "mfcc"), "Model", "26.30M", 75.76),
 }
 
 NAMES = tuple(SYSTEMS)
@@ -105,6 +107,11 @@ def build(name: str, preset: str = "paper") -> nn.Module:
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
     return SYSTEMS[name].make(PRESETS[preset])
+
+
+def inputs(name: str) -> tuple[str, ...]:
+    """Which fields of the cache network `name` looks at; the others may be passed as None."""
+    return SYSTEMS[name].inputs
 
 
 def input_size(preset: str) -> tuple[int, int]:

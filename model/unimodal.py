@@ -14,7 +14,7 @@ class VideoNetwork(nn.Module):
         self.video = video
         self.fc = nn.Linear(video.channels, classes)
 
-    def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, mfcc: Tensor | None) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) into logits (B, classes); `mfcc` is ignored."""
         return self.fc(pool(self.video(frames)))
 
@@ -28,6 +28,6 @@ class AudioNetwork(nn.Module):
         self.dropout = nn.Dropout(0.4)
         self.fc1 = nn.Linear(audio.channels * audio.STEPS, classes)
 
-    def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
+    def forward(self, frames: Tensor | None, mfcc: Tensor) -> Tensor:
         """Classify MFCCs (B, 13, 212) into logits (B, classes); `frames` is ignored."""
         return self.fc1(self.dropout(self.audio(mfcc).flatten(1)))

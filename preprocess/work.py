@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from cache.files import atomic_path, write_json
-from cache.schema import COMPUTED
 
 _STATE = "state.json"
 
@@ -65,7 +64,7 @@ class Work:
     def arrays(self, clip_id: str) -> dict[str, np.ndarray]:
         """The arrays of a waiting clip, by the names of `schema.COMPUTED`."""
         with np.load(self.folder / f"{clip_id}.npz", allow_pickle=False) as stored:
-            return {name: stored[name] for name in COMPUTED}
+            return dict(stored)
 
     def forget(self, clip_ids: Iterable[str]) -> None:
         """Drop the arrays of clips that are in their shard now."""

@@ -11,7 +11,7 @@ import torch
 from cache.clips import Clip, expected_clips
 from cache.files import write_json
 from cache.manifest import write_manifest
-from cache.schema import COMPUTED, FIELDS, shard_name
+from cache.schema import FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
 from preprocess.decode import decode
 from preprocess.sample import SETTINGS, VERSION, clip_path, write_clip
@@ -23,7 +23,7 @@ def noise_arrays(seed: int) -> dict[str, np.ndarray]:
     """The computed arrays of one clip, random but with the right types and shapes."""
     random = np.random.default_rng(seed)
     arrays = {}
-    for name in COMPUTED:
+    for name in (*PICTURE, "mfcc"):
         field = FIELDS[name]
         if field.dtype.kind == "u":
             arrays[name] = random.integers(0, 256, field.shape, field.dtype)
@@ -38,7 +38,7 @@ def write_noise_cache(directory: Path, clips: list[Clip]) -> Path:
     for actor in sorted({clip.actor for clip in clips}):
         own = sorted(clip for clip in clips if clip.actor == actor)
         rows = ((clip, noise_arrays(hash(clip) % 2**32)) for clip in own)
-        write_shard(directory / shard_name(actor), len(own), rows)
+        write_shard(directory / shard_name(actor), len(own), (*PICTURE, "mfcc"), rows)
     records = {
         clip.clip_id: {"source": f"{clip.clip_id}.mp4", "source_sha256": "0" * 64, "notes": []}
         for clip in clips

@@ -14,7 +14,7 @@ def write(path, clips=CLIPS, count=None, change=None):
     rows = [(clip, noise_arrays(seed)) for seed, clip in enumerate(clips)]
     if change:
         change(rows)
-    write_shard(path, count or len(rows), rows)
+    write_shard(path, count or len(rows), tuple(rows[0][1]), rows)
     return path
 
 

@@ -70,17 +70,15 @@ def test_the_full_network_makes_a_training_step_on_two_real_clips(real_cache):
     net = model.build("cfn_sr")
     before = net.head.weight.clone()
     clips = real_cache.clips[:2]
-    frames, mfccs = (
-        torch.stack([torch.from_numpy(real_cache.read(clip.clip_id, field)) for clip in clips])
-        for field in ("frames", "mfcc")
-    )
+    inputs = {
+        field: torch.stack([torch.from_numpy(real_cache.read(c.clip_id, field)) for c in clips])
+        for field in model.inputs("cfn_sr")
+    }
     labels = torch.tensor([clip.label for clip in clips])
     crops = draw_crops(2, torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     started = time.perf_counter()
-    scores = train_epoch(
-        net, optimizer, [(torch.arange(2), frames, mfccs, labels)], size=224, crops=crops
-    )
+    scores = train_epoch(net, optimizer, [(torch.arange(2), inputs, labels)], size=224, crops=crops)
     print(f"a step on two clips: loss {scores.loss:.3f}, {time.perf_counter() - started:.1f} s")
     assert 0 < scores.loss < 10
     assert not torch.equal(net.head.weight, before)

@@ -147,9 +147,8 @@ def test_a_gpu_that_is_not_there_is_named(fold_cache, tmp_path, capsys):
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     net = model.build("audio_mfcc_cnn", "tiny")
-    frames = torch.zeros(2, 10, 56, 56, 3, dtype=torch.uint8)
-    mfcc = torch.full((2, 13, 212), float("nan"))
-    batch = (torch.arange(2), frames, mfcc, torch.tensor([0, 1]))
+    inputs = {"mfcc": torch.full((2, 13, 212), float("nan"))}
+    batch = (torch.arange(2), inputs, torch.tensor([0, 1]))
     crops = torch.tensor([[0, 0, 1, 1, 0]] * 2, dtype=torch.float32)
     optimizer = torch.optim.Adam(net.parameters())
     with pytest.raises(TrainingError, match="the loss became nan after 0 clips"):
@@ -182,7 +181,7 @@ def test_the_network_learns_a_few_clips_by_heart():
             module.p = 0.0
     frames = torch.randint(0, 256, (8, 10, 56, 56, 3), dtype=torch.uint8)
     mfcc = torch.randn(8, 13, 212)
-    batch = (torch.arange(8), frames, mfcc, torch.arange(8))
+    batch = (torch.arange(8), {"frames": frames, "mfcc": mfcc}, torch.arange(8))
     crops = torch.tensor([[0, 0, 1, 1, 0]] * 8, dtype=torch.float32)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(20):

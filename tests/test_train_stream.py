@@ -8,15 +8,16 @@ from train.stream import Clips, batches
 CPU = torch.device("cpu")
 
 
-def clips_of(fold_cache, frames=30):
+def clips_of(fold_cache, frames=30, inputs=("frames", "mfcc")):
     cache = Cache(fold_cache)
-    return Clips(cache, cache.clips, frames)
+    return Clips(cache, cache.clips, inputs, frames)
 
 
 def test_every_clip_comes_once_with_its_own_label_and_sound(fold_cache):
     clips = clips_of(fold_cache)
     seen = []
-    for positions, frames, mfcc, labels in batches(clips, 5, CPU, workers=0):
+    for positions, inputs, labels in batches(clips, 5, CPU, workers=0):
+        frames, mfcc = inputs["frames"], inputs["mfcc"]
         assert frames.dtype == torch.uint8
         assert frames.shape[1:] == (30, 224, 224, 3)
         for row, position in enumerate(positions.tolist()):
@@ -44,9 +45,14 @@ def test_the_order_depends_on_seed_and_epoch_alone(fold_cache, workers):
 
 
 def test_frames_are_thinned_evenly(fold_cache):
-    _, every, _, _ = clips_of(fold_cache)[0]
-    _, third, _, _ = clips_of(fold_cache, frames=10)[0]
-    assert torch.equal(third, every[::3])
+    _, every, _ = clips_of(fold_cache)[0]
+    _, third, _ = clips_of(fold_cache, frames=10)[0]
+    assert torch.equal(third["frames"], every["frames"][::3])
+
+
+def test_only_what_the_network_looks_at_is_read(fold_cache):
+    _, inputs, _ = clips_of(fold_cache, inputs=("mfcc",))[0]
+    assert list(inputs) == ["mfcc"]
 
 
 def test_seeds_differ_by_run_epoch_and_purpose():

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from train.augment import to_input
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, dict[str, Tensor], Tensor]
 
 
 class TrainingError(RuntimeError):
@@ -46,10 +46,9 @@ def train_epoch(
     """
     net.train()
     total, correct, count = 0.0, 0, 0
-    for positions, frames, mfcc, labels in batches:
-        with _precision(frames):
-            logits = net(to_input(frames, size, crops[positions]), mfcc)
-        loss = functional.cross_entropy(logits.float(), labels)
+    for positions, inputs, labels in batches:
+        logits = _logits(net, inputs, size, crops[positions])
+        loss = functional.cross_entropy(logits, labels)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss.item()} after {count} clips of this epoch. "
@@ -73,9 +72,8 @@ def test(net: nn.Module, batches: Iterable[Batch], *, size: int) -> tuple[Scores
     """
     net.eval()
     total, correct, probabilities = 0.0, 0, []
-    for _, frames, mfcc, labels in batches:
-        with _precision(frames):
-            logits = net(to_input(frames, size), mfcc).float()
+    for _, inputs, labels in batches:
+        logits = _logits(net, inputs, size)
         total += functional.cross_entropy(logits, labels, reduction="sum").item()
         correct += (logits.argmax(1) == labels).sum().item()
         probabilities.append(logits.softmax(dim=1).cpu())
@@ -83,6 +81,11 @@ def test(net: nn.Module, batches: Iterable[Batch], *, size: int) -> tuple[Scores
     return Scores(total / len(joined), correct / len(joined)), joined
 
 
-def _precision(frames: Tensor) -> torch.autocast:
-    """bfloat16 where the arithmetic allows it on a GPU, float32 on a CPU."""
-    return torch.autocast(frames.device.type, torch.bfloat16, enabled=frames.is_cuda)
+def _logits(
+    net: nn.Module, inputs: dict[str, Tensor], size: int, crops: Tensor | None = None
+) -> Tensor:
+    """Logits float32 (B, 8): in bfloat16 inside where a GPU does it, in float32 on a CPU."""
+    device = next(iter(inputs.values())).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        frames = to_input(inputs["frames"], size, crops) if "frames" in inputs else None
+        return net(frames, inputs.get("mfcc")).float()

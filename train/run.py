@@ -60,7 +60,8 @@ def train_fold(
         return _read_lines(run)
     epochs, batch_size, seed = config["epochs"], config["batch_size"], config["seed"]
     frames, size = model.input_size(config["preset"])
-    train_set, test_set = Clips(cache, train_clips, frames), Clips(cache, test_clips, frames)
+    inputs = model.inputs(config["model"])
+    train_set, test_set = (Clips(cache, c, inputs, frames) for c in (train_clips, test_clips))
     reading = {"batch_size": batch_size, "device": device, "workers": default_workers(device)}
 
     torch.manual_seed(seed_of(seed, 0, WEIGHTS))

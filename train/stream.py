@@ -13,30 +13,36 @@ from cache.schema import FRAME_COUNT
 
 
 class Clips(Dataset):
-    """Clips of a cache as (position, frames, mfcc, label).
+    """Clips of a cache as (position, inputs, label).
 
-    `position` is the clip's index in `clips`; frames uint8 (T, 224, 224, 3); mfcc float32
-    (13, 212); label int. Pickles without open files, so loader workers open their own.
+    `position` is the clip's index in `clips`; `inputs` holds what the network looks at: `frames`
+    uint8 (T, 224, 224, 3), `mfcc` float32 (13, 212); `label` is an int. Pickles without open
+    files, so loader workers open their own.
 
     Args:
         cache: where the clips lie.
         clips: which of them.
+        inputs: names of the fields to read; nothing else is.
         frames: how many of the 30 frames to take, evenly spaced from the first.
     """
 
-    def __init__(self, cache: Cache, clips: list[Clip], frames: int):
+    def __init__(self, cache: Cache, clips: list[Clip], inputs: tuple[str, ...], frames: int):
         self.cache = cache
         self.clips = clips
+        self.inputs = inputs
         self.every = FRAME_COUNT // frames
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, position: int) -> tuple[int, Tensor, Tensor, int]:
+    def __getitem__(self, position: int) -> tuple[int, dict[str, Tensor], int]:
         clip = self.clips[position]
-        frames = torch.from_numpy(self.cache.read(clip.clip_id, "frames"))
-        mfcc = torch.from_numpy(self.cache.read(clip.clip_id, "mfcc"))
-        return position, frames[:: self.every], mfcc, clip.label
+        inputs = {
+            name: torch.from_numpy(self.cache.read(clip.clip_id, name)) for name in self.inputs
+        }
+        if "frames" in inputs:
+            inputs["frames"] = inputs["frames"][:: self.every]
+        return position, inputs, clip.label
 
 
 def batches(
@@ -46,7 +52,7 @@ def batches(
     *,
     workers: int,
     order: torch.Generator | None = None,
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
     """Yield every clip once, in batches on `device`; the last batch may be smaller.
 
     Args:
@@ -57,8 +63,8 @@ def batches(
         order: draws the order; None keeps it.
 
     Yields:
-        positions int64 (B,) on the CPU; frames uint8 (B, T, 224, 224, 3), mfcc float32
-        (B, 13, 212) and labels int64 (B,) on `device`.
+        positions int64 (B,) on the CPU; inputs, each with B in front, and labels int64 (B,) on
+        `device`.
     """
     loader = DataLoader(
         clips,
@@ -69,13 +75,9 @@ def batches(
         # HDF5 must not be forked while open.
         multiprocessing_context="spawn" if workers else None,
     )
-    for positions, frames, mfcc, labels in loader:
-        yield (
-            positions,
-            frames.to(device, non_blocking=True),
-            mfcc.to(device, non_blocking=True),
-            labels.to(device, non_blocking=True),
-        )
+    for positions, inputs, labels in loader:
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        yield positions, moved, labels.to(device, non_blocking=True)
 
 
 def default_workers(device: torch.device) -> int:
