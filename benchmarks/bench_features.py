@@ -50,10 +50,10 @@ def stage_seconds(content: bytes, settings: Settings) -> dict[str, float]:
     marks.append(clock())
     decoded = decode(content)
     marks.append(clock())
-    boxes, _, _ = detect_faces(decoded.frames, settings.faces)
+    boxes, _, _ = detect_faces(decoded.frames, settings.crop)
     marks.append(clock())
     size = decoded.frames[0].height, decoded.frames[0].width
-    crop(decoded.frames, crop_boxes(boxes, *size, settings.faces))
+    crop(decoded.frames, crop_boxes(boxes, *size, settings.crop))
     marks.append(clock())
     mfcc(cut(decoded.sound, decoded.rate_hz)[0])
     marks.append(clock())
@@ -91,13 +91,13 @@ def main(argv: list[str] | None = None) -> int:
         raw = args.raw or (Path(real) / "ravdess" if real else Path(folder))
         if raw == Path(folder):
             draw_sample(["--out", folder, "--actors", "4", "--clips-per-actor", "2"])
-        sources = find_clips(raw).sources
+        sources = find_clips(raw, settings).sources
         rows = []
         with threadpool_limits(1):
             for source in sources:
-                stage_seconds(source.read(), settings)  # warm up
+                stage_seconds(source.file.read(), settings)  # warm up
             for _ in range(args.rounds):
-                rows += [stage_seconds(source.read(), settings) for source in sources]
+                rows += [stage_seconds(source.file.read(), settings) for source in sources]
         rates = {jobs: clips_per_second(sources * 2, settings, jobs) for jobs in (1, 2)}
     median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     ratios = sorted(row["total"] / row["decode_alone"] for row in rows)

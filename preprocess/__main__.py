@@ -15,26 +15,32 @@ from preprocess.settings import Settings
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    if (args.faces == "landmarks") != (args.landmarks is not None):
+        return _refuse("--faces landmarks and --landmarks DIR go together")
+    settings = Settings(
+        modality=args.modality, faces=args.faces, audio=args.audio, waveform=args.waveform
+    )
     try:
-        found = find_clips(args.raw)
-    except FileNotFoundError as exc:
+        found = find_clips(args.raw, settings, args.landmarks)
+        raw_origin = origin(args.raw)
+    except (FileNotFoundError, ValueError) as exc:
         return _refuse(str(exc))
     for line in found.warnings[:10]:
         print(f"warning: {line}", file=sys.stderr)
     if len(found.warnings) > 10:
         print(f"warning: and {len(found.warnings) - 10} more such files", file=sys.stderr)
     for kind, count in sorted(found.left_out.items()):
-        print(f"{count} {kind} recordings left out: the cache holds full-AV speech")
+        held = "full-AV" if args.modality == "av" else "audio-only"
+        print(f"{count} {kind} files left out: this cache holds {held} speech")
     sources = [source for source in found.sources if source.clip.actor in args.only]
     if not sources and not found.failures:
         return _refuse(
-            f"{args.raw}: no full-AV speech clip (01-01-*.mp4) of actors "
-            f"{', '.join(map(str, args.only))}, expected Actor_NN/*.mp4 or RAVDESS's zips"
+            f"{args.raw}: no clip of the wanted actors, expected "
+            f"{'01-01-*.mp4' if args.modality == 'av' else '03-01-*.wav'} in Actor_NN folders or "
+            "RAVDESS's zips"
         )
     try:
-        outcome = build(
-            sources, args.cache, origin=origin(args.raw), settings=Settings(), jobs=args.jobs
-        )
+        outcome = build(sources, args.cache, origin=raw_origin, settings=settings, jobs=args.jobs)
         failures = found.failures | outcome.failures
         write_failures(args.cache, failures)
     except CacheError as exc:
@@ -57,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{outcome.made} clips made; {outcome.total} clips in {args.cache}")
     else:
         print(f"nothing to do: {outcome.total} clips in {args.cache} already")
-    if outcome.total < expected and origin(args.raw)["dataset"].startswith("RAVDESS"):
+    if outcome.total < expected and raw_origin["dataset"].startswith("RAVDESS"):
         print(f"note: RAVDESS has {expected} clips of these {len(args.only)} actors")
     for name, reason in sorted(failures.items()):
         print(f"failed: {name}: {reason}", file=sys.stderr)
@@ -82,8 +88,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", type=_actor, nargs="+", default=list(ACTORS), metavar="ACTOR", help="1..24"
     )
-    parser.add_argument("--faces", choices=("mtcnn",), default="mtcnn", help="how faces are found")
-    parser.add_argument("--audio", choices=("mp4",), default="mp4", help="whose sound is taken")
+    parser.add_argument(
+        "--modality",
+        choices=("av", "audio"),
+        default="av",
+        help="audio: a cache of the recordings 03-01-* alone, without frames",
+    )
+    parser.add_argument(
+        "--faces", choices=("mtcnn", "landmarks"), default="mtcnn", help="who finds the face"
+    )
+    parser.add_argument(
+        "--landmarks", type=Path, metavar="DIR", help="OpenFace CSVs or their zip, for --faces"
+    )
+    parser.add_argument(
+        "--audio",
+        choices=("mp4", "wav"),
+        default="mp4",
+        help="wav: the sound of the recording 03-01-* that lies in --raw beside the clip",
+    )
+    parser.add_argument(
+        "--waveform", action="store_true", help="keep the samples beside their MFCCs"
+    )
     return parser
 
 

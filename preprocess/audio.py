@@ -1,12 +1,43 @@
 """From a clip's sound to its MFCCs (Sec. 3.2)."""
 
+import io
+
 import librosa
 import numpy as np
+import soundfile
 import soxr
 
 from cache.schema import HOP_LENGTH, MFCC_COUNT, OFFSET_S, SAMPLE_COUNT, SAMPLE_RATE_HZ
-from preprocess.decode import ClipError
+from preprocess.decode import MAX_DURATION_S, ClipError
 from preprocess.settings import SHORTFALL_S
+
+
+def read_recording(content: bytes) -> tuple[np.ndarray, int]:
+    """A sound file (wav, flac) as float32 (channels, samples) in -1..1, and its rate in Hz.
+
+    Raises:
+        ClipError: if it is no sound file, is cut off, or is far longer than a clip.
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as opened:
+            rate_hz = opened.samplerate
+            if opened.frames > MAX_DURATION_S * rate_hz:
+                raise ClipError(
+                    f"the recording has {opened.frames / rate_hz:.0f} s, "
+                    f"expected at most {MAX_DURATION_S:.0f} s"
+                )
+            samples = opened.read(dtype="float32", always_2d=True)
+            declared = opened.frames
+    except soundfile.LibsndfileError as exc:
+        raise ClipError(f"not a readable recording: {exc.error_string}") from exc
+    if len(samples) != declared:
+        raise ClipError(f"{len(samples)} samples could be read, the file declares {declared}")
+    return samples.T, rate_hz
+
+
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+    """Samples in -1..1 as int16, rounded; louder ones are clipped."""
+    return np.clip(np.rint(waveform * 32_768), -32_768, 32_767).astype(np.int16)
 
 
 def cut(sound: np.ndarray, rate_hz: int) -> tuple[np.ndarray, tuple[str, ...]]:

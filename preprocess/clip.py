@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from preprocess.audio import cut, mfcc
+from preprocess.audio import cut, mfcc, read_recording, to_int16
 from preprocess.dataset import Source
 from preprocess.decode import ClipError, decode
 from preprocess.face import crop, crop_boxes, detect_faces
-from preprocess.settings import Settings
+from preprocess.landmarks import landmark_boxes
+from preprocess.settings import RECORDING_LAG_S, Settings
 from preprocess.work import Work
 
 
@@ -23,24 +24,41 @@ class Result:
     failure: str | None
 
 
-def compute(content: bytes, settings: Settings) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The computed arrays of one clip (`cache.schema.COMPUTED`) and notes on it.
+def compute(
+    content: bytes,
+    settings: Settings,
+    *,
+    recording: bytes | None = None,
+    landmarks: bytes | None = None,
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The computed arrays of one clip (`Settings.computed`) and notes on it.
 
     Args:
-        content: the bytes of the video file.
+        content: the bytes of the video file, or of the recording for a cache of sound alone.
         settings: of the cache.
+        recording: the bytes of the recording that belongs to the clip, where its sound is taken.
+        landmarks: the bytes of the landmark CSV, where they say where the face is.
 
     Raises:
         ClipError: with the reason why the clip cannot be used.
     """
-    decoded = decode(content)
-    waveform, sound_notes = cut(decoded.sound, decoded.rate_hz)
-    boxes, scores, face_notes = detect_faces(decoded.frames, settings.faces)
+    if settings.modality == "audio":
+        return _compute_sound(*read_recording(content), settings)
+    decoded = decode(content, with_sound=settings.audio == "mp4")
+    if settings.audio == "mp4":
+        sound, rate_hz = decoded.sound, decoded.rate_hz
+    else:
+        sound, rate_hz = read_recording(recording)
+        sound = np.pad(sound, ((0, 0), (round(RECORDING_LAG_S * rate_hz), 0)))
+    arrays, sound_notes = _compute_sound(sound, rate_hz, settings)
+    if settings.faces == "landmarks":
+        boxes, scores, face_notes = landmark_boxes(landmarks, decoded.frame_index)
+    else:
+        boxes, scores, face_notes = detect_faces(decoded.frames, settings.crop)
     height, width = decoded.frames[0].height, decoded.frames[0].width
-    boxes = crop_boxes(boxes, height, width, settings.faces)
-    arrays = {
+    boxes = crop_boxes(boxes, height, width, settings.crop)
+    arrays |= {
         "frames": crop(decoded.frames, boxes),
-        "mfcc": mfcc(waveform),
         "frame_index": decoded.frame_index,
         "face_box": boxes,
         "face_score": scores,
@@ -48,19 +66,33 @@ def compute(content: bytes, settings: Settings) -> tuple[dict[str, np.ndarray], 
     return arrays, (*decoded.notes, *sound_notes, *face_notes)
 
 
+def _compute_sound(
+    sound: np.ndarray, rate_hz: int, settings: Settings
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    waveform, notes = cut(sound, rate_hz)
+    arrays = {"mfcc": mfcc(waveform)}
+    if settings.waveform:
+        arrays["waveform"] = to_int16(waveform)
+    return arrays, notes
+
+
 def process(source: Source, work: Work, settings: Settings) -> Result:
     """Compute one clip and leave it in `work`, so that nothing large goes between processes.
 
-    Errors of the clip are returned, because one raised
-    would end the whole run.
+    Errors of the clip are returned, because one raised would end the whole run.
     """
     torch.set_num_threads(1)
     try:
-        content = source.read()
+        content = source.file.read()
         # One thread of everything: the jobs are the parallelism, and a sum that is split over
         # threads would round otherwise, so that bytes would depend on the number of jobs.
         with threadpool_limits(1):
-            arrays, notes = compute(content, settings)
+            arrays, notes = compute(
+                content,
+                settings,
+                recording=source.recording and source.recording.read(),
+                landmarks=source.landmarks and source.landmarks.read(),
+            )
     except ClipError as exc:
         return Result(source, str(exc))
     record = {

@@ -1,36 +1,38 @@
-"""Where the raw clips lie: loose mp4 files, or the Zenodo zips side by side."""
+"""Where the raw clips lie: loose files, or the Zenodo zips side by side."""
 
 import json
 import os
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from cache.clips import AUDIO_ONLY, FULL_AV, SONG, VIDEO_ONLY, Clip
 from cache.manifest import RAVDESS
 from preprocess.decode import MAX_BYTES, ClipError
+from preprocess.settings import Settings
 
 SAMPLE_NAME = "sample.json"
 
-_RECORDINGS = {".mp4", ".wav"}
+_VIDEO = {".mp4"}
+_SOUND = {".wav", ".flac"}
+_TABLE = {".csv"}
 _KINDS = {FULL_AV: "full-AV", VIDEO_ONLY: "video-only", AUDIO_ONLY: "audio-only"}
 
 
 @dataclass(frozen=True)
-class Source:
-    """One clip and where its bytes are: the file `path`, or the `member` of the zip `path`."""
+class RawFile:
+    """The file `path`, or the `member` of the zip `path`; `name` is for people."""
 
-    clip: Clip
     name: str
     path: Path
     member: str | None = None
 
     def read(self) -> bytes:
-        """All bytes of the clip.
+        """All bytes, or the first `MAX_BYTES` + 1 of a file that is too large for a clip.
 
         Raises:
-            ClipError: if the file or zip member cannot be read, or is far too large for a clip.
+            ClipError: if the file or zip member cannot be read.
         """
         try:
             if self.member is None:
@@ -38,8 +40,23 @@ class Source:
                     return opened.read(MAX_BYTES + 1)
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as opened:
                 return opened.read(MAX_BYTES + 1)
-        except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as exc:
-            raise ClipError(f"cannot be read ({exc})") from exc
+        except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as exc:
+            raise ClipError(f"{self.name} cannot be read ({exc})") from exc
+
+
+@dataclass(frozen=True)
+class Source:
+    """One clip, its file, and the recording and landmarks that belong to it where wanted."""
+
+    clip: Clip
+    file: RawFile
+    recording: RawFile | None = None
+    landmarks: RawFile | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the clip's file within the raw folder."""
+        return self.file.name
 
 
 @dataclass
@@ -47,8 +64,8 @@ class Found:
     """What lies in a raw folder.
 
     Attributes:
-        sources: the full-AV speech clips, one of each, sorted by `clip_id`.
-        left_out: kind ("video-only", "audio-only", "song") to how many were passed over.
+        sources: the wanted clips, one of each, sorted by `clip_id`.
+        left_out: kind ("video-only", "audio-only", "song", ...) to how many were passed over.
         failures: name to reason, for what looks like a clip and cannot be one.
         warnings: lines about everything else that lies there.
     """
@@ -59,44 +76,54 @@ class Found:
     warnings: list[str] = field(default_factory=list)
 
 
-def find_clips(raw: Path) -> Found:
+def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> Found:
     """Look through `raw` for RAVDESS clips, in `Actor_NN` folders, in zips, or loose.
 
     A clip that lies there twice is taken once: a loose file before one in a zip.
 
+    Args:
+        raw: the folder.
+        settings: say whether the clips are videos or recordings, and what must come with them.
+        landmarks: folder with landmark CSVs or their zip, for `faces="landmarks"`.
+
     Raises:
-        FileNotFoundError: if `raw` is no folder.
+        FileNotFoundError: if `raw` or `landmarks` is no folder.
     """
-    if not raw.is_dir():
-        raise FileNotFoundError(f"{raw}: no such folder, expected RAVDESS's Actor_NN or zips")
     found = Found()
-    taken: dict[Clip, Source] = {}
-    copies = 0
-    for name, path, member in _recordings(raw, found):
-        try:
-            clip = Clip.parse(PurePosixPath(name).stem)
-        except ValueError as exc:
-            found.failures[name] = str(exc)
-            continue
-        if not clip.is_full_av_speech:
+    recordings = _by_clip(raw, _SOUND, found)
+    videos = _by_clip(raw, _VIDEO, found)
+    wanted, modality = (videos, FULL_AV) if settings.modality == "av" else (recordings, AUDIO_ONLY)
+    for clip, file in sorted((videos | recordings).items()):
+        if clip.channel == SONG or clip.modality != modality:
             kind = "song" if clip.channel == SONG else _KINDS[clip.modality]
-            found.left_out[kind] = found.left_out.get(kind, 0) + 1
-        elif clip in taken:
-            copies += 1
+            paired = settings.audio == "wav" and kind == "audio-only"
+            found.left_out[kind] = found.left_out.get(kind, 0) + (not paired)
+        elif clip in wanted:
+            found.sources.append(Source(clip, wanted[clip]))
         else:
-            taken[clip] = Source(clip, name, path, member)
-    if copies:
-        found.warnings.append(f"{copies} clips lie there more than once: the first was taken")
-    found.sources = [taken[clip] for clip in sorted(taken)]
+            found.failures[file.name] = f"is named {_KINDS[modality]}, but is not such a file"
+    found.left_out = {kind: count for kind, count in found.left_out.items() if count}
+    _warn_of_others(raw, found)
+    if settings.modality == "av" and settings.audio == "wav":
+        _join(found, "recording", recordings, AUDIO_ONLY)
+    if settings.modality == "av" and settings.faces == "landmarks":
+        _join(found, "landmarks", _by_clip(landmarks, _TABLE, found), FULL_AV)
     return found
 
 
 def origin(raw: Path) -> dict[str, str]:
-    """`dataset`, `license` and `citation` of the clips in `raw`, for the manifest."""
+    """`dataset`, `license` and `citation` of the clips in `raw`, for the manifest.
+
+    Raises:
+        ValueError: if the folder is marked as a sample and the mark cannot be read.
+    """
     marker = raw / SAMPLE_NAME
     if not marker.is_file():
         return RAVDESS
-    seed = json.loads(marker.read_text(encoding="utf-8"))["seed"]
+    try:
+        seed = int(json.loads(marker.read_text(encoding="utf-8"))["seed"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ValueError(f"{marker}: not the mark of a sample ({exc!r}). Draw it again") from exc
     return {
         "dataset": f"synthetic sample, seed {seed}",
         "license": "CC0 1.0",
@@ -104,34 +131,46 @@ def origin(raw: Path) -> dict[str, str]:
     }
 
 
-def _files(raw: Path) -> Iterator[Path]:
-    """Every file below `raw` in sorted order, through linked folders, without hidden ones."""
-    seen = set()
-    for folder, folders, names in os.walk(raw, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back up
-            folders.clear()
+def _join(found: Found, what: str, files: dict[Clip, RawFile], modality: int) -> None:
+    """Give every source its recording or landmarks; those without become failures."""
+    sources = []
+    for source in found.sources:
+        partner = replace(source.clip, modality=modality)
+        if partner in files:
+            sources.append(replace(source, **{what: files[partner]}))
+        else:
+            found.failures[source.name] = f"no {what} {partner.clip_id} for this clip"
+    found.sources = sources
+
+
+def _by_clip(folder: Path | None, suffixes: set[str], found: Found) -> dict[Clip, RawFile]:
+    """The first file of each clip with one of these suffixes, loose files before zip members."""
+    if folder is None or not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder, expected RAVDESS's files or zips")
+    files: dict[Clip, RawFile] = {}
+    copies = 0
+    for file in _raw_files(folder, suffixes, found):
+        try:
+            clip = Clip.parse(PurePosixPath(file.name).stem)
+        except ValueError as exc:
+            found.failures[file.name] = str(exc)
             continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+        copies += clip in files
+        files.setdefault(clip, file)
+    if copies:
+        found.warnings.append(f"{copies} clips lie there more than once: the first was taken")
+    return files
 
 
-def _recordings(raw: Path, found: Found) -> Iterator[tuple[str, Path, str | None]]:
-    """Name, path and zip member of every recording: loose files first, then those in zips.
-
-    Anything else is noted in `found`.
-    """
-    zips = []
-    for path in _files(raw):
-        name = path.relative_to(raw).as_posix()
-        if path.suffix.lower() == ".zip":
-            zips.append((name, path))
-        elif path.suffix.lower() in _RECORDINGS:
-            yield name, path, None
-        elif path.name != SAMPLE_NAME:
-            found.warnings.append(f"{name} is no RAVDESS clip: left alone")
-    for name, path in zips:
+def _raw_files(folder: Path, suffixes: set[str], found: Found) -> Iterator[RawFile]:
+    paths = list(_walk(folder))
+    for path in paths:
+        if path.suffix.lower() in suffixes:
+            yield RawFile(path.relative_to(folder).as_posix(), path)
+    for path in paths:
+        if path.suffix.lower() != ".zip":
+            continue
+        name = path.relative_to(folder).as_posix()
         try:
             with zipfile.ZipFile(path) as archive:
                 members = sorted(archive.namelist())
@@ -139,5 +178,26 @@ def _recordings(raw: Path, found: Found) -> Iterator[tuple[str, Path, str | None
             found.failures[name] = f"not a readable zip ({exc}). Download it again"
             continue
         for member in members:
-            if PurePosixPath(member).suffix.lower() in _RECORDINGS:
-                yield f"{name}/{member}", path, member
+            if PurePosixPath(member).suffix.lower() in suffixes:
+                yield RawFile(f"{name}/{member}", path, member)
+
+
+def _warn_of_others(raw: Path, found: Found) -> None:
+    known = _VIDEO | _SOUND | _TABLE | {".zip"}
+    for path in _walk(raw):
+        if path.suffix.lower() not in known and path.name != SAMPLE_NAME:
+            name = path.relative_to(raw).as_posix()
+            found.warnings.append(f"{name} is no RAVDESS clip: left alone")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below `folder` in sorted order, through linked folders, without hidden ones."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link back up
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))

@@ -31,14 +31,14 @@ class Decoded:
         frames: 30 frames as decoded (so not yet RGB, which takes twice the memory and is needed
             of a part only), in the middle of 30 equal parts of 0.5 s .. 2.95 s.
         frame_index: uint16 (30,), the number of each frame in the video, from 0.
-        sound: float32 (channels, samples), from the clip's time zero on.
+        sound: float32 (channels, samples), from the clip's time zero on; None if not asked for.
         rate_hz: of the sound.
         notes: what had to be repeated or was odd, for the manifest.
     """
 
     frames: list[av.VideoFrame]
     frame_index: np.ndarray
-    sound: np.ndarray
+    sound: np.ndarray | None
     rate_hz: int
     notes: tuple[str, ...]
 
@@ -52,11 +52,12 @@ def frame_times_s() -> np.ndarray:
     return OFFSET_S + (np.arange(FRAME_COUNT) + 0.5) * (DURATION_S / FRAME_COUNT)
 
 
-def decode(content: bytes) -> Decoded:
+def decode(content: bytes, *, with_sound: bool = True) -> Decoded:
     """Decode a clip once, from front to end, picture and sound.
 
     Args:
         content: the bytes of a video file (mp4 and a few other containers).
+        with_sound: False leaves the sound out, and a file without any will do.
 
     Raises:
         ClipError: if the file is no video, is damaged or cut off, is far from a RAVDESS clip in
@@ -67,27 +68,29 @@ def decode(content: bytes) -> Decoded:
     options = {"err_detect": "explode", "format_whitelist": _CONTAINERS}
     try:
         with av.open(io.BytesIO(content), options=options) as container:
-            return _decode(container)
+            return _decode(container, with_sound)
     except av.FFmpegError as exc:
         raise ClipError(f"not a readable video: {exc.strerror or exc}") from exc
 
 
-def _decode(container: av.container.InputContainer) -> Decoded:
+def _decode(container: av.container.InputContainer, with_sound: bool) -> Decoded:
     if not container.streams.video:
         raise ClipError("no picture in the file, expected one video track")
-    if not container.streams.audio:
+    if with_sound and not container.streams.audio:
         raise ClipError("no sound in the file, expected an audio track (a full-AV clip has one)")
-    video, audio = container.streams.video[0], container.streams.audio[0]
+    video = container.streams.video[0]
+    audio = container.streams.audio[0] if with_sound else None
+    streams = [stream for stream in (video, audio) if stream is not None]
     _check_header(container, video)
     picked = _FramePicker(frame_times_s())
     sound: list[np.ndarray] = []
     sound_start_s = None
     to_float = av.AudioResampler(format="fltp")
-    for stream in (video, audio):
+    for stream in streams:
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"err_detect": "explode"}
     discarded = 0  # an edit list hides frames that the header still counts
-    for packet in container.demux(video, audio):
+    for packet in container.demux(streams):
         discarded += packet.stream is video and packet.is_discard
         for frame in packet.decode():
             if isinstance(frame, av.VideoFrame):
@@ -95,7 +98,8 @@ def _decode(container: av.container.InputContainer) -> Decoded:
             else:
                 sound_start_s = frame.time if sound_start_s is None else sound_start_s
                 sound += [part.to_ndarray() for part in to_float.resample(frame)]
-    sound += [part.to_ndarray() for part in to_float.resample(None)]
+    if sound:
+        sound += [part.to_ndarray() for part in to_float.resample(None)]
     if video.frames and picked.seen != video.frames - discarded:
         raise ClipError(
             f"{picked.seen} frames could be read, the file declares {video.frames - discarded}: "
@@ -103,9 +107,11 @@ def _decode(container: av.container.InputContainer) -> Decoded:
         )
     if not picked.seen:
         raise ClipError("no frame could be read from the video track")
+    frames, frame_index, notes = picked.finish()
+    if audio is None:
+        return Decoded(frames, frame_index, None, 0, notes)
     if not sound:
         raise ClipError("no sound could be read from the audio track")
-    frames, frame_index, notes = picked.finish()
     rate_hz = audio.codec_context.sample_rate
     waves = np.concatenate(sound, axis=1).astype(np.float32)
     return Decoded(frames, frame_index, _from_zero(waves, sound_start_s, rate_hz), rate_hz, notes)

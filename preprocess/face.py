@@ -13,10 +13,7 @@ from torch.nn import functional
 
 from cache.schema import DURATION_S, FRAME_COUNT, FRAME_SIZE
 from preprocess.decode import ClipError
-from preprocess.settings import FaceSettings
-
-# Of the frames that the detector looks at, this share must show a face.
-MIN_FOUND = 0.5
+from preprocess.settings import MIN_FOUND, FaceSettings
 
 
 @lru_cache(maxsize=1)

@@ -102,7 +102,7 @@ def build(
     unfinished = Counter(source.clip.actor for source in todo)
     for actor in sorted({Clip.parse(clip_id).actor for clip_id in work.waiting()}):
         if not unfinished[actor]:  # the run before this one was stopped just there
-            _write_actor(cache, work, actor, records)
+            _write_actor(cache, work, actor, records, settings)
     for result in _process_all(todo, work, settings, jobs):
         clip = result.source.clip
         if result.failure is None:
@@ -111,7 +111,7 @@ def build(
             failures[result.source.name] = result.failure
         unfinished[clip.actor] -= 1
         if not unfinished[clip.actor]:
-            _write_actor(cache, work, clip.actor, records)
+            _write_actor(cache, work, clip.actor, records, settings)
     if records:
         write_manifest(
             cache,
@@ -204,7 +204,9 @@ def _process_all(
         yield from tqdm(results, "features", total=len(ordered), unit="clip", mininterval=0.5)
 
 
-def _write_actor(cache: Path, work: Work, actor: int, records: Mapping[str, dict]) -> None:
+def _write_actor(
+    cache: Path, work: Work, actor: int, records: Mapping[str, dict], settings: Settings
+) -> None:
     """Bring an actor's shard to hold its old rows and those that wait, then let these go."""
     clips = sorted(clip for clip in map(Clip.parse, records) if clip.actor == actor)
     waiting = work.waiting() & {clip.clip_id for clip in clips}
@@ -221,5 +223,5 @@ def _write_actor(cache: Path, work: Work, actor: int, records: Mapping[str, dict
                 with open_shard(shard) as file:
                     yield clip, read_row(file, old[clip.clip_id])
 
-    write_shard(shard, len(clips), rows())
+    write_shard(shard, len(clips), settings.computed, rows())
     work.forget(waiting)

@@ -17,19 +17,24 @@ from cache.schema import (
 # silence appended, and the manifest says so. One RAVDESS recording ends at 2.936 s.
 SHORTFALL_S = 0.25
 
+# The sound of a RAVDESS mp4 lies this much after the same moment of the separate recording.
+RECORDING_LAG_S = 1 / 30
+
+# Of the frames that are looked at, this share must show a face.
+MIN_FOUND = 0.5
+
 
 @dataclass(frozen=True)
 class FaceSettings:
     """How faces are found and cropped.
 
-    `detect_height` is the height in pixels that frames are reduced to for the detector, and
+    `margin` is the side of the square crop over the longer side of the face box; `smoothing_s`
+    is the standard deviation of the Gaussian that steadies the crop over time. The rest is for
+    the detector: `detect_height` is the height in pixels that frames are reduced to for it, and
     `min_face_size` its smallest face at that height; `every` looks at each n-th of the 30 frames
-    and interpolates between them; `score` is the least probability of a face; `margin` is the
-    side of the square crop over the longer side of the box; `smoothing_s` is the standard
-    deviation of the Gaussian that steadies the crop over time.
+    and interpolates between them; `score` is the least probability of a face.
     """
 
-    source: str = "mtcnn"
     detector: str = "facenet-pytorch 2.5.3 MTCNN"
     detect_height: int = 144
     min_face_size: int = 36
@@ -41,26 +46,39 @@ class FaceSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one cache; the shape of its arrays is in `cache.schema`."""
+    """The settings of one cache; the shape of its arrays is in `cache.schema`.
 
-    faces: FaceSettings = FaceSettings()
+    Attributes:
+        modality: "av", or "audio" for a cache of the recordings alone.
+        faces: "mtcnn", or "landmarks" for the published ones, as the paper does.
+        audio: "mp4" for the clip's own sound, or "wav" for the recording that belongs to it.
+        waveform: whether the samples are kept beside their MFCCs.
+        crop: see `FaceSettings`.
+    """
+
+    modality: str = "av"
+    faces: str = "mtcnn"
     audio: str = "mp4"
+    waveform: bool = False
+    crop: FaceSettings = FaceSettings()
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """Which of `schema.COMPUTED` the shards hold."""
+        picture = ("frames", "frame_index", "face_box", "face_score")
+        return (
+            *(picture if self.modality == "av" else ()),
+            "mfcc",
+            *(("waveform",) if self.waveform else ()),
+        )
 
     def config(self) -> dict[str, Any]:
         """The settings as they go into the manifest and its fingerprint."""
-        return {
-            "faces": asdict(self.faces),
-            "frames": {
-                "count": FRAME_COUNT,
-                "size": FRAME_SIZE,
-                "offset_s": OFFSET_S,
-                "duration_s": DURATION_S,
-                "shortfall_s": SHORTFALL_S,
-                "color": "RGB",
-                "resize": "torch bilinear, antialiased",
-            },
+        config: dict[str, Any] = {
+            "modality": self.modality,
+            "waveform": self.waveform,
             "sound": {
-                "source": self.audio,
+                "source": self.audio if self.modality == "av" else "wav",
                 "channels": "mean",
                 "sample_rate_hz": SAMPLE_RATE_HZ,
                 "resampler": "soxr HQ",
@@ -75,3 +93,25 @@ class Settings:
                 },
             },
         }
+        if self.modality == "audio":
+            return config
+        if self.audio == "wav":
+            config["sound"]["lag_s"] = RECORDING_LAG_S
+        config["frames"] = {
+            "count": FRAME_COUNT,
+            "size": FRAME_SIZE,
+            "offset_s": OFFSET_S,
+            "duration_s": DURATION_S,
+            "shortfall_s": SHORTFALL_S,
+            "color": "RGB",
+            "resize": "torch bilinear, antialiased",
+        }
+        if self.faces == "mtcnn":
+            config["faces"] = {"source": "mtcnn", **asdict(self.crop)}
+        else:
+            config["faces"] = {
+                "source": "landmarks",
+                "margin": self.crop.margin,
+                "smoothing_s": self.crop.smoothing_s,
+            }
+        return config

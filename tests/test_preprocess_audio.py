@@ -1,10 +1,12 @@
+import io
 import math
 
 import numpy as np
 import pytest
+import soundfile
 from media import tone
 
-from preprocess.audio import cut, mfcc
+from preprocess.audio import cut, mfcc, read_recording, to_int16
 from preprocess.decode import ClipError
 
 
@@ -67,3 +69,37 @@ def test_twenty_decibels_more_raise_the_first_coefficient_alone():
     # Every one of the 128 mel bands gains 20 dB; an orthonormal DCT-II makes 20 sqrt(128) of it.
     np.testing.assert_allclose(loud[0] - quiet[0], 20 * math.sqrt(128), rtol=1e-3)
     np.testing.assert_allclose(loud[1:], quiet[1:], atol=1e-2)
+
+
+def sound_file(samples, rate_hz=48_000, kind="WAV"):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples.T, rate_hz, format=kind, subtype="PCM_16")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_recording_is_read_with_its_channels_and_rate(kind, channels):
+    samples, rate_hz = read_recording(sound_file(tone(3.2, channels=channels), kind=kind))
+    assert rate_hz == 48_000
+    np.testing.assert_allclose(samples, tone(3.2, channels=channels), atol=1 / 32_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable recording"),
+        (b"RIFF of nothing", "not a readable recording"),
+        (sound_file(tone(61, 1_000), 1_000), "the recording has 61 s, expected at most 60 s"),
+        (sound_file(tone(3.2), kind="FLAC")[:20_000], "recording|samples could be read"),
+    ],
+)
+def test_a_recording_that_cannot_be_used_is_refused(content, message):
+    with pytest.raises(ClipError, match=message):
+        read_recording(content)
+
+
+def test_samples_are_kept_as_16_bits():
+    kept = to_int16(np.float32([0, 0.5, -0.5, 1, -1, 2]))
+    assert kept.dtype == np.int16
+    assert kept.tolist() == [0, 16_384, -16_384, 32_767, -32_768, 32_767]

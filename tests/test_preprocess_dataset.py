@@ -5,6 +5,7 @@ from media import put
 
 from preprocess.dataset import find_clips, origin
 from preprocess.decode import ClipError
+from preprocess.settings import Settings
 
 GOOD = "01-01-06-01-02-01-05"
 
@@ -17,9 +18,9 @@ def test_clips_in_actor_folders_are_found_sorted(tmp_path):
     put(tmp_path, f"Actor_05/{GOOD}.mp4", b"b")
     put(tmp_path, "Actor_05/01-01-02-01-02-01-05.mp4", b"a")
     put(tmp_path, "Actor_14/01-01-01-01-02-01-14.MP4", b"c")
-    found = find_clips(tmp_path)
+    found = find_clips(tmp_path, Settings())
     assert ids(found) == ["01-01-01-01-02-01-14", "01-01-02-01-02-01-05", GOOD]
-    assert [source.read() for source in found.sources] == [b"c", b"a", b"b"]
+    assert [source.file.read() for source in found.sources] == [b"c", b"a", b"b"]
     assert found.sources[2].name == f"Actor_05/{GOOD}.mp4"
     assert not found.warnings
     assert not found.failures
@@ -30,9 +31,9 @@ def test_clips_in_zips_side_by_side_are_found(tmp_path):
         with zipfile.ZipFile(tmp_path / f"Video_Speech_Actor_{actor:02d}.zip", "w") as archive:
             archive.writestr(f"Actor_{actor:02d}/01-01-06-01-02-01-{actor:02d}.mp4", b"full")
             archive.writestr(f"Actor_{actor:02d}/02-01-06-01-02-01-{actor:02d}.mp4", b"silent")
-    found = find_clips(tmp_path)
+    found = find_clips(tmp_path, Settings())
     assert ids(found) == ["01-01-06-01-02-01-05", "01-01-06-01-02-01-06"]
-    assert found.sources[1].read() == b"full"
+    assert found.sources[1].file.read() == b"full"
     assert found.sources[1].name.startswith("Video_Speech_Actor_06.zip/Actor_06/")
     assert found.left_out == {"video-only": 2}
 
@@ -46,7 +47,7 @@ def test_video_only_audio_only_and_song_are_left_out_and_counted(tmp_path):
         f"{GOOD}.mp4",
     ):
         put(tmp_path, f"Actor_05/{name}", b"x")
-    found = find_clips(tmp_path)
+    found = find_clips(tmp_path, Settings())
     assert ids(found) == [GOOD]
     assert found.left_out == {"video-only": 1, "audio-only": 1, "song": 2}
     assert not found.failures
@@ -56,7 +57,7 @@ def test_a_clip_with_a_wrong_name_is_a_failure_that_says_why(tmp_path):
     put(tmp_path, f"Actor_05/{GOOD}.mp4", b"x")
     put(tmp_path, "Actor_05/my holiday.mp4", b"x")
     put(tmp_path, "Actor_05/01-01-06-01-02-01-99.mp4", b"x")
-    found = find_clips(tmp_path)
+    found = find_clips(tmp_path, Settings())
     assert ids(found) == [GOOD]
     assert sorted(found.failures) == [
         "Actor_05/01-01-06-01-02-01-99.mp4",
@@ -69,22 +70,22 @@ def test_other_files_are_named_in_a_warning(tmp_path):
     put(tmp_path, f"Actor_05/{GOOD}.mp4", b"x")
     put(tmp_path, "notes.txt", b"x")
     put(tmp_path, ".DS_Store", b"x")
-    assert find_clips(tmp_path).warnings == ["notes.txt is no RAVDESS clip: left alone"]
+    assert find_clips(tmp_path, Settings()).warnings == ["notes.txt is no RAVDESS clip: left alone"]
 
 
 def test_a_clip_that_lies_there_twice_is_taken_once_and_loose_files_first(tmp_path):
     with zipfile.ZipFile(tmp_path / "Video_Speech_Actor_05.zip", "w") as archive:
         archive.writestr(f"Actor_05/{GOOD}.mp4", b"zipped")
     put(tmp_path, f"Actor_05/{GOOD}.mp4", b"loose")
-    found = find_clips(tmp_path)
-    assert [source.read() for source in found.sources] == [b"loose"]
+    found = find_clips(tmp_path, Settings())
+    assert [source.file.read() for source in found.sources] == [b"loose"]
     assert found.warnings == ["1 clips lie there more than once: the first was taken"]
 
 
 def test_a_broken_zip_is_a_failure_and_the_rest_goes_on(tmp_path):
     put(tmp_path, "Video_Speech_Actor_06.zip", b"PK not really")
     put(tmp_path, f"Actor_05/{GOOD}.mp4", b"x")
-    found = find_clips(tmp_path)
+    found = find_clips(tmp_path, Settings())
     assert ids(found) == [GOOD]
     assert "not a readable zip" in found.failures["Video_Speech_Actor_06.zip"]
 
@@ -95,18 +96,18 @@ def test_a_damaged_zip_member_cannot_be_read(tmp_path):
         archive.writestr(f"Actor_05/{GOOD}.mp4", b"A" * 1000)
     path.write_bytes(path.read_bytes().replace(b"A" * 1000, b"A" * 999 + b"B"))
     with pytest.raises(ClipError, match="cannot be read"):
-        find_clips(tmp_path).sources[0].read()
+        find_clips(tmp_path, Settings()).sources[0].file.read()
 
 
 def test_links_that_lead_back_do_not_hang(tmp_path):
     put(tmp_path, f"Actor_05/{GOOD}.mp4", b"x")
     (tmp_path / "Actor_05" / "again").symlink_to(tmp_path)
-    assert ids(find_clips(tmp_path)) == [GOOD]
+    assert ids(find_clips(tmp_path, Settings())) == [GOOD]
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
-        find_clips(tmp_path / "nowhere")
+        find_clips(tmp_path / "nowhere", Settings())
 
 
 def test_the_sample_is_never_called_ravdess(tmp_path):
@@ -114,3 +115,37 @@ def test_the_sample_is_never_called_ravdess(tmp_path):
     assert origin(tmp_path)["license"] == "CC BY-NC-SA 4.0"
     put(tmp_path, "sample.json", b'{"seed": 7, "version": 1}')
     assert origin(tmp_path)["dataset"] == "synthetic sample, seed 7"
+
+
+def test_a_recordings_cache_takes_the_recordings_and_leaves_the_videos(tmp_path):
+    put(tmp_path, f"Actor_05/{GOOD}.mp4", b"video")
+    put(tmp_path, "Actor_05/03-01-06-01-02-01-05.wav", b"sound")
+    put(tmp_path, "03-01-06-01-02-01-06.flac", b"sound")
+    put(tmp_path, "03-02-06-01-02-01-06.flac", b"song")
+    found = find_clips(tmp_path, Settings(modality="audio"))
+    assert ids(found) == ["03-01-06-01-02-01-05", "03-01-06-01-02-01-06"]
+    assert found.left_out == {"full-AV": 1, "song": 1}
+
+
+def test_a_clip_is_joined_by_its_own_recording_and_landmarks(tmp_path):
+    raw, points = tmp_path / "raw", tmp_path / "points"
+    put(raw, f"Actor_05/{GOOD}.mp4", b"video")
+    put(raw, "Actor_05/03-01-06-01-02-01-05.wav", b"sound")
+    put(raw, "Actor_06/01-01-06-01-02-01-06.mp4", b"video")
+    with zipfile.ZipFile(put(points, "FacialTracking.zip", b""), "w") as archive:
+        archive.writestr(f"{GOOD}.csv", b"points")
+        archive.writestr("01-01-06-01-02-01-06.csv", b"points")
+    found = find_clips(raw, Settings(audio="wav", faces="landmarks"), points)
+    (source,) = found.sources
+    assert source.recording.read() == b"sound"
+    assert source.landmarks.read() == b"points"
+    assert found.failures == {
+        "Actor_06/01-01-06-01-02-01-06.mp4": "no recording 03-01-06-01-02-01-06 for this clip"
+    }
+    assert not found.left_out
+
+
+def test_a_recording_named_as_a_video_is_a_failure(tmp_path):
+    put(tmp_path, f"Actor_05/{GOOD}.wav", b"sound")
+    found = find_clips(tmp_path, Settings())
+    assert found.failures == {f"Actor_05/{GOOD}.wav": "is named full-AV, but is not such a file"}

@@ -2,14 +2,21 @@ import hashlib
 import json
 import shutil
 
+import numpy as np
 import pytest
+import soundfile
 from media import encode, noise_pictures, put, tone
+from test_preprocess_landmarks import table
 
 import preprocess.pipeline
 import preprocess.work
+from cache.manifest import fingerprint
 from cache.reader import Cache
+from cache.shard import CacheError
 from cache.verify import problems_of
 from preprocess.__main__ import main
+from preprocess.decode import decode
+from preprocess.settings import FaceSettings, Settings
 
 
 def features(raw, cache, *more):
@@ -182,7 +189,7 @@ def test_other_data_do_not_mix(built, raw, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--raw", "nowhere"], "nowhere: no such folder"),
-        (["--raw", "empty"], "no full-AV speech clip"),
+        (["--raw", "empty"], "no clip of the wanted actors, expected 01-01-*.mp4"),
         (["--raw", "empty", "--jobs", "0"], "expected a whole number of 1 or more"),
         (["--raw", "empty", "--only", "25"], "expected an actor of 1..24"),
     ],
@@ -203,3 +210,69 @@ def test_a_target_that_cannot_be_written_is_named(sample_clips, tmp_path, capsys
     (tmp_path / "file").write_text("in the way")
     assert features(sample_clips, tmp_path / "file" / "cache") == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_cache_of_recordings_holds_no_picture(tmp_path):
+    for name in ("03-01-06-01-02-01-05", "03-01-01-01-02-01-06"):
+        path = tmp_path / "raw" / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, tone(3.2).T, 48_000, subtype="PCM_16")
+    assert features(tmp_path / "raw", tmp_path / "cache", "--modality", "audio") == 0
+    cache = Cache(tmp_path / "cache")
+    assert not any(problems_of(cache.directory, cache.manifest))
+    assert [clip.clip_id for clip in cache.clips] == [
+        "03-01-01-01-02-01-06",
+        "03-01-06-01-02-01-05",
+    ]
+    assert cache.read("03-01-06-01-02-01-05", "mfcc").std() > 1
+    with pytest.raises(CacheError, match=r"actor_05.h5: holds no frames"):
+        cache.read("03-01-06-01-02-01-05", "frames")
+
+
+def test_the_recordings_sound_is_shifted_to_the_clips_time(sample_clips, tmp_path):
+    clip_id = "01-01-03-01-01-01-01"
+    raw = tmp_path / "raw"
+    content = (sample_clips / "Actor_01" / f"{clip_id}.mp4").read_bytes()
+    put(raw, f"Actor_01/{clip_id}.mp4", content)
+    decoded = decode(content)
+    lag = round(decoded.rate_hz / 30)
+    path = raw / "Actor_01" / f"03{clip_id[2:]}.wav"
+    soundfile.write(path, decoded.sound[:, lag:].T, decoded.rate_hz, subtype="PCM_16")
+    waveforms = []
+    for audio in ("mp4", "wav"):
+        cache = tmp_path / audio
+        assert features(raw, cache, "--audio", audio, "--waveform") == 0
+        waveforms.append(Cache(cache).read(clip_id, "waveform").astype(float))
+    assert waveforms[0].shape == (108_045,)
+    assert np.abs(waveforms[0] - waveforms[1]).max() < 4
+
+
+def test_landmarks_say_where_the_face_is(sample_clips, tmp_path):
+    clip_id = "01-01-03-01-01-01-01"
+    raw, points = tmp_path / "raw", tmp_path / "points"
+    put(raw, f"Actor_01/{clip_id}.mp4", (sample_clips / f"Actor_01/{clip_id}.mp4").read_bytes())
+    put(points, f"{clip_id}.csv", table())
+    options = ("--faces", "landmarks", "--landmarks", str(points))
+    assert features(raw, tmp_path / "cache", *options) == 0
+    cache = Cache(tmp_path / "cache")
+    box = cache.read(clip_id, "face_box")
+    assert (box[:, 2] - box[:, 0] == round(1.15 * 360)).all()
+    np.testing.assert_allclose((box[:, 1] + box[:, 3]) / 2, 400, atol=0.5)
+    assert (cache.read(clip_id, "face_score") == 1).all()
+    assert features(raw, tmp_path / "cache") == 2  # other settings, other bytes
+
+
+def test_every_setting_is_in_the_fingerprint():
+    choices = [
+        {},
+        {"faces": "landmarks"},
+        {"audio": "wav"},
+        {"waveform": True},
+        {"modality": "audio"},
+        {"modality": "audio", "waveform": True},
+        {"crop": FaceSettings(margin=1.2)},
+        {"crop": FaceSettings(every=3)},
+        {"faces": "landmarks", "crop": FaceSettings(margin=1.2)},
+    ]
+    prints = {fingerprint(Settings(**choice).config()) for choice in choices}
+    assert len(prints) == len(choices)

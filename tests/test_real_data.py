@@ -12,6 +12,7 @@ from cache.reader import Cache
 from preprocess.__main__ import main
 from preprocess.audio import cut, mfcc
 from preprocess.decode import decode
+from preprocess.landmarks import landmark_boxes
 from train.augment import draw_crops
 from train.loop import train_epoch
 
@@ -63,6 +64,15 @@ def test_mfccs_agree_with_those_of_the_original_recordings(real_cache, real_data
         assert np.corrcoef(ours, original)[0, 1] > 0.9995, clip.clip_id
         coefficients = real_cache.read(clip.clip_id, "mfcc").ravel()
         assert np.corrcoef(coefficients, mfcc(original).ravel())[0, 1] > 0.998, clip.clip_id
+
+
+def test_published_landmarks_lie_on_the_face_that_is_cropped(real_cache, real_data):
+    content = (real_data / "openface" / "01-01-06-01-02-01-05.partial.csv").read_bytes()
+    boxes, scores, _ = landmark_boxes(content, np.repeat([0, 93], 15))
+    assert (scores == 1).all()
+    crop = real_cache.read("01-01-06-01-02-01-05", "face_box")
+    assert (boxes[:, :2] > crop[:, :2]).all()
+    assert (boxes[:, 2:] < crop[:, 2:]).all()
 
 
 def test_the_full_network_makes_a_training_step_on_two_real_clips(real_cache):

@@ -1,0 +1,323 @@
+"""`python -m preprocess.download --out DIR`: fetch RAVDESS from Zenodo, verify it, unpack it."""
+
+import argparse
+import logging
+import re
+import shutil
+import stat
+import sys
+import threading
+import zipfile
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pooch
+from tqdm import tqdm
+
+from cache.clips import ACTORS
+from cache.files import atomic_path
+from cache.manifest import RAVDESS
+from preprocess.zenodo import (
+    ADDRESS,
+    AUDIO,
+    LANDMARKS,
+    VIDEO,
+    DownloadError,
+    ZenodoFile,
+    fetch,
+    store,
+)
+
+# Anything else (.DS_Store, __MACOSX/._01-01-...) stays in the zip.
+_RECORDING = re.compile(r"(?:[\w-]+/)*[\w-]+\.(?:mp4|wav|csv)", re.ASCII)
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_ENCRYPTED = 0x1
+
+
+@dataclass
+class Outcome:
+    """What became of the files.
+
+    Attributes:
+        downloaded: names of those that were fetched.
+        replaced: names of those among them that lay there with other bytes.
+        there: names of those that lay there and are right.
+        failures: name to reason.
+    """
+
+    downloaded: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    there: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def download(
+    files: Sequence[ZenodoFile],
+    folder: Path,
+    *,
+    jobs: int = 2,
+    address: str = ADDRESS,
+    pause_s: float = 1.0,
+) -> Outcome:
+    """Have all `files` in `folder`, whole and with the right MD5; one that fails stops no other.
+
+    Args:
+        files: what to fetch.
+        folder: an existing folder.
+        jobs: how many downloads run side by side.
+        address: where from, with `{record}` and `{name}`.
+        pause_s: wait after the first broken connection, see `preprocess.zenodo.fetch`.
+    """
+    before = {file.name for file in files if (folder / file.name).exists()}
+    known = store(files, folder, address)
+    stop, lock = threading.Event(), threading.Lock()
+    outcome = Outcome()
+    with (
+        tqdm(total=sum(file.bytes for file in files), unit="B", unit_scale=True) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        bar.set_description("download")
+
+        def advance(count: int) -> None:
+            with lock:
+                bar.update(count)
+
+        futures = {
+            pool.submit(fetch, file, known, advance=advance, stop=stop, pause_s=pause_s): file.name
+            for file in files
+        }
+        try:
+            for future in as_completed(futures):
+                name = futures[future]
+                try:
+                    fetched = future.result()
+                except DownloadError as exc:
+                    outcome.failures[name] = str(exc)
+                except OSError as exc:
+                    outcome.failures[name] = f"cannot be written ({exc})"
+                else:
+                    (outcome.downloaded if fetched else outcome.there).append(name)
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    outcome.replaced = sorted(before.intersection(outcome.downloaded))
+    return outcome
+
+
+def unpack(path: Path, folder: Path, *, members: int, most_bytes: int) -> tuple[int, int]:
+    """Write the recordings in a zip below `folder`; nothing if anything in the zip is amiss.
+
+    A recording that lies there with the same size is left alone: each appears whole or not at
+    all. Members that are no .mp4, .wav or .csv stay in the zip.
+
+    Args:
+        path: the zip.
+        folder: made if missing.
+        members: how many recordings it should hold; with twice as many members it is refused.
+        most_bytes: the most that its members may hold together.
+
+    Returns:
+        How many recordings were written, and how many lay there.
+
+    Raises:
+        DownloadError: if the zip is refused, or a recording lies there with another size.
+        OSError: if a recording cannot be written.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            recordings = _checked(archive.infolist(), members, most_bytes)
+            missing = [info for info in recordings if _is_missing(info, folder)]
+            for info in missing:
+                final = folder / info.filename
+                final.parent.mkdir(parents=True, exist_ok=True)
+                with (
+                    atomic_path(final) as temporary,
+                    archive.open(info) as source,
+                    temporary.open("wb") as sink,
+                ):
+                    # zipfile reads no more than the size declared, and checks the CRC at the end.
+                    shutil.copyfileobj(source, sink, 1 << 20)
+                    if sink.tell() != info.file_size:
+                        raise zipfile.BadZipFile(f"{info.filename} ends early")
+    except (zipfile.BadZipFile, zlib.error, EOFError) as exc:
+        raise DownloadError(f"is a damaged zip ({exc}). Delete it and run again") from exc
+    return len(missing), len(recordings) - len(missing)
+
+
+def _checked(infos: list[zipfile.ZipInfo], members: int, most_bytes: int) -> list[zipfile.ZipInfo]:
+    """The recordings among the members of a zip that is safe to unpack.
+
+    Raises:
+        DownloadError: if one of them would lie outside the folder, is no plain file, comes twice,
+            or if they are too many or too large.
+    """
+    if len(infos) > 2 * members:
+        raise _refused(f"holds {len(infos)} members, expected about {members}")
+    total = sum(info.file_size for info in infos)
+    if total > most_bytes:
+        raise _refused(f"would unpack to {total} bytes, expected {most_bytes} at most")
+    seen = set()
+    for info in infos:
+        name = info.orig_filename  # filename is cut at a NUL
+        mode = stat.S_IFMT(info.external_attr >> 16)
+        kind = stat.S_IFDIR if info.is_dir() else stat.S_IFREG
+        if not _stays_inside(name):
+            raise _refused(f"holds {name!r}, expected names below its own folder")
+        if mode not in (0, kind):  # 0 where the zip was not made on Unix
+            raise _refused(f"holds {name!r}, a link or special file, expected plain files")
+        if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
+            raise _refused(f"holds {name!r}, encrypted or packed otherwise than with deflate")
+        if name.lower() in seen:
+            raise _refused(f"holds {name!r} twice")
+        seen.add(name.lower())
+    return [info for info in infos if _RECORDING.fullmatch(info.filename)]
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether a member's name leads below the folder it is unpacked in, on any system."""
+    parts = name.removesuffix("/").split("/")
+    return (
+        name.isprintable() and not {"", ".", ".."}.intersection(parts) and not set(name) & {*"\\:"}
+    )
+
+
+def _is_missing(info: zipfile.ZipInfo, folder: Path) -> bool:
+    final = folder / info.filename
+    if not final.exists():
+        return True
+    size = final.stat().st_size
+    if size != info.file_size:
+        raise DownloadError(
+            f"{final} lies there with {size} bytes, expected {info.file_size}. "
+            "Delete it to have it unpacked again; nothing of this zip was unpacked"
+        )
+    return False
+
+
+def _refused(reason: str) -> DownloadError:
+    return DownloadError(f"{reason}: nothing was unpacked")
+
+
+def run(
+    files: Sequence[ZenodoFile],
+    folder: Path,
+    *,
+    unpacked: bool,
+    jobs: int,
+    address: str = ADDRESS,
+    pause_s: float = 1.0,
+) -> int:
+    """Download `files` into `folder`, unpack them if asked, tell how it went; the exit status."""
+    if folder.exists() and not folder.is_dir():
+        print(f"error: {folder} is a file, expected a folder", file=sys.stderr)
+        return 2
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        print(f"error: {folder}: cannot be made ({exc})", file=sys.stderr)
+        return 1
+    to_come = sum(file.bytes for file in files if not (folder / file.name).exists())
+    free = shutil.disk_usage(folder).free
+    if to_come > free:
+        print(
+            f"warning: {to_come / 1e9:.1f} GB may be downloaded, {free / 1e9:.1f} GB are free "
+            f"in {folder}",
+            file=sys.stderr,
+        )
+    pooch.get_logger().setLevel(logging.WARNING)  # it would write across the bar
+    try:
+        outcome = download(files, folder, jobs=jobs, address=address, pause_s=pause_s)
+        _tell(outcome)
+        if unpacked:
+            whole = [file for file in files if file.name not in outcome.failures]
+            outcome.failures |= _unpack_all(whole, folder)
+    except KeyboardInterrupt:
+        print("interrupted: what is there is kept, run again to go on", file=sys.stderr)
+        return 1
+    for name, reason in sorted(outcome.failures.items()):
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    return 1 if outcome.failures else 0
+
+
+def _tell(outcome: Outcome) -> None:
+    if outcome.downloaded:
+        print(
+            f"{len(outcome.downloaded)} files downloaded, {len(outcome.there)} there already. "
+            f"RAVDESS is under {RAVDESS['license']}"
+        )
+    elif not outcome.failures:
+        print(f"{len(outcome.there)} files there already, nothing to download")
+    for name in outcome.replaced:
+        print(f"{name} was there with another MD5: replaced")
+
+
+def _unpack_all(files: Sequence[ZenodoFile], folder: Path) -> dict[str, str]:
+    """Unpack each file below `folder`; name to reason of those that could not be."""
+    written = there = 0
+    failures = {}
+    for file in tqdm(files, desc="unpack", unit="zip"):
+        try:
+            new, old = unpack(
+                folder / file.name,
+                folder / file.folder,
+                members=file.members,
+                most_bytes=file.growth * file.bytes,
+            )
+        except DownloadError as exc:
+            failures[file.name] = str(exc)
+        except OSError as exc:
+            failures[file.name] = f"cannot be unpacked ({exc})"
+        else:
+            written, there = written + new, there + old
+    if written:
+        print(f"{written} recordings unpacked, {there} there already")
+    elif not failures:
+        print(f"{there} recordings there already, nothing to unpack")
+    return failures
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    files = [VIDEO[actor] for actor in sorted(set(args.only))]
+    files += [AUDIO] * args.audio + [LANDMARKS] * args.landmarks
+    return run(files, args.out, unpacked=args.unpack, jobs=args.jobs)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m preprocess.download", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where files go")
+    parser.add_argument("--audio", action="store_true", help="also the recordings as WAV (0.2 GB)")
+    parser.add_argument(
+        "--landmarks", action="store_true", help="also the tracked faces, as CSV (0.4 GB)"
+    )
+    parser.add_argument(
+        "--only",
+        type=int,
+        choices=ACTORS,
+        nargs="+",
+        default=list(ACTORS),
+        metavar="ACTOR",
+        help="videos of these actors, 1..24 (default: all, 13.4 GB)",
+    )
+    parser.add_argument(
+        "--unpack",
+        action="store_true",
+        help="unpack the zips as well; `python -m preprocess` also reads them as they are",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        choices=range(1, 9),
+        default=2,
+        metavar="N",
+        help="downloads side by side, 1..8 (default: 2)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
