@@ -1,6 +1,7 @@
 """`python -m cache info|verify|inspect DIR`: what a cache holds, and whether it is sound."""
 
 import argparse
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cache.clips import EMOTIONS
-from cache.inspect import contact_sheet
+from cache.inspect import choose, contact_sheet
 from cache.reader import Cache
 from cache.shard import CacheError
 from cache.verify import problems_of
@@ -22,6 +23,7 @@ def info(cache: Cache) -> None:
     print(f"clips        {len(cache.clips)} in {len(manifest['shards'])} shards")
     print(f"bytes        {total:,}")
     print(f"fingerprint  {manifest['fingerprint']}")
+    print(f"settings     {json.dumps(manifest['config'])}")
     print(f"versions     {', '.join(f'{name} {v}' for name, v in manifest['versions'].items())}")
     print("\nactor  " + " ".join(f"{name:>9}" for name in EMOTIONS) + "     all")
     counts = Counter((clip.actor, clip.label) for clip in cache.clips)
@@ -48,12 +50,27 @@ def verify(cache: Cache) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cache", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("info", help="what is in it").add_argument("directory", type=Path)
-    commands.add_parser("verify", help="is it sound?").add_argument("directory", type=Path)
-    looking = commands.add_parser("inspect", help="a contact sheet of its faces, as PNG")
-    looking.add_argument("directory", type=Path)
-    looking.add_argument("--out", type=Path, default=Path("contact_sheet.png"))
-    looking.add_argument("--clips", type=int, default=24, metavar="N", help="evenly spread")
+    for name, does in (
+        ("info", "what is in it"),
+        ("verify", "is it what its manifest says?"),
+        ("inspect", "a contact sheet of its faces, as PNG"),
+    ):
+        command = commands.add_parser(name, help=does, description=does)
+        command.add_argument("directory", type=Path, metavar="DIR", help="the cache")
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("contact_sheet.png"),
+        metavar="PNG",
+        help="the file to write (default: contact_sheet.png)",
+    )
+    command.add_argument(
+        "--clips",
+        type=int,
+        default=24,
+        metavar="N",
+        help="how many, of all actors and emotions in turn (default: 24)",
+    )
     args = parser.parse_args(argv)
     try:
         cache = Cache(args.directory)
@@ -64,8 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             if args.clips < 1:
                 raise ValueError(f"--clips is {args.clips}, expected 1 or more")
-            by_actor = sorted(cache.clips, key=lambda clip: (clip.actor, clip))
-            clips = by_actor[:: max(1, len(by_actor) // args.clips)][: args.clips]
+            clips = choose(cache.clips, args.clips)
             contact_sheet(cache, clips, args.out)
             print(f"{len(clips)} of {len(cache.clips)} clips in {args.out}")
     except (CacheError, ValueError) as exc:

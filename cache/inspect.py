@@ -1,5 +1,6 @@
 """A contact sheet: the cached faces, to be looked at."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,19 @@ from cache.reader import Cache
 _STEP = 3  # every third of the 30 frames
 _SIZE = 112  # pixels a side of a frame on the sheet
 _LABEL = 16  # pixels of the line of text above each clip
+
+
+def choose(clips: list[Clip], count: int) -> list[Clip]:
+    """`count` of the clips, or all: actor after actor in turn, and another emotion each time."""
+    left = sorted(clips, key=lambda clip: (clip.actor, clip))
+    chosen: list[Clip] = []
+    while left and len(chosen) < count:
+        shown = Counter(clip.actor for clip in chosen)
+        emotions = Counter(clip.label for clip in chosen)
+        new = min(left, key=lambda c: (shown[c.actor], emotions[c.label], c.actor, c))
+        chosen.append(new)
+        left.remove(new)
+    return sorted(chosen, key=lambda clip: (clip.actor, clip))
 
 
 def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:

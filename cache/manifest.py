@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,49 +44,46 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
+def describe_shard(path: Path, clips: int) -> dict[str, Any]:
+    """A shard's entry in the manifest: `file`, `bytes`, `sha256`, `clips`."""
+    size = path.stat().st_size
+    return {"file": path.name, "bytes": size, "sha256": sha256_file(path), "clips": clips}
+
+
 def write_manifest(
     directory: Path,
     *,
     origin: Mapping[str, str],
     config: Mapping[str, Any],
     versions: Mapping[str, str],
+    shards: Iterable[Mapping[str, Any]],
     clips: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Describe the shards that lie in `directory`; the last step of building a cache.
+    """Describe a cache; the last step of building it.
 
     Args:
-        directory: the cache, with one shard for every actor that occurs in `clips`.
+        directory: the cache.
         origin: `dataset`, `license` and `citation` of the clips.
         config: every setting that changes a byte.
         versions: name to version of the libraries that made the cache.
+        shards: an entry for each shard, as `describe_shard` gave it when the shard was written:
+            hashing the files here would certify whatever has befallen them since.
         clips: clip_id to `source`, `source_sha256` and `notes`.
 
     Returns:
         The manifest as written. No time and no host name is in it, so the same clips, settings
         and versions give the same bytes.
     """
-    counts: dict[int, int] = {}
-    for clip_id in clips:
-        actor = Clip.parse(clip_id).actor
-        counts[actor] = counts.get(actor, 0) + 1
-    shards = [
-        {
-            "file": shard_name(actor),
-            "bytes": (directory / shard_name(actor)).stat().st_size,
-            "sha256": sha256_file(directory / shard_name(actor)),
-            "clips": count,
-        }
-        for actor, count in sorted(counts.items())
-    ]
     manifest = {
         "schema_version": SCHEMA_VERSION,
         **origin,
         "config": dict(config),
         "fingerprint": fingerprint(config),
         "versions": dict(versions),
-        "shards": shards,
+        "shards": sorted(map(dict, shards), key=lambda shard: shard["file"]),
         "clips": {clip_id: dict(clips[clip_id]) for clip_id in sorted(clips)},
     }
+    check_manifest(manifest, directory / MANIFEST_NAME)
     write_json(directory / MANIFEST_NAME, manifest)
     return manifest
 

@@ -28,7 +28,7 @@ def problems_of(directory: Path, manifest: dict[str, Any]) -> Iterator[str | Non
 
 
 def _problem(path: Path, shard: dict[str, Any], manifest: dict[str, Any]) -> str | None:
-    advice = "Fetch it again, or rebuild it with `make features`"
+    advice = "Fetch it again, or delete it and run `make features`"
     if not path.is_file():
         return f"{path}: missing. {advice}"
     size = path.stat().st_size

@@ -30,6 +30,7 @@ def compute(
     *,
     recording: bytes | None = None,
     landmarks: bytes | None = None,
+    drawn: bool = False,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The computed arrays of one clip (`Settings.computed`) and notes on it.
 
@@ -38,6 +39,7 @@ def compute(
         settings: of the cache.
         recording: the bytes of the recording that belongs to the clip, where its sound is taken.
         landmarks: the bytes of the landmark CSV, where they say where the face is.
+        drawn: whether the clips are of the synthetic sample.
 
     Raises:
         ClipError: with the reason why the clip cannot be used.
@@ -63,6 +65,12 @@ def compute(
         "face_box": boxes,
         "face_score": scores,
     }
+    if decoded.drawn != drawn:
+        raise ClipError(
+            "is drawn, but its folder is not marked as a sample (sample.json): keep it apart"
+            if decoded.drawn
+            else "is not drawn, but its folder is marked as a sample (sample.json): keep it apart"
+        )
     return arrays, (*decoded.notes, *sound_notes, *face_notes)
 
 
@@ -76,7 +84,7 @@ def _compute_sound(
     return arrays, notes
 
 
-def process(source: Source, work: Work, settings: Settings) -> Result:
+def process(source: Source, work: Work, settings: Settings, *, drawn: bool) -> Result:
     """Compute one clip and leave it in `work`, so that nothing large goes between processes.
 
     Errors of the clip are returned, because one raised would end the whole run.
@@ -92,6 +100,7 @@ def process(source: Source, work: Work, settings: Settings) -> Result:
                 settings,
                 recording=source.recording and source.recording.read(),
                 landmarks=source.landmarks and source.landmarks.read(),
+                drawn=drawn,
             )
     except ClipError as exc:
         return Result(source, str(exc))

@@ -34,6 +34,7 @@ class Decoded:
         sound: float32 (channels, samples), from the clip's time zero on; None if not asked for.
         rate_hz: of the sound.
         notes: what had to be repeated or was odd, for the manifest.
+        drawn: whether the file says of itself that it is of the synthetic sample.
     """
 
     frames: list[av.VideoFrame]
@@ -41,6 +42,11 @@ class Decoded:
     sound: np.ndarray | None
     rate_hz: int
     notes: tuple[str, ...]
+    drawn: bool
+
+
+# What every clip of the synthetic sample carries as its comment.
+SAMPLE_COMMENT = "synthetic sample drawn by CFN-SR"
 
 
 def frame_times_s() -> np.ndarray:
@@ -108,13 +114,15 @@ def _decode(container: av.container.InputContainer, with_sound: bool) -> Decoded
     if not picked.seen:
         raise ClipError("no frame could be read from the video track")
     frames, frame_index, notes = picked.finish()
+    drawn = container.metadata.get("comment") == SAMPLE_COMMENT
     if audio is None:
-        return Decoded(frames, frame_index, None, 0, notes)
+        return Decoded(frames, frame_index, None, 0, notes, drawn)
     if not sound:
         raise ClipError("no sound could be read from the audio track")
     rate_hz = audio.codec_context.sample_rate
     waves = np.concatenate(sound, axis=1).astype(np.float32)
-    return Decoded(frames, frame_index, _from_zero(waves, sound_start_s, rate_hz), rate_hz, notes)
+    waves = _from_zero(waves, sound_start_s, rate_hz)
+    return Decoded(frames, frame_index, waves, rate_hz, notes, drawn)
 
 
 def _check_header(container: av.container.InputContainer, video: av.VideoStream) -> None:

@@ -143,7 +143,7 @@ def unpack(path: Path, folder: Path, *, members: int, most_bytes: int) -> tuple[
                     shutil.copyfileobj(source, sink, 1 << 20)
                     if sink.tell() != info.file_size:
                         raise zipfile.BadZipFile(f"{info.filename} ends early")
-    except (zipfile.BadZipFile, zlib.error, EOFError) as exc:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
         raise DownloadError(f"is a damaged zip ({exc}). Delete it and run again") from exc
     return len(missing), len(recordings) - len(missing)
 

@@ -5,6 +5,7 @@ of an actor are there, they become its shard and the arrays go; when all actors 
 manifest is written and `.work` goes. Every step leaves a state from which the next run goes on.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from cache.clips import Clip
-from cache.files import write_json
+from cache.files import sha256_file, write_json
 from cache.manifest import (
     FAILURES_NAME,
     MANIFEST_NAME,
+    RAVDESS,
+    describe_shard,
     fingerprint,
     read_manifest,
     write_manifest,
@@ -87,10 +90,11 @@ def build(
         "versions": {name: version(name) for name in _LIBRARIES},
     }
     work = Work(cache / WORK_NAME)
-    records = _read_records(cache, work, state)
-    held = _held(cache, work, records)
+    records, shards = _read_begun(cache, work, state)
+    wanted = {source.clip.clip_id for source in sources}
+    held = _held(cache, work, records, shards, wanted)
     todo = [source for source in sources if source.clip.clip_id not in held]
-    lost = set(records) - held - {source.clip.clip_id for source in todo}
+    lost = set(records) - held - wanted
     failures = {
         records[clip_id]["source"]: "its shard is lost or damaged, and the raw clip is not there"
         for clip_id in lost
@@ -103,7 +107,7 @@ def build(
     for actor in sorted({Clip.parse(clip_id).actor for clip_id in work.waiting()}):
         if not unfinished[actor]:  # the run before this one was stopped just there
             _write_actor(cache, work, actor, records, settings)
-    for result in _process_all(todo, work, settings, jobs):
+    for result in _process_all(todo, work, settings, jobs, drawn=origin != RAVDESS):
         clip = result.source.clip
         if result.failure is None:
             records[clip.clip_id] = work.record(clip.clip_id)
@@ -113,11 +117,14 @@ def build(
         if not unfinished[clip.actor]:
             _write_actor(cache, work, clip.actor, records, settings)
     if records:
+        files = {shard_name(Clip.parse(clip_id).actor) for clip_id in records}
+        entries = {file: entry for file, entry in shards.items() if file in files} | work.shards()
         write_manifest(
             cache,
             origin=state["origin"],
             config=state["config"],
             versions=state["versions"],
+            shards=entries.values(),
             clips=records,
         )
     work.remove()
@@ -135,18 +142,23 @@ def write_failures(cache: Path, failures: Mapping[str, str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _read_records(cache: Path, work: Work, state: Mapping[str, Any]) -> dict[str, dict]:
-    """The records of every clip that was ever finished in `cache`, by clip_id."""
+def _read_begun(
+    cache: Path, work: Work, state: Mapping[str, Any]
+) -> tuple[dict[str, dict], dict[str, dict]]:
+    """What was finished in `cache` before: records by clip_id, entries of shards by file."""
     records: dict[str, dict] = {}
+    shards: dict[str, dict] = {}
     if (cache / MANIFEST_NAME).exists():
         manifest = read_manifest(cache)
         _check_same(cache, manifest, state)
         records |= manifest["clips"]
+        shards |= {entry["file"]: entry for entry in manifest["shards"]}
     begun = work.state()
     if begun is not None:
         _check_same(cache, {**begun["origin"], **begun}, state)
         records |= work.records()
-    return records
+        shards |= work.shards()
+    return records, shards
 
 
 def _check_same(cache: Path, begun: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -170,14 +182,35 @@ def _check_same(cache: Path, begun: Mapping[str, Any], state: Mapping[str, Any])
         )
 
 
-def _held(cache: Path, work: Work, records: Mapping[str, dict]) -> set[str]:
-    """Which of these clips have their arrays in `cache`, in a shard or waiting for one."""
-    held = work.waiting() & set(records)
-    for actor in {Clip.parse(clip_id).actor for clip_id in records}:
+def _held(
+    cache: Path,
+    work: Work,
+    records: Mapping[str, dict],
+    shards: Mapping[str, dict],
+    wanted: set[str],
+) -> set[str]:
+    """Which of these clips have their arrays in `cache`, in a shard or waiting for one.
+
+    A shard counts if it has the recorded size, and if clips are to join it, the recorded hash
+    too: its rows are copied then. What does not count is made again.
+    """
+    waiting = work.waiting() & set(records)
+    held = set(waiting)
+    growing = {Clip.parse(clip_id).actor for clip_id in waiting | (wanted - set(records))}
+    for file, entry in shards.items():
+        path = cache / file
         try:
-            held |= set(_rows(cache / shard_name(actor))) & set(records)
+            rows = set(_rows(path)) & set(records)
         except CacheError:
-            continue  # lost or damaged: its clips are made again
+            continue
+        # A shard that holds clips that wait was written by a run that was stopped right after.
+        if not rows & waiting:
+            if path.stat().st_size != entry["bytes"]:
+                continue
+            joined = growing & {Clip.parse(clip_id).actor for clip_id in rows}
+            if joined and sha256_file(path) != entry["sha256"]:
+                continue
+        held |= rows
     return held
 
 
@@ -188,7 +221,7 @@ def _rows(shard: Path) -> dict[str, int]:
 
 
 def _process_all(
-    todo: list[Source], work: Work, settings: Settings, jobs: int
+    todo: list[Source], work: Work, settings: Settings, jobs: int, *, drawn: bool
 ) -> "Iterator[Result]":
     """Results as they come, actor after actor, behind one progress bar."""
     if not todo:
@@ -197,9 +230,15 @@ def _process_all(
     from preprocess.clip import process
 
     ordered = sorted(todo, key=lambda source: (source.clip.actor, source.clip))
-    with joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1):
+    with (
+        joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
+        warnings.catch_warnings(),
+    ):
+        # loky replaces a worker that has grown by loading the detector, loses nothing by it, and
+        # warns all the same; a worker that dies raises.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
         results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(
-            joblib.delayed(process)(source, work, settings) for source in ordered
+            joblib.delayed(process)(source, work, settings, drawn=drawn) for source in ordered
         )
         yield from tqdm(results, "features", total=len(ordered), unit="clip", mininterval=0.5)
 
@@ -224,4 +263,5 @@ def _write_actor(
                     yield clip, read_row(file, old[clip.clip_id])
 
     write_shard(shard, len(clips), settings.computed, rows())
+    work.note_shard(describe_shard(shard, len(clips)))
     work.forget(waiting)

@@ -39,6 +39,7 @@ from tqdm import tqdm
 from cache.clips import ACTORS, EMOTIONS, Clip, expected_clips
 from cache.files import atomic_path, write_json
 from preprocess import sample_acting, sample_face, sample_voice
+from preprocess.decode import SAMPLE_COMMENT
 
 VERSION = 1  # goes up whenever the same seed would give other bytes
 SETTINGS = "sample.json"
@@ -174,6 +175,7 @@ def write_clip(clip: Clip, seed: int, path: Path) -> None:
         atomic_path(path) as temporary,
         av.open(temporary, "w", format="mp4", container_options={"fflags": "+bitexact"}) as mp4,
     ):
+        mp4.metadata["comment"] = SAMPLE_COMMENT
         video = mp4.add_stream(
             "libx264",
             rate=FRAME_RATE,

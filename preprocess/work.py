@@ -52,6 +52,15 @@ class Work:
         """A clip's entry for the manifest: `source`, `source_sha256`, `notes`."""
         return json.loads((self.folder / f"{clip_id}.json").read_text(encoding="utf-8"))
 
+    def note_shard(self, entry: Mapping[str, Any]) -> None:
+        """Keep a written shard's entry for the manifest."""
+        write_json(self.folder / f"{entry['file']}.json", entry)
+
+    def shards(self) -> dict[str, dict[str, Any]]:
+        """The entries of the shards that were written here, by file name."""
+        entries = (json.loads(path.read_text("utf-8")) for path in self.folder.glob("*.h5.json"))
+        return {entry["file"]: entry for entry in entries}
+
     def records(self) -> dict[str, dict[str, Any]]:
         """The records of all clips that were finished here, by clip_id."""
         names = sorted(path.stem for path in self.folder.glob("*-*.json"))

@@ -10,7 +10,7 @@ import torch
 
 from cache.clips import Clip, expected_clips
 from cache.files import write_json
-from cache.manifest import write_manifest
+from cache.manifest import describe_shard, write_manifest
 from cache.schema import FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
 from preprocess.decode import decode
@@ -43,7 +43,18 @@ def write_noise_cache(directory: Path, clips: list[Clip]) -> Path:
         clip.clip_id: {"source": f"{clip.clip_id}.mp4", "source_sha256": "0" * 64, "notes": []}
         for clip in clips
     }
-    write_manifest(directory, origin=ORIGIN, config={"test": 1}, versions={}, clips=records)
+    shards = [
+        describe_shard(directory / shard_name(actor), sum(clip.actor == actor for clip in clips))
+        for actor in sorted({clip.actor for clip in clips})
+    ]
+    write_manifest(
+        directory,
+        origin=ORIGIN,
+        config={"test": 1},
+        versions={},
+        shards=shards,
+        clips=records,
+    )
     return directory
 
 

@@ -29,7 +29,12 @@ def test_writing_it_again_gives_the_same_bytes(noise_cache):
     before = (cache / "manifest.json").read_bytes()
     manifest = read_manifest(cache)
     write_manifest(
-        cache, origin=ORIGIN, config=manifest["config"], versions={}, clips=manifest["clips"]
+        cache,
+        origin=ORIGIN,
+        config=manifest["config"],
+        versions={},
+        shards=manifest["shards"][::-1],
+        clips=manifest["clips"],
     )
     assert (cache / "manifest.json").read_bytes() == before
 

@@ -70,7 +70,7 @@ def test_two_workers_give_the_bytes_of_one(built, sample_clips, tmp_path):
     assert contents(tmp_path / "cache") == contents(built)
 
 
-@pytest.mark.parametrize("stop_at", range(1, 9))
+@pytest.mark.parametrize("stop_at", range(1, 13))
 def test_a_run_stopped_at_any_step_is_finished_by_the_next(
     built, sample_clips, tmp_path, monkeypatch, stop_at
 ):
@@ -122,6 +122,63 @@ def test_a_damaged_shard_is_made_again(built, raw, tmp_path, capsys):
     assert features(raw, cache) == 0
     assert "3 clips made; 4 clips" in capsys.readouterr().out
     assert contents(cache) == contents(built)
+
+
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_shard_that_clips_join_is_made_again_when_its_bytes_have_changed(built, raw, tmp_path):
+    late = raw / "Actor_02" / "01-01-08-02-01-02-02.mp4"
+    late.rename(tmp_path / "later.mp4")
+    assert features(raw, tmp_path / "cache") == 0
+    flip_a_byte(tmp_path / "cache" / "actor_02.h5")
+    (tmp_path / "later.mp4").rename(late)
+    assert features(raw, tmp_path / "cache") == 0
+    assert contents(tmp_path / "cache") == contents(built)
+
+
+def test_a_changed_shard_that_nothing_joins_is_not_certified(built, raw, tmp_path):
+    late = raw / "Actor_02" / "01-01-08-02-01-02-02.mp4"
+    late.rename(tmp_path / "later.mp4")
+    cache = tmp_path / "cache"
+    assert features(raw, cache) == 0
+    flip_a_byte(cache / "actor_01.h5")
+    (tmp_path / "later.mp4").rename(late)
+    assert features(raw, cache) == 0
+    problems = list(filter(None, problems_of(cache, Cache(cache).manifest)))
+    assert len(problems) == 1
+    assert "actor_01.h5: sha256" in problems[0]
+    (cache / "actor_01.h5").unlink()  # as the problem's line advises
+    assert features(raw, cache) == 0
+    assert contents(cache) == contents(built)
+
+
+def test_a_kill_right_after_a_shard_grew_loses_no_clip(built, raw, tmp_path, monkeypatch):
+    late = raw / "Actor_02" / "01-01-08-02-01-02-02.mp4"
+    early = raw / "Actor_02" / "01-01-05-01-02-01-02.mp4"
+    late.rename(tmp_path / "later.mp4")
+    assert features(raw, tmp_path / "cache") == 0
+    early.unlink()  # what is cached must not need its raw clip any more
+    (tmp_path / "later.mp4").rename(late)
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("preprocess.pipeline.describe_shard", stop)
+    assert features(raw, tmp_path / "cache") == 1
+    monkeypatch.undo()
+    assert features(raw, tmp_path / "cache") == 0
+    assert contents(tmp_path / "cache") == contents(built)
+
+
+def test_drawn_clips_never_pass_for_ravdess(raw, tmp_path, capsys):
+    (raw / "sample.json").unlink()
+    assert features(raw, tmp_path / "cache") == 1
+    assert "is drawn, but its folder is not marked as a sample" in capsys.readouterr().err
+    assert list(contents(tmp_path / "cache")) == ["failures.json"]
 
 
 BAD = {
@@ -235,6 +292,7 @@ def test_the_recordings_sound_is_shifted_to_the_clips_time(sample_clips, tmp_pat
     content = (sample_clips / "Actor_01" / f"{clip_id}.mp4").read_bytes()
     put(raw, f"Actor_01/{clip_id}.mp4", content)
     decoded = decode(content)
+    put(raw, "sample.json", (sample_clips / "sample.json").read_bytes())
     lag = round(decoded.rate_hz / 30)
     path = raw / "Actor_01" / f"03{clip_id[2:]}.wav"
     soundfile.write(path, decoded.sound[:, lag:].T, decoded.rate_hz, subtype="PCM_16")
@@ -251,6 +309,7 @@ def test_landmarks_say_where_the_face_is(sample_clips, tmp_path):
     clip_id = "01-01-03-01-01-01-01"
     raw, points = tmp_path / "raw", tmp_path / "points"
     put(raw, f"Actor_01/{clip_id}.mp4", (sample_clips / f"Actor_01/{clip_id}.mp4").read_bytes())
+    put(raw, "sample.json", (sample_clips / "sample.json").read_bytes())
     put(points, f"{clip_id}.csv", table())
     options = ("--faces", "landmarks", "--landmarks", str(points))
     assert features(raw, tmp_path / "cache", *options) == 0

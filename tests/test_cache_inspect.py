@@ -1,0 +1,25 @@
+from cache.clips import expected_clips
+from cache.inspect import choose, contact_sheet
+from cache.reader import Cache
+
+
+def test_a_sheet_of_24_clips_shows_every_actor_and_every_emotion():
+    chosen = choose(expected_clips(), 24)
+    assert sorted(clip.actor for clip in chosen) == list(range(1, 25))
+    labels = [clip.label for clip in chosen]
+    assert all(labels.count(label) == 3 for label in range(8))
+
+
+def test_a_sheet_shows_no_clip_twice_and_no_more_than_there_are():
+    clips = expected_clips(7)[:5]
+    assert sorted(choose(clips, 99)) == clips
+    assert len(choose(clips, 3)) == 3
+
+
+def test_the_sheet_is_a_picture_with_a_row_a_clip(noise_cache, tmp_path):
+    cache = Cache(noise_cache(expected_clips(7)[:2]))
+    contact_sheet(cache, cache.clips, tmp_path / "sheet.png")
+    header = (tmp_path / "sheet.png").read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    width, height = int.from_bytes(header[16:20]), int.from_bytes(header[20:24])
+    assert (width, height) == (10 * 112, 2 * 128)
