@@ -25,7 +25,7 @@ READY = .venv/.ready
 RUN   = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features train cv evaluate demo test lint clean
+.PHONY: help setup features ravdess train cv evaluate demo test lint bench-features clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ else
 	$(RUN) -m preprocess --raw '$(RAVDESS)' --cache '$(CACHE)' --jobs $(JOBS)
 endif
 
+ravdess: $(READY) ## download and verify RAVDESS into DIR=DIR (12.4 GiB)
+	$(RUN) -m preprocess.download --out '$(or $(DIR),$(error say where to: make ravdess DIR=/path/to/ravdess))' $(ARGS)
+
 train: $(READY) ## FOLD=K of MODEL=NAME from CACHE=DIR
 	$(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --fold $(FOLD) --model $(MODEL) --preset $(PRESET) --epochs $(EPOCHS) --resume $(ARGS)
 
@@ -61,7 +64,8 @@ evaluate: $(READY) ## report in OUT=DIR from RUNS=DIR
 demo: $(READY) ## sample -> features -> five folds of a tiny network -> report
 	$(RUN) -m preprocess.sample --out demo/sample --clips-per-actor $(DEMO_CLIPS) --jobs $(JOBS)
 	$(RUN) -m preprocess --raw demo/sample --cache demo/cache --jobs $(JOBS)
-	@$(MAKE) --no-print-directory cv CACHE=demo/cache RUNS=demo/runs PRESET=tiny EPOCHS=$(DEMO_EPOCHS)
+	@$(MAKE) --no-print-directory cv CACHE=demo/cache RUNS=demo/runs PRESET=tiny EPOCHS=$(DEMO_EPOCHS) || \
+		{ echo "make clean removes what a demo of another size left" >&2; exit 1; }
 	$(RUN) -m evaluate --runs demo/runs --out demo/report
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
@@ -71,6 +75,9 @@ test: $(READY) ## the tests
 lint: $(READY) ## ruff
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+bench-features: $(READY) ## CPU seconds a clip beside those of decoding alone
+	$(RUN) -m benchmarks.bench_features
 
 clean: ## remove what the demo made
 	rm -rf demo

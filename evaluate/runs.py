@@ -53,7 +53,8 @@ def read_runs(runs: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
 
     Returns:
         The usable runs of each model, sorted by model and fold; and what had to be left out.
-        A model whose runs must not be averaged is left out whole.
+        A model whose runs must not be averaged is left out whole; a fold outside the headline
+        that differs from the rest is left out alone.
 
     Raises:
         ValueError: if `runs` is not a folder or holds no run.
@@ -71,12 +72,23 @@ def read_runs(runs: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
         else:
             models.setdefault(run.model, []).append(run)
     for model, of_model in list(models.items()):
-        of_model.sort(key=lambda run: run.fold)
-        problems = disagreements(of_model)
+        models[model] = sorted(of_model, key=lambda run: run.fold)
+        averaged = [run for run in models[model] if _in_headline(run)] or models[model]
+        problems = disagreements(averaged)
         if problems:
             del models[model]
             left_out.append(LeftOut(model, "not averaged", tuple(problems)))
+            continue
+        for run in of_model:  # a fold that is in no mean cannot spoil one
+            problems = [] if run in averaged else disagreements([*averaged, run])
+            if problems:
+                models[model].remove(run)
+                left_out.append(LeftOut(run.name, "not comparable", tuple(problems)))
     return models, left_out
+
+
+def _in_headline(run: Run) -> bool:
+    return run.fold in splits.HEADLINE_FOLDS[run.config["split"]]
 
 
 def disagreements(runs: list[Run]) -> list[str]:
@@ -109,7 +121,7 @@ def disagreements(runs: list[Run]) -> list[str]:
         tested.update(dict.fromkeys(run.clip_ids, run))
     split = first.config["split"]
     headline = splits.HEADLINE_FOLDS[split]
-    if not any(run.fold in headline for run in runs):
+    if not any(_in_headline(run) for run in runs):
         problems.append(
             f"{', '.join(run.name for run in runs)}: none of the folds {headline[0]}.."
             f"{headline[-1]} that the result of split {split!r} is made of. Train one of them"

@@ -1,10 +1,11 @@
 """`python -m preprocess --raw DIR --cache DIR`: raw RAVDESS clips to HDF5 shards."""
 
 import argparse
-import os
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+
+from joblib import cpu_count
 
 from cache.clips import ACTORS, expected_clips
 from cache.shard import CacheError
@@ -31,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"warning: and {len(found.warnings) - 10} more such files", file=sys.stderr)
     for kind, count in sorted(found.left_out.items()):
         held = "full-AV" if args.modality == "av" else "audio-only"
-        print(f"{count} {kind} files left out: this cache holds {held} speech")
+        files = "file" if count == 1 else "files"
+        print(f"{count} {kind} {files} left out: this cache holds {held} speech")
     sources = [source for source in found.sources if source.clip.actor in args.only]
     if not sources and not found.failures:
         return _refuse(
@@ -81,12 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--jobs",
         type=_positive,
-        default=len(os.sched_getaffinity(0)),
+        default=cpu_count(),
         metavar="N",
-        help="worker processes (default: one a CPU)",
+        help="worker processes, about 1.1 GB of memory each (default: one a CPU)",
     )
     parser.add_argument(
-        "--only", type=_actor, nargs="+", default=list(ACTORS), metavar="ACTOR", help="1..24"
+        "--only",
+        type=_actor,
+        nargs="+",
+        default=list(ACTORS),
+        metavar="ACTOR",
+        help="1..24 (default: all)",
     )
     parser.add_argument(
         "--modality",

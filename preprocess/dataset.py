@@ -148,17 +148,16 @@ def _by_clip(folder: Path | None, suffixes: set[str], found: Found) -> dict[Clip
     if folder is None or not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder, expected RAVDESS's files or zips")
     files: dict[Clip, RawFile] = {}
-    copies = 0
     for file in _raw_files(folder, suffixes, found):
         try:
             clip = Clip.parse(PurePosixPath(file.name).stem)
         except ValueError as exc:
             found.failures[file.name] = str(exc)
             continue
-        copies += clip in files
-        files.setdefault(clip, file)
-    if copies:
-        found.warnings.append(f"{copies} clips lie there more than once: the first was taken")
+        if clip in files:
+            found.warnings.append(f"{file.name} is there again: {files[clip].name} was taken")
+        else:
+            files[clip] = file
     return files
 
 

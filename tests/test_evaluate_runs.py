@@ -239,3 +239,21 @@ def test_a_missing_or_empty_runs_folder_is_wrong_use(tmp_path):
     (tmp_path / "cfn_sr").mkdir()
     with pytest.raises(ValueError, match="holds no run: expected folders"):
         read_runs(tmp_path)
+
+
+def test_a_fold_outside_the_headline_that_differs_is_left_out_alone(tmp_path):
+    write_run(tmp_path, fold=0)
+    write_run(tmp_path, fold=1)
+    write_run(tmp_path, fold=5, seed=7)
+    models, left_out = read_runs(tmp_path)
+    assert [run.fold for run in models["cfn_sr"]] == [0, 1]
+    assert [each.name for each in left_out] == ["cfn_sr/fold_5"]
+    assert "seed is 0 and 7" in left_out[0].problems[0]
+
+
+def test_a_fold_outside_the_headline_that_agrees_is_kept(tmp_path):
+    for fold in (0, 5):
+        write_run(tmp_path, fold=fold)
+    models, left_out = read_runs(tmp_path)
+    assert [run.fold for run in models["cfn_sr"]] == [0, 5]
+    assert not left_out

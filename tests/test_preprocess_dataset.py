@@ -79,7 +79,10 @@ def test_a_clip_that_lies_there_twice_is_taken_once_and_loose_files_first(tmp_pa
     put(tmp_path, f"Actor_05/{GOOD}.mp4", b"loose")
     found = find_clips(tmp_path, Settings())
     assert [source.file.read() for source in found.sources] == [b"loose"]
-    assert found.warnings == ["1 clips lie there more than once: the first was taken"]
+    assert found.warnings == [
+        f"Video_Speech_Actor_05.zip/Actor_05/{GOOD}.mp4 is there again: "
+        f"Actor_05/{GOOD}.mp4 was taken"
+    ]
 
 
 def test_a_broken_zip_is_a_failure_and_the_rest_goes_on(tmp_path):

@@ -292,11 +292,10 @@ GOOD = [
 ]
 
 
-def member(name, mode=0, flags=0):
+def member(name, mode=0):
     info = zipfile.ZipInfo("x")
     info.filename = name  # as it is: the constructor cuts and mends
     info.external_attr = mode << 16
-    info.flag_bits = flags
     return info
 
 
@@ -361,6 +360,17 @@ def test_a_member_that_is_larger_than_it_says_is_not_written(tmp_path):
     with pytest.raises(DownloadError, match="is a damaged zip"):
         unpack(path, tmp_path / "folder", members=10, most_bytes=3000)
     assert names(tmp_path / "folder") == []
+
+
+@pytest.mark.parametrize(("field", "value"), [(8, 1), (10, 99)])  # flags; method
+def test_an_encrypted_or_oddly_packed_zip_is_refused_whole(tmp_path, field, value):
+    path = write_zip(tmp_path / "a.zip", GOOD)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<H", content, content.rindex(b"PK\1\2") + field, value)
+    path.write_bytes(content)
+    with pytest.raises(DownloadError, match="encrypted or packed otherwise than with deflate"):
+        unpack(path, tmp_path / "folder", members=10, most_bytes=100)
+    assert names(tmp_path) == ["a.zip"]
 
 
 def test_a_zip_of_too_many_members_is_refused_whole(tmp_path):

@@ -53,6 +53,12 @@ def main(argv: list[str] | None = None) -> int:
             "versions": {name: version(name) for name in ("torch", "numpy", "h5py")},
         }
         done_before = is_done(run)
+        if device.type == "cpu" and args.preset == "paper" and "frames" in model.inputs(args.model):
+            print(
+                "warning: the full-size network on a CPU needs hours an epoch, and 15 GB of memory "
+                "or more at batch size 16. Use a GPU, or --preset tiny",
+                file=sys.stderr,
+            )
         if not done_before:
             print(
                 f"{args.model} with {config['parameters']:,} parameters on {describe(device)}: "
@@ -108,26 +114,24 @@ def fold_clips(cache: Cache, split: str, fold: int) -> tuple[list[Clip], list[Cl
         ValueError: for a fold that does not exist.
         CacheError: if the cache has no clip of either part.
     """
-    parts = []
-    for what, actors in (
-        ("training", train_actors(split, fold)),
-        ("test", test_actors(split, fold)),
-    ):
-        clips = cache.of_actors(actors)
-        missing = sorted(set(actors) - {clip.actor for clip in clips})
+    actors_of = {"training": train_actors(split, fold), "test": test_actors(split, fold)}
+    clips_of = {what: cache.of_actors(actors) for what, actors in actors_of.items()}
+    for what, clips in clips_of.items():
         if not clips:
             raise CacheError(
-                f"{cache.directory}: no clips of the {what} actors {', '.join(map(str, actors))} "
-                f"of fold {fold}. Add them with `make features`, or choose another --fold"
+                f"{cache.directory}: no clips of the {what} actors "
+                f"{', '.join(map(str, actors_of[what]))} of fold {fold}. Add them with "
+                "`make features`, or choose another --fold"
             )
+    for what, clips in clips_of.items():
+        missing = sorted(set(actors_of[what]) - {clip.actor for clip in clips})
         if missing:
             print(
                 f"warning: {cache.directory} has no clips of {what} actors "
                 f"{', '.join(map(str, missing))}: this is not the full fold",
                 file=sys.stderr,
             )
-        parts.append(clips)
-    return parts[0], parts[1]
+    return clips_of["training"], clips_of["test"]
 
 
 def _parameters(name: str, preset: str) -> int:
@@ -139,23 +143,47 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train.py",
         description="Train one fold from a cache; the result is the last epoch's accuracy.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="shards")
-    parser.add_argument("--fold", type=int, required=True, metavar="K", help="which to hold out")
-    parser.add_argument("--split", choices=SPLITS, default="paper", help="named folds")
-    parser.add_argument("--model", choices=model.NAMES, default="cfn_sr", help="the network")
-    parser.add_argument("--preset", choices=model.PRESETS, default="paper", help="its size")
-    parser.add_argument("--recipe", choices=("paper",), default="paper", help="how to train")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="results")
-    parser.add_argument("--epochs", type=_positive(int), default=70, metavar="N", help="fixed")
-    parser.add_argument("--batch-size", type=_positive(int), default=16, metavar="N", help="clips")
-    parser.add_argument("--lr", type=_positive(float), default=1e-3, metavar="X", help="of Adam")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all randomness")
     parser.add_argument(
-        "--device", choices=("auto", "cuda", "cpu"), default="auto", help="auto: a GPU if any"
+        "--cache", type=Path, required=True, metavar="DIR", help="folder of shards and manifest"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from last.pt")
+    parser.add_argument(
+        "--fold", type=int, required=True, metavar="K", help="fold to hold out: 0..5, luna5: 0..4"
+    )
+    parser.add_argument(
+        "--split", choices=SPLITS, default="paper", help="named list of folds (default: paper)"
+    )
+    parser.add_argument(
+        "--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)"
+    )
+    parser.add_argument(
+        "--preset", choices=model.PRESETS, default="paper", help="its size (default: paper)"
+    )
+    parser.add_argument(
+        "--recipe", choices=("paper",), default="paper", help="how to train (default: paper)"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)"
+    )
+    parser.add_argument(
+        "--epochs", type=_positive(int), default=70, metavar="N", help="fixed number (default: 70)"
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive(int), default=16, metavar="N", help="clips (default: 16)"
+    )
+    parser.add_argument(
+        "--lr", type=_positive(float), default=1e-3, metavar="X", help="of Adam (default: 0.001)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of all randomness (default: 0)"
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cuda", "cpu"),
+        default="auto",
+        help="auto takes a GPU when there is one (default: auto)",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from last.pt if it is there")
     return parser
 
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cache.files import atomic_path, write_json
 from cache.reader import Cache
 from train.augment import draw_crops
 from train.checkpoint import CheckpointError, load, save
-from train.loop import test, train_epoch
+from train.loop import Batch, test, train_epoch
 from train.seeds import AUGMENTATION, DROPOUT, ORDER, WEIGHTS, generator, seed_of
 from train.stream import Clips, batches, default_workers
 
@@ -72,15 +72,16 @@ def train_fold(
     write_json(run / "config.json", config)
 
     probabilities = None
-    bar = tqdm(desc=f"fold {config['fold']}", total=epochs, initial=len(lines), unit="epoch")
+    clips = len(train_set)
+    bar = tqdm(total=epochs * clips, initial=len(lines) * clips, unit="clip", mininterval=0.5)
     for epoch in range(len(lines) + 1, epochs + 1):
         started = time.perf_counter()
         torch.manual_seed(seed_of(seed, epoch, DROPOUT))
-        crops = draw_crops(len(train_set), generator(seed, epoch, AUGMENTATION))
+        bar.set_description(f"fold {config['fold']}, epoch {epoch}/{epochs}")
+        crops = draw_crops(clips, generator(seed, epoch, AUGMENTATION))
         order = generator(seed, epoch, ORDER)
-        trained = train_epoch(
-            net, optimizer, batches(train_set, **reading, order=order), size=size, crops=crops
-        )
+        train_batches = _counted(batches(train_set, **reading, order=order), bar)
+        trained = train_epoch(net, optimizer, train_batches, size=size, crops=crops)
         train_seconds = time.perf_counter() - started
         tested, probabilities = test(net, batches(test_set, **reading), size=size)
         lines.append(
@@ -90,7 +91,7 @@ def train_fold(
                 "train_accuracy": trained.accuracy,
                 "test_loss": tested.loss,
                 "test_accuracy": tested.accuracy,
-                "clips_per_second": len(train_set) / train_seconds,
+                "clips_per_second": clips / train_seconds,
                 "seconds": time.perf_counter() - started,
             }
         )
@@ -100,7 +101,6 @@ def train_fold(
         bar.set_postfix_str(
             f"loss {trained.loss:.3f}, train {trained.accuracy:.1%}, test {tested.accuracy:.1%}"
         )
-        bar.update()
     bar.close()
     if probabilities is None:  # stopped after the last epoch, before its predictions
         _, probabilities = test(net, batches(test_set, **reading), size=size)
@@ -111,6 +111,13 @@ def train_fold(
 def is_done(run: Path) -> bool:
     """Whether the run in this folder has come to its end; predictions are its last file."""
     return (run / "predictions.csv").is_file()
+
+
+def _counted(batches: Iterable[Batch], bar: tqdm) -> Iterator[Batch]:
+    """The same batches, each shown on the bar when it is done."""
+    for batch in batches:
+        yield batch
+        bar.update(len(batch[0]))
 
 
 def _check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:

@@ -84,4 +84,4 @@ def default_workers(device: torch.device) -> int:
     """Reading processes: on a CPU none, since the network needs the cores; else up to 4."""
     if device.type == "cpu":
         return 0
-    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+    return max(1, min(4, (os.cpu_count() or 1) - 1))
