@@ -1,5 +1,7 @@
 """Files that appear whole or not at all."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+class BusyError(ValueError):
+    """Another process is at work in a folder."""
 
 
 @contextmanager
@@ -26,6 +32,39 @@ def atomic_path(final: Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(final.parent)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes of ours out of `folder` while the block runs; made if missing.
+
+    The lock is on the folder itself, so it leaves no file, and goes with the process. Where the
+    file system has no locks, there is none.
+
+    Raises:
+        BusyError: if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise BusyError(
+                f"{folder}: another run is at work there. Wait for it, or choose another folder"
+            ) from exc
+        except OSError as exc:
+            if exc.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `atomic_path` left in `folder` when its process was killed."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
 
 
 def write_json(final: Path, content: Any) -> None:

@@ -103,7 +103,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"{directory}: no {MANIFEST_NAME}, so no finished cache. "
             "Run `make features`, or point --cache at a finished one"
         ) from exc
-    except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as exc:
         raise CacheError(f"{path}: not valid JSON ({exc}). Fetch or build it again") from exc
     check_manifest(manifest, path)
     return manifest
@@ -126,15 +126,17 @@ def check_manifest(manifest: Any, path: Path) -> None:
             "The file was changed by hand: fetch or build it again"
         )
     counts: dict[str, int] = {}
-    for clip_id in manifest["clips"]:
+    for clip_id, record in manifest["clips"].items():
         try:
             clip = Clip.parse(clip_id)
         except ValueError as exc:
             raise CacheError(f"{path}: {exc}") from exc
+        if not _fits(record, {"source": str, "source_sha256": str, "notes": list}):
+            raise CacheError(f"{path}: clip {clip_id} lacks source, source_sha256 or notes")
         counts[shard_name(clip.actor)] = counts.get(shard_name(clip.actor), 0) + 1
     listed: dict[str, int] = {}
     for shard in manifest["shards"]:
-        if not isinstance(shard, dict) or set(shard) != {"file", "bytes", "sha256", "clips"}:
+        if not _fits(shard, {"file": str, "bytes": int, "sha256": str, "clips": int}):
             raise CacheError(f"{path}: a shard lacks file, bytes, sha256 or clips")
         listed[shard["file"]] = shard["clips"]
     if listed != counts:
@@ -142,3 +144,12 @@ def check_manifest(manifest: Any, path: Path) -> None:
             f"{path}: shards list {listed}, but the clips belong to {counts}. "
             "Fetch or build it again"
         )
+
+
+def _fits(entry: Any, kinds: Mapping[str, type]) -> bool:
+    """Whether `entry` is an object with these keys and no other, of these types."""
+    return (
+        isinstance(entry, dict)
+        and set(entry) == set(kinds)
+        and all(isinstance(entry[key], kind) for key, kind in kinds.items())
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from cache.clips import Clip
 from cache.manifest import read_manifest
 from cache.schema import FIELDS, shard_name
-from cache.shard import CacheError, open_shard
+from cache.shard import CacheError, clip_ids, open_shard
 
 
 class Cache:
@@ -74,7 +74,7 @@ class Cache:
         if actor not in self._files:
             path = self.directory / shard_name(actor)
             file = open_shard(path)
-            stored = [name.decode("ascii") for name in file["clip_id"][:]]
+            stored = clip_ids(file)
             expected = [clip.clip_id for clip in self.clips if clip.actor == actor]
             if stored != expected:
                 file.close()

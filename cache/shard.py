@@ -1,6 +1,9 @@
 """One HDF5 file with all clips of one actor: written whole, checked before it is read."""
 
+import errno
+import shutil
 from collections.abc import Collection, Iterable, Mapping
+from math import prod
 from pathlib import Path
 
 import h5py
@@ -8,7 +11,9 @@ import numpy as np
 
 from cache.clips import Clip
 from cache.files import atomic_path
-from cache.schema import COMPUTED, FIELDS, NAMED, OPTIONAL, PICTURE
+from cache.schema import COMPUTED, FIELDS, NAMED, OPTIONAL, PICTURE, Field
+
+_SPARE_BYTES = 2**20  # for HDF5's own structure
 
 
 class CacheError(ValueError):
@@ -29,14 +34,28 @@ def write_shard(
 
     Raises:
         ValueError: if a row is out of order, or has an array of another type or shape.
+        OSError: if the disk is full or fails.
     """
+    stored = {name: field for name, field in FIELDS.items() if name in NAMED or name in computed}
+    needed = count * sum(field.dtype.itemsize * prod(field.shape) for field in stored.values())
+    free = shutil.disk_usage(path.parent).free
+    if free < needed + _SPARE_BYTES:  # HDF5 itself takes a full disk badly
+        raise OSError(errno.ENOSPC, f"{path.name} needs {needed} bytes, {free} are free")
+    try:
+        _write(path, count, stored, rows)
+    except RuntimeError as exc:  # HDF5's way to say that a write failed
+        raise OSError(errno.EIO, f"{path.name} cannot be written: {exc}") from exc
+
+
+def _write(
+    path: Path, count: int, stored: Mapping[str, Field], rows: Iterable[tuple[Clip, Mapping]]
+) -> None:
     # Without HDF5's lock, which some network file systems do not have: nobody else knows the
     # temporary name.
     with atomic_path(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         datasets = {
             name: file.create_dataset(name, (count, *field.shape), field.dtype, track_times=False)
-            for name, field in FIELDS.items()
-            if name in NAMED or name in computed
+            for name, field in stored.items()
         }
         previous = ""
         written = 0
@@ -71,10 +90,18 @@ def open_shard(path: Path) -> h5py.File:
         ) from exc
     try:
         check_structure(file, path)
-    except BaseException:
+    except CacheError:
         file.close()
         raise
+    except (TypeError, ValueError, RuntimeError, KeyError, OSError) as exc:  # of h5py, on rot
+        file.close()
+        raise CacheError(f"{path}: not a sound shard ({exc}). Fetch or build it again") from exc
     return file
+
+
+def clip_ids(file: h5py.File) -> list[str]:
+    """The clips of a shard, row by row; bytes that no name has come out as they would never be."""
+    return [name.decode("ascii", "replace") for name in file["clip_id"][:]]
 
 
 def check_structure(file: h5py.File, path: Path) -> None:

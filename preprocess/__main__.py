@@ -8,9 +8,10 @@ from pathlib import Path
 from joblib import cpu_count
 
 from cache.clips import ACTORS, expected_clips
+from cache.files import BusyError
 from cache.shard import CacheError
 from preprocess.dataset import find_clips, origin
-from preprocess.pipeline import build, write_failures
+from preprocess.pipeline import build, update_failures
 from preprocess.settings import Settings
 
 
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         found = find_clips(args.raw, settings, args.landmarks)
         raw_origin = origin(args.raw)
-    except (FileNotFoundError, ValueError) as exc:
+    except (OSError, ValueError) as exc:
         return _refuse(str(exc))
     for line in found.warnings[:10]:
         print(f"warning: {line}", file=sys.stderr)
@@ -43,9 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         )
     try:
         outcome = build(sources, args.cache, origin=raw_origin, settings=settings, jobs=args.jobs)
-        failures = found.failures | outcome.failures
-        write_failures(args.cache, failures)
-    except CacheError as exc:
+        aside = {source.name for source in found.sources} - {source.name for source in sources}
+        failures = update_failures(args.cache, found.failures | outcome.failures, aside)
+    except (CacheError, BusyError) as exc:
         return _refuse(str(exc))
     except OSError as exc:
         print(f"error: {args.cache}: cannot be written ({exc})", file=sys.stderr)
@@ -63,8 +64,10 @@ def main(argv: list[str] | None = None) -> int:
     expected = len(args.only) * len(expected_clips(1))
     if outcome.made:
         print(f"{outcome.made} clips made; {outcome.total} clips in {args.cache}")
-    else:
+    elif outcome.total:
         print(f"nothing to do: {outcome.total} clips in {args.cache} already")
+    else:
+        print(f"no clip could be made, so {args.cache} holds none")
     if outcome.total < expected and raw_origin["dataset"].startswith("RAVDESS"):
         print(f"note: RAVDESS has {expected} clips of these {len(args.only)} actors")
     for name, reason in sorted(failures.items()):

@@ -104,6 +104,8 @@ def process(source: Source, work: Work, settings: Settings, *, drawn: bool) -> R
             )
     except ClipError as exc:
         return Result(source, str(exc))
+    except Exception as exc:  # whatever a strange file does to a library, the others go on
+        return Result(source, f"broke the program: {type(exc).__name__}: {exc}".splitlines()[0])
     record = {
         "source": source.name,
         "source_sha256": hashlib.sha256(content).hexdigest(),

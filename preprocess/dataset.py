@@ -162,41 +162,57 @@ def _by_clip(folder: Path | None, suffixes: set[str], found: Found) -> dict[Clip
 
 
 def _raw_files(folder: Path, suffixes: set[str], found: Found) -> Iterator[RawFile]:
-    paths = list(_walk(folder))
+    paths = list(_walk(folder, found))
     for path in paths:
         if path.suffix.lower() in suffixes:
-            yield RawFile(path.relative_to(folder).as_posix(), path)
+            yield RawFile(_name(path, folder), path)
     for path in paths:
         if path.suffix.lower() != ".zip":
             continue
-        name = path.relative_to(folder).as_posix()
+        name = _name(path, folder)
         try:
             with zipfile.ZipFile(path) as archive:
                 members = sorted(archive.namelist())
-        except (OSError, zipfile.BadZipFile) as exc:
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as exc:
             found.failures[name] = f"not a readable zip ({exc}). Download it again"
             continue
         for member in members:
-            if PurePosixPath(member).suffix.lower() in suffixes:
+            hidden = PurePosixPath(member).name.startswith(".")
+            if PurePosixPath(member).suffix.lower() in suffixes and not hidden:
                 yield RawFile(f"{name}/{member}", path, member)
 
 
 def _warn_of_others(raw: Path, found: Found) -> None:
     known = _VIDEO | _SOUND | _TABLE | {".zip"}
-    for path in _walk(raw):
+    for path in _walk(raw, found):
         if path.suffix.lower() not in known and path.name != SAMPLE_NAME:
-            name = path.relative_to(raw).as_posix()
-            found.warnings.append(f"{name} is no RAVDESS clip: left alone")
+            found.warnings.append(f"{_name(path, raw)} is no RAVDESS clip: left alone")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below `folder` in sorted order, through linked folders, without hidden ones."""
+def _name(path: Path, folder: Path) -> str:
+    """A path below `folder` for people and for JSON, whatever bytes it is made of."""
+    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def _walk(folder: Path, found: Found) -> Iterator[Path]:
+    """Every file below `folder` in sorted order, through linked folders, without hidden ones.
+
+    What cannot be looked into, or is no plain file, is a failure.
+    """
+
+    def note(exc: OSError) -> None:
+        found.failures[_name(Path(exc.filename), folder)] = f"cannot be read ({exc.strerror})"
+
     seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:  # a link back up
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        for path in (Path(parent, name) for name in sorted(names) if not name.startswith(".")):
+            if path.is_file():
+                yield path
+            else:
+                found.failures[_name(path, folder)] = "is no plain file"

@@ -13,6 +13,10 @@ MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 4096 * 2304
 MAX_DURATION_S = 60.0
 MAX_FRAMES = 7200
+MAX_ASPECT = 4
+
+# Time stamps of sound may be off by this much; more is a gap or an overlap.
+_JITTER_S = 0.02
 
 # Containers that hold one clip in one file. Play lists (HLS, DASH, concat) are not among them,
 # because they make the decoder open other files and addresses.
@@ -88,10 +92,10 @@ def _decode(container: av.container.InputContainer, with_sound: bool) -> Decoded
     audio = container.streams.audio[0] if with_sound else None
     streams = [stream for stream in (video, audio) if stream is not None]
     _check_header(container, video)
-    picked = _FramePicker(frame_times_s())
-    sound: list[np.ndarray] = []
-    sound_start_s = None
-    to_float = av.AudioResampler(format="fltp")
+    # Some containers (MPEG program streams) do not count time from zero.
+    zero_s = max(0, container.start_time or 0) / av.time_base
+    picked = _FramePicker(frame_times_s() + zero_s)
+    heard = _SoundCollector(zero_s)
     for stream in streams:
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"err_detect": "explode"}
@@ -102,10 +106,7 @@ def _decode(container: av.container.InputContainer, with_sound: bool) -> Decoded
             if isinstance(frame, av.VideoFrame):
                 picked.see(frame)
             else:
-                sound_start_s = frame.time if sound_start_s is None else sound_start_s
-                sound += [part.to_ndarray() for part in to_float.resample(frame)]
-    if sound:
-        sound += [part.to_ndarray() for part in to_float.resample(None)]
+                heard.hear(frame)
     if video.frames and picked.seen != video.frames - discarded:
         raise ClipError(
             f"{picked.seen} frames could be read, the file declares {video.frames - discarded}: "
@@ -117,18 +118,17 @@ def _decode(container: av.container.InputContainer, with_sound: bool) -> Decoded
     drawn = container.metadata.get("comment") == SAMPLE_COMMENT
     if audio is None:
         return Decoded(frames, frame_index, None, 0, notes, drawn)
-    if not sound:
-        raise ClipError("no sound could be read from the audio track")
-    rate_hz = audio.codec_context.sample_rate
-    waves = np.concatenate(sound, axis=1).astype(np.float32)
-    waves = _from_zero(waves, sound_start_s, rate_hz)
-    return Decoded(frames, frame_index, waves, rate_hz, notes, drawn)
+    sound = heard.finish()
+    return Decoded(frames, frame_index, sound, heard.rate_hz, notes, drawn)
 
 
 def _check_header(container: av.container.InputContainer, video: av.VideoStream) -> None:
     width, height = video.codec_context.width, video.codec_context.height
-    if not 0 < width * height <= MAX_PIXELS:
-        raise ClipError(f"the video claims {width}x{height} pixels, expected at most {MAX_PIXELS}")
+    if not 0 < width * height <= MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
+        raise ClipError(
+            f"the video claims {width}x{height} pixels, expected {MAX_PIXELS} at most and no side "
+            f"{MAX_ASPECT} times the other"
+        )
     duration_s = (container.duration or 0) / av.time_base
     if duration_s > MAX_DURATION_S:
         raise ClipError(f"the file claims {duration_s:.0f} s, expected at most {MAX_DURATION_S} s")
@@ -154,6 +154,11 @@ class _FramePicker:
             raise ClipError(f"more than {MAX_FRAMES} frames: not one short clip")
         if frame.width * frame.height > MAX_PIXELS:
             raise ClipError(f"frame {self.seen} has {frame.width}x{frame.height} pixels")
+        if self._previous is None and frame.time > self._missing[0]:
+            raise ClipError(
+                f"the video starts at {frame.time:.2f} s, its first frame is due at "
+                f"{self._missing[0]:.2f} s"
+            )
         if self._previous is not None:
             while self._missing and self._missing[0] < frame.time:
                 self._keep()
@@ -167,8 +172,7 @@ class _FramePicker:
         late = [time_s for time_s in self._missing if time_s > end_s]
         if late and late[-1] - end_s > SHORTFALL_S:
             raise ClipError(
-                f"the video ends at {end_s:.2f} s, expected at least "
-                f"{frame_times_s()[-1] - SHORTFALL_S:.2f} s"
+                f"the video ends at {end_s:.2f} s, expected at least {late[-1] - SHORTFALL_S:.2f} s"
             )
         notes = (f"video ends at {end_s:.3f} s: last frame repeated {len(late)} times",)
         while self._missing:
@@ -184,9 +188,41 @@ class _FramePicker:
         self._indices.append(self.seen - 1)
 
 
-def _from_zero(waves: np.ndarray, start_s: float | None, rate_hz: int) -> np.ndarray:
-    """Shift sound that starts before or after the clip's time zero to start at zero."""
-    lead = round((start_s or 0.0) * rate_hz)
-    if lead > 0:
-        return np.pad(waves, ((0, 0), (lead, 0)))
-    return waves[:, -lead:]
+class _SoundCollector:
+    """Hears every piece of sound in turn and joins them from the clip's time zero on."""
+
+    def __init__(self, zero_s: float):
+        self._zero_s = zero_s
+        self._start_s: float | None = None
+        self._pieces: list[np.ndarray] = []
+        self._count = 0
+        self._to_float = av.AudioResampler(format="fltp")
+        self.rate_hz = 0
+
+    def hear(self, frame: av.AudioFrame) -> None:
+        if frame.time is None:
+            raise ClipError("a piece of sound has no time stamp")
+        if self._start_s is None:
+            self._start_s, self.rate_hz = frame.time, frame.sample_rate
+            if frame.time - self._zero_s > OFFSET_S:
+                raise ClipError(
+                    f"the sound starts at {frame.time - self._zero_s:.2f} s, "
+                    f"expected {OFFSET_S} s at most"
+                )
+        due_s = self._start_s + self._count / self.rate_hz
+        if abs(frame.time - due_s) > _JITTER_S or frame.sample_rate != self.rate_hz:
+            raise ClipError(
+                f"the sound jumps from {due_s:.2f} s to {frame.time:.2f} s, or changes its rate"
+            )
+        self._count += frame.samples
+        if self._count > MAX_DURATION_S * self.rate_hz:
+            raise ClipError(f"the sound is longer than {MAX_DURATION_S:.0f} s: not one short clip")
+        self._pieces += [part.to_ndarray() for part in self._to_float.resample(frame)]
+
+    def finish(self) -> np.ndarray:
+        """float32 (channels, samples), shifted where it starts before or after zero."""
+        if not self._pieces:
+            raise ClipError("no sound could be read from the audio track")
+        waves = np.concatenate(self._pieces, axis=1).astype(np.float32, copy=False)
+        lead = round((self._start_s - self._zero_s) * self.rate_hz)
+        return np.pad(waves, ((0, 0), (lead, 0))) if lead > 0 else waves[:, -lead:]

@@ -5,9 +5,10 @@ of an actor are there, they become its shard and the arrays go; when all actors 
 manifest is written and `.work` goes. Every step leaves a state from which the next run goes on.
 """
 
+import json
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cache.clips import Clip
-from cache.files import sha256_file, write_json
+from cache.files import locked, sha256_file, sweep, write_json
 from cache.manifest import (
     FAILURES_NAME,
     MANIFEST_NAME,
@@ -29,7 +30,7 @@ from cache.manifest import (
     write_manifest,
 )
 from cache.schema import shard_name
-from cache.shard import CacheError, open_shard, read_row, write_shard
+from cache.shard import CacheError, clip_ids, open_shard, read_row, write_shard
 from preprocess.dataset import Source
 from preprocess.settings import Settings
 from preprocess.work import Work
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from preprocess.clip import Result
 
 WORK_NAME = ".work"
+LOST = "its shard is lost or damaged, and the raw clip is not there"
 
 # The libraries whose version can change a byte of a shard.
 _LIBRARIES = (
@@ -82,8 +84,16 @@ def build(
     Raises:
         CacheError: if `cache` was begun from other data, with other settings, or with other
             versions of the libraries.
+        BusyError: if another run is at work in `cache`.
         OSError: if `cache` cannot be written.
     """
+    with locked(cache):
+        return _build(sources, cache, origin, settings, jobs)
+
+
+def _build(
+    sources: list[Source], cache: Path, origin: Mapping[str, str], settings: Settings, jobs: int
+) -> Outcome:
     state = {
         "origin": dict(origin),
         "config": settings.config(),
@@ -95,13 +105,11 @@ def build(
     held = _held(cache, work, records, shards, wanted)
     todo = [source for source in sources if source.clip.clip_id not in held]
     lost = set(records) - held - wanted
-    failures = {
-        records[clip_id]["source"]: "its shard is lost or damaged, and the raw clip is not there"
-        for clip_id in lost
-    }
+    failures = {records[clip_id]["source"]: LOST for clip_id in lost}
     records = {clip_id: records[clip_id] for clip_id in held}
     if not todo and not lost and not work.exists():
         return Outcome(0, len(records), failures)
+    sweep(cache)
     work.begin(state)
     unfinished = Counter(source.clip.actor for source in todo)
     for actor in sorted({Clip.parse(clip_id).actor for clip_id in work.waiting()}):
@@ -132,14 +140,35 @@ def build(
     return Outcome(made, len(records), failures)
 
 
-def write_failures(cache: Path, failures: Mapping[str, str]) -> None:
-    """Write `failures.json`, source name to reason, or remove it when nothing failed."""
+def update_failures(
+    cache: Path, failures: Mapping[str, str], aside: Collection[str]
+) -> dict[str, str]:
+    """Bring `failures.json` up to date, source name to reason; gone when nothing fails.
+
+    Args:
+        cache: the folder of shards.
+        failures: of this run.
+        aside: sources that this run was not asked to make.
+
+    Returns:
+        These failures, and those of earlier runs that still stand: of sources left aside, and of
+        clips that were lost and have not come back.
+    """
     path = cache / FAILURES_NAME
-    if failures:
-        cache.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(failures))
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = (cache / MANIFEST_NAME).is_file()
+    made = {r["source"] for r in read_manifest(cache)["clips"].values()} if known else set()
+    standing = {
+        name: reason
+        for name, reason in earlier.items()
+        if (name in aside or reason == LOST) and name not in made
+    }
+    standing |= failures
+    if standing:
+        write_json(path, standing)
     else:
         path.unlink(missing_ok=True)
+    return standing
 
 
 def _read_begun(
@@ -217,7 +246,7 @@ def _held(
 def _rows(shard: Path) -> dict[str, int]:
     """clip_id to row of a shard; CacheError if it is missing or damaged."""
     with open_shard(shard) as file:
-        return {name.decode("ascii"): row for row, name in enumerate(file["clip_id"][:])}
+        return {clip_id: row for row, clip_id in enumerate(clip_ids(file))}
 
 
 def _process_all(
@@ -231,7 +260,9 @@ def _process_all(
 
     ordered = sorted(todo, key=lambda source: (source.clip.actor, source.clip))
     with (
-        joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
+        joblib.parallel_config(
+            backend="loky", n_jobs=min(jobs, len(todo)), inner_max_num_threads=1
+        ),
         warnings.catch_warnings(),
     ):
         # loky replaces a worker that has grown by loading the detector, loses nothing by it, and

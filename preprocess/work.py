@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cache.files import atomic_path, write_json
+from cache.files import atomic_path, sweep, write_json
+from cache.shard import CacheError
 
 _STATE = "state.json"
+_CLIP = "-".join(["[0-9][0-9]"] * 7)
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,13 @@ class Work:
     def begin(self, state: Mapping[str, Any]) -> None:
         """Make the folder, note what the clips in it are made from, sweep up after a kill."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".*.tmp"):
-            leftover.unlink()
+        sweep(self.folder)
         write_json(self.folder / _STATE, state)
 
     def state(self) -> dict[str, Any] | None:
         """What `begin` noted, or None if no run has begun here."""
         path = self.folder / _STATE
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return self._load(path) if path.is_file() else None
 
     def save(
         self, clip_id: str, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]
@@ -50,7 +52,7 @@ class Work:
 
     def record(self, clip_id: str) -> dict[str, Any]:
         """A clip's entry for the manifest: `source`, `source_sha256`, `notes`."""
-        return json.loads((self.folder / f"{clip_id}.json").read_text(encoding="utf-8"))
+        return self._load(self.folder / f"{clip_id}.json")
 
     def note_shard(self, entry: Mapping[str, Any]) -> None:
         """Keep a written shard's entry for the manifest."""
@@ -58,22 +60,26 @@ class Work:
 
     def shards(self) -> dict[str, dict[str, Any]]:
         """The entries of the shards that were written here, by file name."""
-        entries = (json.loads(path.read_text("utf-8")) for path in self.folder.glob("*.h5.json"))
+        entries = (self._load(path) for path in sorted(self.folder.glob("*.h5.json")))
         return {entry["file"]: entry for entry in entries}
 
     def records(self) -> dict[str, dict[str, Any]]:
         """The records of all clips that were finished here, by clip_id."""
-        names = sorted(path.stem for path in self.folder.glob("*-*.json"))
+        names = sorted(path.stem for path in self.folder.glob(f"{_CLIP}.json"))
         return {clip_id: self.record(clip_id) for clip_id in names}
 
     def waiting(self) -> set[str]:
         """The clips whose arrays wait here."""
-        return {path.stem for path in self.folder.glob("*.npz")}
+        return {path.stem for path in self.folder.glob(f"{_CLIP}.npz")}
 
     def arrays(self, clip_id: str) -> dict[str, np.ndarray]:
         """The arrays of a waiting clip, by the names of `schema.COMPUTED`."""
-        with np.load(self.folder / f"{clip_id}.npz", allow_pickle=False) as stored:
-            return dict(stored)
+        path = self.folder / f"{clip_id}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return dict(stored)
+        except (ValueError, EOFError, zipfile.BadZipFile) as exc:
+            raise self._damaged(path, exc) from exc
 
     def forget(self, clip_ids: Iterable[str]) -> None:
         """Drop the arrays of clips that are in their shard now."""
@@ -83,3 +89,17 @@ class Work:
     def remove(self) -> None:
         """All is in the manifest: the folder goes."""
         shutil.rmtree(self.folder)
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as exc:
+            raise self._damaged(path, exc) from exc
+        if not isinstance(content, dict):
+            raise self._damaged(path, "no object")
+        return content
+
+    def _damaged(self, path: Path, reason: object) -> CacheError:
+        return CacheError(
+            f"{path}: damaged ({reason}). Remove {self.folder}: its clips are made again"
+        )

@@ -27,10 +27,16 @@ def encode(
     *,
     frame_rate: Fraction = Fraction(30_000, 1_001),
     rate_hz: int = RATE_HZ,
+    container: str = "mp4",
+    sound_starts_s: tuple[float, ...] = (0.0,),
+    picture_start_s: float = 0.0,
 ) -> bytes:
-    """An mp4 (H.264, AAC) of these pictures and this sound; None leaves the track out."""
+    """An mp4 (H.264, AAC) of these pictures and this sound; None leaves the track out.
+
+    The sound is cut into as many equal parts as `sound_starts_s` has times, each put at its own.
+    """
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as mp4:
+    with av.open(buffer, "w", format=container) as mp4:
         if pictures is not None:
             video = mp4.add_stream("libx264", rate=frame_rate, options={"preset": "ultrafast"})
             video.height, video.width = pictures.shape[1:3]
@@ -39,13 +45,21 @@ def encode(
             layout = {1: "mono", 2: "stereo"}[len(sound)]
             audio = mp4.add_stream("aac", rate=rate_hz, layout=layout)
         if pictures is not None:
-            for picture in pictures:
-                mp4.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            for number, picture in enumerate(pictures):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.time_base = 1 / Fraction(frame_rate)
+                frame.pts = number + round(picture_start_s * frame_rate)
+                mp4.mux(video.encode(frame))
             mp4.mux(video.encode())
         if sound is not None:
-            frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
-            frame.sample_rate = rate_hz
-            mp4.mux(audio.encode(frame))
+            parts = np.array_split(sound, len(sound_starts_s), axis=1)
+            for part, start_s in zip(parts, sound_starts_s, strict=True):
+                frame = av.AudioFrame.from_ndarray(
+                    np.ascontiguousarray(part), format="fltp", layout=layout
+                )
+                frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
+                frame.pts = round(start_s * rate_hz)
+                mp4.mux(audio.encode(frame))
             mp4.mux(audio.encode())
     return buffer.getvalue()
 

@@ -60,6 +60,12 @@ def test_a_video_that_ends_a_little_early_is_noted():
     assert decoded.notes[0].startswith("video ends at 2.769 s: last frame repeated 2 times")
 
 
+def test_sound_that_starts_late_is_heard_at_its_time():
+    decoded = decode(encode(numbered(95), tone(3.2), sound_starts_s=(0.3,)))
+    loud = np.flatnonzero(np.abs(decoded.sound[0]) > 0.03)
+    assert loud[0] / decoded.rate_hz == pytest.approx(0.3, abs=0.03)
+
+
 def fails(content, message):
     with pytest.raises(ClipError, match=message):
         decode(content)
@@ -112,3 +118,21 @@ def test_a_playlist_does_not_make_the_decoder_open_other_files(tmp_path):
 
 def test_ten_minutes_are_no_clip():
     fails(encode(numbered(95)[::30], tone(70)), r"the file claims 70 s, expected at most 60")
+
+
+def test_sound_with_a_gap_is_refused():
+    sound = tone(3.2)
+    content = encode(numbered(95), sound, container="matroska", sound_starts_s=(0.0, 2.6))
+    fails(content, r"the sound jumps from 1\.\d+ s to 2\.\d+ s")
+
+
+def test_tracks_that_start_too_late_are_refused():
+    fails(
+        encode(numbered(95), tone(3.2), sound_starts_s=(0.8,)), r"the sound starts at 0\.[78]\d s"
+    )
+    late = encode(numbered(95), tone(3.2), container="matroska", picture_start_s=1.0)
+    fails(late, r"the video starts at 1\.0\d s, its first frame is due at 0\.54 s")
+
+
+def test_a_narrow_picture_is_refused():
+    fails(encode(np.zeros((95, 512, 64, 3), np.uint8), tone(3.2)), "the video claims 64x512 pixels")
