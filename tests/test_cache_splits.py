@@ -25,6 +25,16 @@ def test_the_papers_folds_hold_out_four_consecutive_actors():
     assert list(HEADLINE_FOLDS["paper"]) == [0, 1, 2, 3, 4]
 
 
+def test_luna5_is_the_published_list():
+    assert [held_out_actors("luna5", fold) for fold in range(5)] == [
+        (2, 5, 14, 15, 16),
+        (3, 6, 7, 13, 18),
+        (10, 11, 12, 19, 20),
+        (8, 17, 21, 23, 24),
+        (1, 4, 9, 22),
+    ]
+
+
 def test_each_fold_of_the_paper_has_as_many_men_as_women():
     for fold in range(6):
         assert sum(actor % 2 for actor in held_out_actors("paper", fold)) == 2

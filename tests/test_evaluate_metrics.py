@@ -68,3 +68,10 @@ def test_wrong_classes_are_an_error(labels, predicted, match):
 def test_a_standard_error_of_no_clips_is_an_error():
     with pytest.raises(ValueError, match="at least 1 clip"):
         metrics.binomial_standard_error(0.5, 0)
+
+
+def test_confusion_has_true_emotions_as_rows():
+    counts = metrics.confusion(np.array([0, 0, 1]), np.array([1, 1, 1]))
+    assert counts[0, 1] == 2
+    assert counts[1, 0] == 0
+    assert counts[1, 1] == 1

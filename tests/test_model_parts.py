@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+import model
 from model.attention import AudioSelfAttention, sinusoids
 from model.cross_modal import CrossModalBlock
 from model.mfcc_cnn import MfccCnn
-from model.resnext3d import ResNeXt3D, pool
+from model.resnext3d import Bottleneck, ResNeXt3D, pool
 
 
 def test_cross_modal_attention_is_equations_7_and_8_position_by_position():
@@ -54,21 +55,22 @@ def test_positions_are_sines_then_cosines_from_one_on():
             )
 
 
-def test_self_attention_is_scaled_dot_product_with_residuals_and_layer_norm():
+def test_self_attention_is_causal_scaled_dot_product_with_residuals_and_layer_norm():
     torch.manual_seed(0)
-    block = AudioSelfAttention(channels=8, heads=2, layers=1, feedforward=16).eval()
+    block = AudioSelfAttention(channels=8, heads=2, layers=2, feedforward=16).eval()
     audio = torch.randn(1, 8, 5)
-    layer = block.encoder.layers[0]
     x = math.sqrt(8) * audio[0].T + sinusoids(5, 8)
-    y = layer.norm1(x)
-    q, k, v = (y @ layer.self_attn.in_proj_weight.T + layer.self_attn.in_proj_bias).chunk(3, dim=1)
-    heads = []
-    for head in (slice(0, 4), slice(4, 8)):
-        scores = q[:, head] @ k[:, head].T / math.sqrt(4)
-        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -math.inf)
-        heads.append(scores.softmax(dim=1) @ v[:, head])
-    x = x + layer.self_attn.out_proj(torch.cat(heads, dim=1))
-    x = x + layer.linear2(torch.relu(layer.linear1(layer.norm2(x))))
+    for layer in block.encoder.layers:
+        attention = layer.self_attn
+        y = layer.norm1(x)
+        q, k, v = (y @ attention.in_proj_weight.T + attention.in_proj_bias).chunk(3, dim=1)
+        heads = []
+        for head in (slice(0, 4), slice(4, 8)):
+            scores = q[:, head] @ k[:, head].T / math.sqrt(4)
+            scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -math.inf)
+            heads.append(scores.softmax(dim=1) @ v[:, head])
+        x = x + attention.out_proj(torch.cat(heads, dim=1))
+        x = x + layer.linear2(torch.relu(layer.linear1(layer.norm2(x))))
     torch.testing.assert_close(block(audio)[0], block.encoder.norm(x)[-1])
 
 
@@ -120,3 +122,55 @@ def test_without_the_stems_relu_negative_values_pass_the_stem():
     for net in (with_relu, without):
         nn.init.constant_(net.bn1.bias, -9.0)  # all that leaves the stem is below zero
     assert not torch.equal(with_relu.eval()(frames), without.eval()(frames))
+
+
+def unusual_statistics(net):
+    """Batch norms that do something in evaluation mode."""
+    generator = torch.Generator().manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm3d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+            module.running_var.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return net.eval()
+
+
+def normalised(x, bn):
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    scale = (bn.weight / (bn.running_var + bn.eps).sqrt()).view(shape)
+    return (x - bn.running_mean.view(shape)) * scale + bn.bias.view(shape)
+
+
+def test_the_mfcc_encoder_normalises_after_its_relus():
+    torch.manual_seed(0)
+    net = unusual_statistics(MfccCnn())
+    mfcc = torch.randn(2, 13, 212)
+    x = normalised(torch.relu(net.conv1(mfcc)), net.bn1)
+    x = nn.functional.max_pool1d(torch.relu(net.conv2(x)), 8)
+    x = normalised(x, net.bn2)
+    expected = normalised(torch.relu(net.conv3(x)), net.bn3)
+    torch.testing.assert_close(net(mfcc), expected)
+
+
+def test_a_bottleneck_adds_its_shortcut_before_the_last_relu():
+    torch.manual_seed(0)
+    for inputs, stride in ((8, 1), (6, 2)):
+        block = unusual_statistics(Bottleneck(inputs, 4, 2, stride))
+        x = torch.randn(2, inputs, 4, 6, 6)
+        y = torch.relu(normalised(block.conv1(x), block.bn1))
+        y = torch.relu(normalised(block.conv2(y), block.bn2))
+        y = normalised(block.conv3(y), block.bn3)
+        shortcut = x
+        if block.downsample is not None:
+            shortcut = normalised(block.downsample[0](x), block.downsample[1])
+        assert (block.downsample is None) == (stride == 1)
+        torch.testing.assert_close(block(x), torch.relu(y + shortcut))
+
+
+def test_flattened_audio_is_dropped_out_before_the_classifier():
+    net = model.build("cfn_sr", "tiny").eval()
+    frames, mfcc = torch.randn(1, 3, 10, 56, 56), torch.randn(1, 13, 212)
+    assert torch.equal(net(frames, mfcc), net(frames, mfcc))
+    net.dropout.train()
+    assert net.dropout.p == 0.4
+    assert not torch.equal(net(frames, mfcc), net(frames, mfcc))

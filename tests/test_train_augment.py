@@ -78,3 +78,14 @@ def test_a_smaller_size_is_averaged_not_picked():
     frames[:, :, :, ::2] = 200
     spread = to_input(frames, 16)[0, 0]
     assert spread.std().item() == pytest.approx(0, abs=0.05)
+
+
+def test_statistics_are_those_of_rgb_in_that_order():
+    assert MEAN == (0.485, 0.456, 0.406)
+    assert STD == (0.229, 0.224, 0.225)
+
+
+def test_crops_differ_in_shape():
+    _, _, width, height, _ = draws().unbind(1)
+    assert (width / height).max() > 1.2
+    assert (width / height).min() < 0.85

@@ -6,9 +6,11 @@ import torch
 
 import model
 from cache.clips import EMOTIONS
+from cache.files import locked
 from train.checkpoint import CheckpointError, load
 from train.cli import main
-from train.loop import TrainingError, train_epoch
+from train.loop import Scores, TrainingError, train_epoch
+from train.loop import test as held_out
 
 
 def train(cache, runs, *more):
@@ -162,14 +164,15 @@ class _Evil:
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, capsys):
     torch.save({"checkpoint_version": 1, "model": _Evil()}, tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+    with pytest.raises(CheckpointError, match="holds more than data"):
         load(tmp_path / "last.pt", torch.device("cpu"))
     assert "executed" not in capsys.readouterr().out
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"hello"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
         load(tmp_path / "last.pt", torch.device("cpu"))
 
 
@@ -188,3 +191,139 @@ def test_the_network_learns_a_few_clips_by_heart():
         scores = train_epoch(net, optimizer, [batch], size=56, crops=crops)
     assert scores.accuracy == 1.0
     assert scores.loss < 0.5
+
+
+def unfinished(fold_cache, runs, monkeypatch, *more):
+    """A run of three epochs that was stopped after its second."""
+    from train.checkpoint import save
+
+    def stop_after_two(path, **state):
+        save(path, **state)
+        if state["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.run.save", stop_after_two)
+    assert train(fold_cache, runs, "--epochs", 3, *more) == 1
+    monkeypatch.undo()
+    return runs / "cfn_sr" / "fold_0"
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(fold_cache, tmp_path, monkeypatch, capsys):
+    mine = unfinished(fold_cache, tmp_path / "mine", monkeypatch)
+    other = unfinished(fold_cache, tmp_path / "other", monkeypatch, "--fold", 1)
+    other = other.with_name("fold_1")
+    (mine / "last.pt").write_bytes((other / "last.pt").read_bytes())
+    assert train(fold_cache, tmp_path / "mine", "--epochs", 3, "--resume") == 2
+    assert "last.pt: holds a run with other settings (fold was 1, now 0" in capsys.readouterr().err
+
+
+def test_metrics_that_do_not_belong_to_the_checkpoint_are_refused(
+    fold_cache, tmp_path, monkeypatch, capsys
+):
+    run = unfinished(fold_cache, tmp_path, monkeypatch)
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    for content, message in (
+        (lines[0], "is of epoch 2, metrics.jsonl has 1 of 3"),
+        (lines[1], "its epochs are not 1, 2, 3"),
+        ("", "its epochs are not 1, 2, 3"),
+        ("{", "damaged"),
+    ):
+        (run / "metrics.jsonl").write_text(content)
+        assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 2
+        assert message in capsys.readouterr().err
+
+
+def test_results_without_their_settings_are_no_finished_run(fold_cache, tmp_path, capsys):
+    assert train(fold_cache, tmp_path, "--epochs", 1) == 0
+    (tmp_path / "cfn_sr" / "fold_0" / "config.json").unlink()
+    assert train(fold_cache, tmp_path, "--epochs", 1) == 2
+    assert "holds a run without its config.json" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_train_in_one_folder(fold_cache, tmp_path, capsys):
+    with locked(tmp_path / "cfn_sr" / "fold_0"):
+        assert train(fold_cache, tmp_path, "--epochs", 1) == 2
+    assert "another run is at work there" in capsys.readouterr().err
+
+
+def test_the_learning_rate_is_the_one_asked_for(fold_cache, tmp_path):
+    assert train(fold_cache, tmp_path, "--epochs", 1, "--lr", 0.0125) == 0
+    state = load(tmp_path / "cfn_sr" / "fold_0" / "last.pt", torch.device("cpu"))
+    assert state["optimizer"]["param_groups"][0]["lr"] == 0.0125
+
+
+def test_every_epoch_has_an_order_and_crops_of_its_own(fold_cache, tmp_path, monkeypatch):
+    epochs = []
+
+    def record(net, optimizer, batches, *, size, crops):
+        epochs.append((torch.cat([positions for positions, *_ in batches]).tolist(), crops))
+        return Scores(1.0, 0.5)
+
+    monkeypatch.setattr("train.run.train_epoch", record)
+    assert train(fold_cache, tmp_path, "--epochs", 2) == 0
+    (first, crops), (second, others) = epochs
+    assert sorted(first) == sorted(second) == list(range(8))
+    assert first != second
+    assert not torch.equal(crops, others)
+
+
+def noise_batches(sizes):
+    """Uneven batches of noise for the tiny network."""
+    generator = torch.Generator().manual_seed(0)
+    for start, size in zip([0, *sizes], sizes, strict=False):
+        frames = torch.randint(0, 256, (size, 10, 56, 56, 3), dtype=torch.uint8)
+        mfcc = torch.randn(size, 13, 212, generator=generator)
+        labels = torch.randint(0, 8, (size,), generator=generator)
+        yield torch.arange(start, start + size), {"frames": frames, "mfcc": mfcc}, labels
+
+
+def test_testing_is_in_evaluation_mode_whatever_the_batches():
+    torch.manual_seed(0)
+    net = model.build("cfn_sr", "tiny")
+    ((positions, inputs, labels),) = noise_batches([4])
+    singles = [
+        (positions[i : i + 1], {k: v[i : i + 1] for k, v in inputs.items()}, labels[i : i + 1])
+        for i in range(4)
+    ]
+    together, shares = held_out(net, [(positions, inputs, labels)], size=56)
+    alone, alone_shares = held_out(net.train(), singles, size=56)
+    torch.testing.assert_close(shares, alone_shares, rtol=0, atol=1e-5)
+    assert together.loss == pytest.approx(alone.loss, abs=1e-4)
+    assert together.loss == pytest.approx(
+        torch.nn.functional.nll_loss(shares.log(), labels).item(), abs=1e-4
+    )
+
+
+def test_losses_are_means_over_clips_not_over_batches():
+    torch.manual_seed(0)
+    net = model.build("audio_mfcc_cnn", "tiny")
+    for module in net.modules():  # so that training mode does what evaluation mode does
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.momentum, module.track_running_stats = 0.0, True
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    monitored = list(noise_batches([5, 1]))
+    for batch in monitored:
+        batch[1].pop("frames")
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    crops = torch.zeros(6, 5)
+    uneven = train_epoch(net, optimizer, monitored, size=56, crops=crops)
+    parts = [train_epoch(net, optimizer, [batch], size=56, crops=crops) for batch in monitored]
+    assert uneven.loss == pytest.approx((5 * parts[0].loss + parts[1].loss) / 6, rel=1e-5)
+    assert abs(parts[0].loss - parts[1].loss) > 1e-3
+
+
+def test_each_clip_gets_the_crop_of_its_own_position(monkeypatch):
+    seen = []
+
+    def record(frames, size, crops=None):
+        seen.append(crops)
+        return torch.zeros(len(frames), 3, 10, size, size)
+
+    monkeypatch.setattr("train.loop.to_input", record)
+    net = model.build("cfn_sr", "tiny")
+    ((_, inputs, labels),) = noise_batches([2])
+    crops = torch.rand(5, 5)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    train_epoch(net, optimizer, [(torch.tensor([4, 1]), inputs, labels)], size=56, crops=crops)
+    assert torch.equal(seen[0], crops[[4, 1]])

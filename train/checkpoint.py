@@ -1,5 +1,6 @@
 """A run's state on disk: weights, optimiser, epoch and settings, never code."""
 
+import errno
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,8 +38,11 @@ def save(
         "model": net.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+    except RuntimeError as exc:  # torch's way to say that a write failed
+        raise OSError(errno.EIO, f"{path} cannot be written: {str(exc).splitlines()[0]}") from exc
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
@@ -52,9 +56,16 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as exc:
-        reason = str(exc).splitlines()[0]
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from exc
-    if not isinstance(state, dict) or state.get("checkpoint_version") != CHECKPOINT_VERSION:
-        raise CheckpointError(f"{path}: not a checkpoint of version {CHECKPOINT_VERSION}")
+    except pickle.UnpicklingError as exc:  # torch's own words advise to run the code in it
+        raise CheckpointError(f"{path}: holds more than data, or is damaged: refused") from exc
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as exc:
+        raise CheckpointError(f"{path}: damaged ({exc or type(exc).__name__})") from exc
+    keys = {"checkpoint_version", "epoch", "config", "model", "optimizer"}
+    if not isinstance(state, dict) or set(state) != keys:
+        raise CheckpointError(f"{path}: not a checkpoint of this program")
+    if state["checkpoint_version"] != CHECKPOINT_VERSION:
+        raise CheckpointError(
+            f"{path}: a checkpoint of version {state['checkpoint_version']}, "
+            f"expected {CHECKPOINT_VERSION}"
+        )
     return state

@@ -21,8 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     run = args.runs / args.model / f"fold_{args.fold}"
     try:
-        if args.seed < 0:
-            raise ValueError(f"--seed is {args.seed}, expected 0 or more")
+        if not 0 <= args.seed < 2**63:
+            raise ValueError(f"--seed is {args.seed}, expected 0 or more, below 2**63")
         device = pick_device(args.device)
         if args.preset == "tiny" and device.type == "cpu":
             # Too little arithmetic to share: threads would wait for each other, and for seconds

@@ -1,5 +1,6 @@
 """Train for an epoch, test after it: the arithmetic of a run, without its files."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -69,6 +70,9 @@ def test(net: nn.Module, batches: Iterable[Batch], *, size: int) -> tuple[Scores
 
     Returns:
         The scores, and probabilities float32 (N, 8) on the CPU in the order of the clips.
+
+    Raises:
+        TrainingError: if the loss is not finite.
     """
     net.eval()
     total, correct, probabilities = 0.0, 0, []
@@ -77,6 +81,11 @@ def test(net: nn.Module, batches: Iterable[Batch], *, size: int) -> tuple[Scores
         total += functional.cross_entropy(logits, labels, reduction="sum").item()
         correct += (logits.argmax(1) == labels).sum().item()
         probabilities.append(logits.softmax(dim=1).cpu())
+    if not math.isfinite(total):
+        raise TrainingError(
+            f"the loss on the test clips became {total}: the training has diverged. "
+            "The last checkpoint is kept; try a smaller --lr"
+        )
     joined = torch.cat(probabilities)
     return Scores(total / len(joined), correct / len(joined)), joined
 

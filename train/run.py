@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import model
 from cache.clips import EMOTIONS, Clip
-from cache.files import atomic_path, write_json
+from cache.files import atomic_path, locked, sweep, write_json
 from cache.reader import Cache
 from train.augment import draw_crops
 from train.checkpoint import CheckpointError, load, save
@@ -53,11 +53,26 @@ def train_fold(
 
     Raises:
         CheckpointError: if `run` holds a run that this one cannot go on from.
+        BusyError: if another process trains in `run`.
         TrainingError: if the loss is not finite.
     """
     _check_folder(run, config, resume)
     if is_done(run):
         return _read_lines(run)
+    with locked(run):
+        return _train_fold(run, config, cache, train_clips, test_clips, device, resume)
+
+
+def _train_fold(
+    run: Path,
+    config: Mapping[str, Any],
+    cache: Cache,
+    train_clips: list[Clip],
+    test_clips: list[Clip],
+    device: torch.device,
+    resume: bool,
+) -> list[dict[str, Any]]:
+    sweep(run)
     epochs, batch_size, seed = config["epochs"], config["batch_size"], config["seed"]
     frames, size = model.input_size(config["preset"])
     inputs = model.inputs(config["model"])
@@ -67,8 +82,7 @@ def train_fold(
     torch.manual_seed(seed_of(seed, 0, WEIGHTS))
     net = model.build(config["model"], config["preset"]).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=config["learning_rate"])
-    lines = _restore(run, net, optimizer, device) if resume else []
-    run.mkdir(parents=True, exist_ok=True)
+    lines = _restore(run, config, net, optimizer, device) if resume else []
     write_json(run / "config.json", config)
 
     probabilities = None
@@ -110,7 +124,7 @@ def train_fold(
 
 def is_done(run: Path) -> bool:
     """Whether the run in this folder has come to its end; predictions are its last file."""
-    return (run / "predictions.csv").is_file()
+    return all((run / name).is_file() for name in ("config.json", "predictions.csv"))
 
 
 def _counted(batches: Iterable[Batch], bar: tqdm) -> Iterator[Batch]:
@@ -121,9 +135,25 @@ def _counted(batches: Iterable[Batch], bar: tqdm) -> Iterator[Batch]:
 
 
 def _check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:
+    """Raise CheckpointError unless `run` is new, or holds this very run and may be gone on with."""
     if not (run / "config.json").is_file():
+        if any((run / name).exists() for name in ("last.pt", "predictions.csv")):
+            raise CheckpointError(f"{run}: holds a run without its config.json. Remove that folder")
         return
-    begun = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    try:
+        begun = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise CheckpointError(f"{run}/config.json: no JSON ({exc}). Remove that folder") from exc
+    _check_same(run, begun, config)
+    if not is_done(run) and (run / "last.pt").is_file() and not resume:
+        raise CheckpointError(
+            f"{run}: holds an unfinished run. Go on with --resume, or remove that folder"
+        )
+
+
+def _check_same(where: Path, begun: Any, config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless a run that was begun with `begun` is the one of `config`."""
+    begun = begun if isinstance(begun, dict) else {}
     differing = [
         f"{key} was {begun.get(key)!r}, now {value!r}"
         for key, value in config.items()
@@ -131,30 +161,55 @@ def _check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:
     ]
     if differing:
         raise CheckpointError(
-            f"{run}: holds a run with other settings ({'; '.join(differing)}). "
+            f"{where}: holds a run with other settings ({'; '.join(differing)}). "
             "Choose another --runs, or remove that folder"
-        )
-    if not is_done(run) and (run / "last.pt").is_file() and not resume:
-        raise CheckpointError(
-            f"{run}: holds an unfinished run. Go on with --resume, or remove that folder"
         )
 
 
 def _restore(
-    run: Path, net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+    run: Path,
+    config: Mapping[str, Any],
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
 ) -> list[dict[str, Any]]:
-    """Load `last.pt` if there is one; the metrics of the epochs that it has behind it."""
-    if not (run / "last.pt").is_file():
+    """Load `last.pt` if there is one; the metrics of the epochs that it has behind it.
+
+    Raises:
+        CheckpointError: if the checkpoint is of another run, or does not fit its metrics.
+    """
+    path = run / "last.pt"
+    if not path.is_file():
         return []
-    state = load(run / "last.pt", device)
-    net.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return _read_lines(run)[: state["epoch"]]
+    state = load(path, device)
+    _check_same(path, state["config"], config)
+    lines = _read_lines(run)
+    epoch = state["epoch"]
+    if not isinstance(epoch, int) or not 1 <= epoch <= min(config["epochs"], len(lines)):
+        raise CheckpointError(
+            f"{path}: is of epoch {epoch!r}, metrics.jsonl has {len(lines)} of {config['epochs']}. "
+            "They do not belong together: remove that folder"
+        )
+    try:
+        net.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
+        raise CheckpointError(f"{path}: does not fit the network ({exc})") from exc
+    for group in optimizer.param_groups:  # part of the state, but ours to say
+        group["lr"] = config["learning_rate"]
+    return lines[:epoch]
 
 
 def _read_lines(run: Path) -> list[dict[str, Any]]:
-    text = (run / "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    """The lines of metrics.jsonl, one an epoch from 1 on."""
+    path = run / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if [line["epoch"] for line in lines] != list(range(1, len(lines) + 1)) or not lines:
+            raise ValueError("its epochs are not 1, 2, 3, ...")
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise CheckpointError(f"{path}: damaged ({exc}). Remove {run}") from exc
+    return lines
 
 
 def _write_lines(run: Path, lines: list[dict[str, Any]]) -> None:
