@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         unchanged = before == _bytes(report)
     except OSError as exc:
         return _fail(f"the report could not be written: {exc}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 1)
     for model, runs in models.items():
         print(_line(model, summarise_model(runs)))
     print(f"{report} (unchanged)" if unchanged else report)

@@ -315,6 +315,9 @@ def main(argv: list[str] | None = None) -> int:
     bar = tqdm(drawing, total=len(missing), desc="sample", unit="clip")
     try:
         errors = sorted(error for error in bar if error)
+    except KeyboardInterrupt:
+        print("interrupted: what is drawn is kept, run again to go on", file=sys.stderr)
+        return 1
     except BrokenProcessPool as exc:
         print(f"a drawing process died; run again to go on: {exc}", file=sys.stderr)
         return 1

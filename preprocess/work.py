@@ -39,7 +39,12 @@ class Work:
     def state(self) -> dict[str, Any] | None:
         """What `begin` noted, or None if no run has begun here."""
         path = self.folder / _STATE
-        return self._load(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        state = self._load(path)
+        if not all(isinstance(state.get(key), dict) for key in ("origin", "config", "versions")):
+            raise self._damaged(path, "origin, config or versions is missing")
+        return state
 
     def save(
         self, clip_id: str, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]

@@ -1,3 +1,4 @@
+import os
 import zipfile
 
 import pytest
@@ -152,3 +153,51 @@ def test_a_recording_named_as_a_video_is_a_failure(tmp_path):
     put(tmp_path, f"Actor_05/{GOOD}.wav", b"sound")
     found = find_clips(tmp_path, Settings())
     assert found.failures == {f"Actor_05/{GOOD}.wav": "is named full-AV, but is not such a file"}
+
+
+def test_what_cannot_be_read_as_a_file_is_a_failure(tmp_path):
+    put(tmp_path, f"Actor_05/{GOOD}.mp4", b"x")
+    os.mkfifo(tmp_path / "Actor_05" / "01-01-02-01-02-01-05.mp4")
+    (tmp_path / "Actor_05" / "01-01-03-01-02-01-05.mp4").symlink_to("nowhere")
+    found = find_clips(tmp_path, Settings())
+    assert ids(found) == [GOOD]
+    assert found.failures == {
+        "Actor_05/01-01-02-01-02-01-05.mp4": "is no plain file",
+        "Actor_05/01-01-03-01-02-01-05.mp4": "is no plain file",
+    }
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_failure(tmp_path, monkeypatch):
+    put(tmp_path, f"Actor_05/{GOOD}.mp4", b"x")
+    put(tmp_path, "Actor_06/01-01-06-01-02-01-06.mp4", b"x")
+    scandir = os.scandir
+
+    def forbidding(path):
+        if str(path).endswith("Actor_06"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    found = find_clips(tmp_path, Settings())
+    assert ids(found) == [GOOD]
+    assert found.failures == {"Actor_06": "cannot be read (Permission denied)"}
+
+
+def test_names_of_strange_bytes_can_be_written_down(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/Act\xff"
+    os.mkdir(folder)
+    put(tmp_path, f"Actor_05/{GOOD}.mp4", b"x")
+    with open(folder + b"/01-01-06-01-02-01-06.mp4", "wb") as opened:
+        opened.write(b"y")
+    found = find_clips(tmp_path, Settings())
+    assert [source.file.read() for source in found.sources] == [b"x", b"y"]
+    assert found.sources[1].name == "Act\\udcff/01-01-06-01-02-01-06.mp4"
+
+
+def test_what_macos_adds_to_a_zip_is_passed_over(tmp_path):
+    with zipfile.ZipFile(tmp_path / "Video_Speech_Actor_05.zip", "w") as archive:
+        archive.writestr(f"Actor_05/{GOOD}.mp4", b"x")
+        archive.writestr(f"__MACOSX/Actor_05/._{GOOD}.mp4", b"x")
+    found = find_clips(tmp_path, Settings())
+    assert ids(found) == [GOOD]
+    assert not found.failures

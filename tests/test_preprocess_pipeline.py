@@ -10,6 +10,7 @@ from test_preprocess_landmarks import table
 
 import preprocess.pipeline
 import preprocess.work
+from cache.files import locked
 from cache.manifest import fingerprint
 from cache.reader import Cache
 from cache.shard import CacheError
@@ -335,3 +336,66 @@ def test_every_setting_is_in_the_fingerprint():
     ]
     prints = {fingerprint(Settings(**choice).config()) for choice in choices}
     assert len(prints) == len(choices)
+
+
+def test_failures_of_actors_left_aside_stay_listed(raw, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    put(raw, "Actor_01/01-01-02-01-01-01-01.mp4", b"")
+    assert features(raw, cache) == 1
+    assert features(raw, cache, "--only", "2") == 1
+    assert "failed: Actor_01/01-01-02-01-01-01-01.mp4" in capsys.readouterr().err
+    assert list(json.loads((cache / "failures.json").read_text())) == [
+        "Actor_01/01-01-02-01-01-01-01.mp4"
+    ]
+
+
+def test_a_lost_clip_stays_listed_until_it_is_back(built, raw, tmp_path):
+    cache = shutil.copytree(built, tmp_path / "cache")
+    (cache / "actor_05.h5").unlink()
+    lost = raw / "Actor_05" / "01-01-01-01-01-01-05.mp4"
+    lost.rename(tmp_path / "lost.mp4")
+    for _ in range(2):
+        assert features(raw, cache) == 1
+        assert "lost or damaged" in (cache / "failures.json").read_text()
+        assert len(Cache(cache).clips) == 3
+    (tmp_path / "lost.mp4").rename(lost)
+    assert features(raw, cache) == 0
+    assert contents(cache) == contents(built)
+
+
+def test_whatever_a_file_does_to_a_library_the_others_go_on(
+    built, raw, tmp_path, monkeypatch, capsys
+):
+    def strange(content, **options):
+        if content == b"strange":
+            raise KeyError("deep inside")
+        return decode(content, **options)
+
+    monkeypatch.setattr("preprocess.clip.decode", strange)
+    put(raw, "Actor_01/01-01-02-01-01-01-01.mp4", b"strange")
+    assert features(raw, tmp_path / "cache") == 1
+    assert "broke the program: KeyError: 'deep inside'" in capsys.readouterr().err
+    assert len(Cache(tmp_path / "cache").clips) == 4
+
+
+def test_two_runs_do_not_work_on_one_cache(raw, tmp_path, capsys):
+    with locked(tmp_path / "cache"):
+        assert features(raw, tmp_path / "cache") == 2
+    assert "another run is at work there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["state.json", "01-01-03-01-01-01-01.json"])
+def test_damaged_work_is_named(raw, tmp_path, capsys, name):
+    put(tmp_path / "cache" / ".work", "state.json", b"{}")
+    put(tmp_path / "cache" / ".work", name, b"{")
+    assert features(raw, tmp_path / "cache") == 2
+    assert ".work" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named_before_hdf5_meets_it(raw, tmp_path, monkeypatch, capsys):
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("cache.shard.shutil.disk_usage", lambda path: full)
+    assert features(raw, tmp_path / "cache") == 1
+    assert "actor_01.h5 needs 4" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert features(raw, tmp_path / "cache") == 0
