@@ -8,7 +8,7 @@ from pathlib import Path
 from joblib import cpu_count
 
 from cache.clips import ACTORS, expected_clips
-from cache.files import BusyError
+from cache.files import BusyError, locked
 from cache.shard import CacheError
 from preprocess.dataset import find_clips, origin
 from preprocess.pipeline import build, update_failures
@@ -43,9 +43,12 @@ def main(argv: list[str] | None = None) -> int:
             "RAVDESS's zips"
         )
     try:
-        outcome = build(sources, args.cache, origin=raw_origin, settings=settings, jobs=args.jobs)
         aside = {source.name for source in found.sources} - {source.name for source in sources}
-        failures = update_failures(args.cache, found.failures | outcome.failures, aside)
+        with locked(args.cache):
+            outcome = build(
+                sources, args.cache, origin=raw_origin, settings=settings, jobs=args.jobs
+            )
+            failures = update_failures(args.cache, found.failures | outcome.failures, aside)
     except (CacheError, BusyError) as exc:
         return _refuse(str(exc))
     except OSError as exc:
@@ -92,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only",
-        type=_actor,
+        type=int,
+        choices=ACTORS,
         nargs="+",
         default=list(ACTORS),
         metavar="ACTOR",
@@ -125,12 +129,6 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of 1 or more")
-    return int(text)
-
-
-def _actor(text: str) -> int:
-    if not text.isdecimal() or int(text) not in ACTORS:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected an actor of 1..24")
     return int(text)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cache.clips import Clip
-from cache.files import locked, sha256_file, sweep, write_json
+from cache.files import sha256_file, sweep, write_json
 from cache.manifest import (
     FAILURES_NAME,
     MANIFEST_NAME,
@@ -76,7 +76,7 @@ def build(
 
     Args:
         sources: the clips to hold.
-        cache: the folder of shards and manifest; made if missing.
+        cache: the folder of shards and manifest; the caller holds its lock.
         origin: `dataset`, `license` and `citation` of the clips.
         settings: everything else that changes a byte.
         jobs: worker processes.
@@ -84,16 +84,8 @@ def build(
     Raises:
         CacheError: if `cache` was begun from other data, with other settings, or with other
             versions of the libraries.
-        BusyError: if another run is at work in `cache`.
         OSError: if `cache` cannot be written.
     """
-    with locked(cache):
-        return _build(sources, cache, origin, settings, jobs)
-
-
-def _build(
-    sources: list[Source], cache: Path, origin: Mapping[str, str], settings: Settings, jobs: int
-) -> Outcome:
     state = {
         "origin": dict(origin),
         "config": settings.config(),
@@ -155,7 +147,10 @@ def update_failures(
         clips that were lost and have not come back.
     """
     path = cache / FAILURES_NAME
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        earlier = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):  # none, or no use: it is written anew
+        earlier = {}
     known = (cache / MANIFEST_NAME).is_file()
     made = {r["source"] for r in read_manifest(cache)["clips"].values()} if known else set()
     standing = {

@@ -249,7 +249,7 @@ def test_other_data_do_not_mix(built, raw, tmp_path, capsys):
         (["--raw", "nowhere"], "nowhere: no such folder"),
         (["--raw", "empty"], "no clip of the wanted actors, expected 01-01-*.mp4"),
         (["--raw", "empty", "--jobs", "0"], "expected a whole number of 1 or more"),
-        (["--raw", "empty", "--only", "25"], "expected an actor of 1..24"),
+        (["--raw", "empty", "--only", "25"], "argument --only: invalid choice: 25"),
     ],
 )
 def test_wrong_use_is_refused_with_status_2(tmp_path, capsys, monkeypatch, arguments, message):

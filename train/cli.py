@@ -9,6 +9,7 @@ import torch
 
 import model
 from cache.clips import Clip
+from cache.files import locked
 from cache.reader import Cache
 from cache.shard import CacheError
 from cache.splits import SPLITS, test_actors, train_actors
@@ -64,9 +65,10 @@ def main(argv: list[str] | None = None) -> int:
                 f"{args.model} with {config['parameters']:,} parameters on {describe(device)}: "
                 f"{len(train_clips)} clips to train, {len(test_clips)} to test"
             )
-        lines = train_fold(
-            run, config, cache, train_clips, test_clips, device=device, resume=args.resume
-        )
+        with locked(run):
+            lines = train_fold(
+                run, config, cache, train_clips, test_clips, device=device, resume=args.resume
+            )
     except (CacheError, CheckpointError, ValueError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2

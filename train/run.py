@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import model
 from cache.clips import EMOTIONS, Clip
-from cache.files import atomic_path, locked, sweep, write_json
+from cache.files import atomic_path, sweep, write_json
 from cache.reader import Cache
 from train.augment import draw_crops
 from train.checkpoint import CheckpointError, load, save
@@ -41,7 +41,8 @@ def train_fold(
     checkpoint is the run that was never stopped.
 
     Args:
-        run: folder of the run: config.json, metrics.jsonl, last.pt, predictions.csv.
+        run: folder of the run: config.json, metrics.jsonl, last.pt, predictions.csv; the caller
+            holds its lock.
         config: settings of the run, as they go into config.json.
         cache: where the clips lie.
         train_clips, test_clips: of the fold.
@@ -53,25 +54,11 @@ def train_fold(
 
     Raises:
         CheckpointError: if `run` holds a run that this one cannot go on from.
-        BusyError: if another process trains in `run`.
         TrainingError: if the loss is not finite.
     """
     _check_folder(run, config, resume)
     if is_done(run):
         return _read_lines(run)
-    with locked(run):
-        return _train_fold(run, config, cache, train_clips, test_clips, device, resume)
-
-
-def _train_fold(
-    run: Path,
-    config: Mapping[str, Any],
-    cache: Cache,
-    train_clips: list[Clip],
-    test_clips: list[Clip],
-    device: torch.device,
-    resume: bool,
-) -> list[dict[str, Any]]:
     sweep(run)
     epochs, batch_size, seed = config["epochs"], config["batch_size"], config["seed"]
     frames, size = model.input_size(config["preset"])
