@@ -90,6 +90,11 @@ def process(source: Source, work: Work, settings: Settings, *, drawn: bool) -> R
     Errors of the clip are returned, because one raised would end the whole run.
     """
     torch.set_num_threads(1)
+    with work.mark(source.clip.clip_id):
+        return _process(source, work, settings, drawn)
+
+
+def _process(source: Source, work: Work, settings: Settings, drawn: bool) -> Result:
     try:
         content = source.file.read()
         # One thread of everything: the jobs are the parallelism, and a sum that is split over

@@ -9,6 +9,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -247,26 +248,50 @@ def _rows(shard: Path) -> dict[str, int]:
 def _process_all(
     todo: list[Source], work: Work, settings: Settings, jobs: int, *, drawn: bool
 ) -> "Iterator[Result]":
-    """Results as they come, actor after actor, behind one progress bar."""
+    """Results as they come, actor after actor, behind one progress bar.
+
+    When a worker dies (a crash in a library, want of memory), the clips under way are tried once
+    more, each alone; one that ends its worker again has failed. With one job there is no worker.
+    """
     if not todo:
         return
     # Brings torch, librosa and the detector: seconds that a run without work need not wait.
-    from preprocess.clip import process
+    from preprocess.clip import Result, process
+
+    def run(sources: list[Source], jobs: int) -> "Iterator[Result]":
+        with (
+            joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
+            warnings.catch_warnings(),
+        ):
+            # loky replaces a worker that has grown by loading the detector, loses nothing by it,
+            # and warns all the same; a worker that dies raises.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
+            yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(
+                joblib.delayed(process)(source, work, settings, drawn=drawn) for source in sources
+            )
+
+    def run_alone(source: Source) -> "Result":
+        try:
+            return next(run([source], 2))  # two jobs, because one would be this process
+        except BrokenProcessPool:
+            return Result(source, "ended its worker twice: a crash, or too little memory")
 
     ordered = sorted(todo, key=lambda source: (source.clip.actor, source.clip))
-    with (
-        joblib.parallel_config(
-            backend="loky", n_jobs=min(jobs, len(todo)), inner_max_num_threads=1
-        ),
-        warnings.catch_warnings(),
-    ):
-        # loky replaces a worker that has grown by loading the detector, loses nothing by it, and
-        # warns all the same; a worker that dies raises.
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-        results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(
-            joblib.delayed(process)(source, work, settings, drawn=drawn) for source in ordered
-        )
-        yield from tqdm(results, "features", total=len(ordered), unit="clip", mininterval=0.5)
+    left = {source.clip.clip_id: source for source in ordered}
+    with tqdm(desc="features", total=len(left), unit="clip", mininterval=0.5) as bar:
+        while left:
+            try:
+                for result in run(list(left.values()), min(jobs, len(left))):
+                    del left[result.source.clip.clip_id]
+                    bar.update()
+                    yield result
+            except BrokenProcessPool:
+                suspects = sorted(work.running() & set(left))
+                if not suspects:
+                    raise
+                for clip_id in suspects:
+                    yield run_alone(left.pop(clip_id))
+                    bar.update()
 
 
 def _write_actor(

@@ -3,7 +3,8 @@
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,21 @@ class Work:
         """Make the folder, note what the clips in it are made from, sweep up after a kill."""
         self.folder.mkdir(parents=True, exist_ok=True)
         sweep(self.folder)
+        for leftover in self.folder.glob("*.running"):
+            leftover.unlink()
         write_json(self.folder / _STATE, state)
+
+    @contextmanager
+    def mark(self, clip_id: str) -> Iterator[None]:
+        """Mark a clip as under way; the mark outlives a worker that dies."""
+        path = self.folder / f"{clip_id}.running"
+        path.touch()
+        yield
+        path.unlink()
+
+    def running(self) -> set[str]:
+        """The clips under way, or under way when their worker died."""
+        return {path.stem for path in self.folder.glob(f"{_CLIP}.running")}
 
     def state(self) -> dict[str, Any] | None:
         """What `begin` noted, or None if no run has begun here."""

@@ -1,6 +1,8 @@
 import hashlib
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from cache.reader import Cache
 from cache.shard import CacheError
 from cache.verify import problems_of
 from preprocess.__main__ import main
+from preprocess.clip import process
 from preprocess.decode import decode
 from preprocess.settings import FaceSettings, Settings
 
@@ -399,3 +402,30 @@ def test_a_full_disk_is_named_before_hdf5_meets_it(raw, tmp_path, monkeypatch, c
     assert "actor_01.h5 needs 4" in capsys.readouterr().err
     monkeypatch.undo()
     assert features(raw, tmp_path / "cache") == 0
+
+
+def process_or_die(source, work, settings, *, drawn):
+    """As `process`, but one clip kills its worker each time, another the first time."""
+    with work.mark(source.clip.clip_id):
+        once = work.folder.parent / "died.once"
+        deadly = source.clip.actor == 5 or (source.clip.actor == 1 and not once.exists())
+        if deadly:
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return process(source, work, settings, drawn=drawn)
+
+
+def test_a_clip_that_kills_its_worker_twice_is_named_and_the_others_are_made(
+    built, raw, tmp_path, monkeypatch, capsys
+):
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("preprocess.clip.process", process_or_die)
+    assert features(raw, cache, "--jobs", "2") == 1
+    monkeypatch.undo()
+    assert "failed: Actor_05/01-01-01-01-01-01-05.mp4: ended its worker twice" in (
+        capsys.readouterr().err
+    )
+    assert {clip.actor for clip in Cache(cache).clips} == {1, 2}
+    assert features(raw, cache) == 0
+    (cache / "died.once").unlink()
+    assert contents(cache) == contents(built)
