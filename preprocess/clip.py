@@ -1,7 +1,11 @@
 """One clip, from its bytes to its arrays: the task that workers run."""
 
 import hashlib
+import os
+import threading
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -84,14 +88,31 @@ def _compute_sound(
     return arrays, notes
 
 
-def process(source: Source, work: Work, settings: Settings, *, drawn: bool) -> Result:
+def process(
+    source: Source, work: Work, settings: Settings, *, drawn: bool, parent_pid: int
+) -> Result:
     """Compute one clip and leave it in `work`, so that nothing large goes between processes.
 
-    Errors of the clip are returned, because one raised would end the whole run.
+    Errors of the clip are returned, because one raised would end the whole run. A worker ends
+    when the process `parent_pid` that started it is gone.
     """
     torch.set_num_threads(1)
+    if os.getpid() != parent_pid:
+        _end_with(parent_pid)
     with work.mark(source.clip.clip_id):
         return _process(source, work, settings, drawn)
+
+
+@lru_cache(maxsize=1)
+def _end_with(parent_pid: int) -> None:
+    """Let this worker end when the process that started it was killed; loky's wait for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _process(source: Source, work: Work, settings: Settings, drawn: bool) -> Result:

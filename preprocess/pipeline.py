@@ -6,6 +6,7 @@ manifest is written and `.work` goes. Every step leaves a state from which the n
 """
 
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -258,6 +259,9 @@ def _process_all(
     # Brings torch, librosa and the detector: seconds that a run without work need not wait.
     from preprocess.clip import Result, process
 
+    task = joblib.delayed(process)
+    common = {"work": work, "settings": settings, "drawn": drawn, "parent_pid": os.getpid()}
+
     def run(sources: list[Source], jobs: int) -> "Iterator[Result]":
         with (
             joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
@@ -267,7 +271,7 @@ def _process_all(
             # and warns all the same; a worker that dies raises.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
             yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(
-                joblib.delayed(process)(source, work, settings, drawn=drawn) for source in sources
+                task(source, **common) for source in sources
             )
 
     def run_alone(source: Source) -> "Result":

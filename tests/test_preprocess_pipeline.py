@@ -404,7 +404,7 @@ def test_a_full_disk_is_named_before_hdf5_meets_it(raw, tmp_path, monkeypatch, c
     assert features(raw, tmp_path / "cache") == 0
 
 
-def process_or_die(source, work, settings, *, drawn):
+def process_or_die(source, work, settings, **options):
     """As `process`, but one clip kills its worker each time, another the first time."""
     with work.mark(source.clip.clip_id):
         once = work.folder.parent / "died.once"
@@ -412,7 +412,7 @@ def process_or_die(source, work, settings, *, drawn):
         if deadly:
             once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-    return process(source, work, settings, drawn=drawn)
+    return process(source, work, settings, **options)
 
 
 def test_a_clip_that_kills_its_worker_twice_is_named_and_the_others_are_made(
