@@ -1,4 +1,4 @@
-"""Train one fold: `python train.py --cache DIR --fold 0`, or under `torchrun`."""
+"""Train one fold: `python train.py --cache DIR --fold 0`."""
 
 import sys
 
