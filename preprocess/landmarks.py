@@ -5,11 +5,9 @@ import io
 import numpy as np
 
 from preprocess.decode import ClipError
-from preprocess.settings import MIN_FOUND
+from preprocess.settings import MIN_CONFIDENCE, MIN_FOUND
 
 POINTS = 68
-# OpenFace's own confidence, 0..1; below this the points are not those of a face.
-MIN_CONFIDENCE = 0.5
 
 
 def landmark_boxes(

@@ -10,6 +10,7 @@ from cache.schema import (
     HOP_LENGTH,
     MFCC_COUNT,
     OFFSET_S,
+    PICTURE,
     SAMPLE_RATE_HZ,
 )
 
@@ -22,6 +23,9 @@ RECORDING_LAG_S = 1 / 30
 
 # Of the frames that are looked at, this share must show a face.
 MIN_FOUND = 0.5
+
+# OpenFace's own confidence in its landmarks, 0..1; below this they are not those of a face.
+MIN_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,8 @@ class Settings:
     @property
     def computed(self) -> tuple[str, ...]:
         """Which of `schema.COMPUTED` the shards hold."""
-        picture = ("frames", "frame_index", "face_box", "face_score")
         return (
-            *(picture if self.modality == "av" else ()),
+            *(PICTURE if self.modality == "av" else ()),
             "mfcc",
             *(("waveform",) if self.waveform else ()),
         )
@@ -107,10 +110,12 @@ class Settings:
             "resize": "torch bilinear, antialiased",
         }
         if self.faces == "mtcnn":
-            config["faces"] = {"source": "mtcnn", **asdict(self.crop)}
+            config["faces"] = {"source": "mtcnn", "min_found": MIN_FOUND, **asdict(self.crop)}
         else:
             config["faces"] = {
                 "source": "landmarks",
+                "min_found": MIN_FOUND,
+                "min_confidence": MIN_CONFIDENCE,
                 "margin": self.crop.margin,
                 "smoothing_s": self.crop.smoothing_s,
             }
