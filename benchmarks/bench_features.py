@@ -28,7 +28,8 @@ from preprocess.audio import cut, mfcc
 from preprocess.clip import compute, process
 from preprocess.dataset import Source, find_clips, origin
 from preprocess.decode import decode
-from preprocess.face import crop, crop_boxes, detect_faces
+from preprocess.detect import detect_faces
+from preprocess.face import crop, crop_boxes
 from preprocess.sample import main as draw_sample
 from preprocess.settings import Settings
 from preprocess.work import Work

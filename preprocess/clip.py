@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
 
 from preprocess.audio import cut, mfcc, read_recording, to_int16
 from preprocess.dataset import Source
 from preprocess.decode import ClipError, decode
-from preprocess.face import crop, crop_boxes, detect_faces
+from preprocess.face import crop, crop_boxes
 from preprocess.landmarks import landmark_boxes
 from preprocess.settings import RECORDING_LAG_S, Settings
 from preprocess.work import Work
@@ -60,6 +59,9 @@ def compute(
     if settings.faces == "landmarks":
         boxes, scores, face_notes = landmark_boxes(landmarks, decoded.frame_index)
     else:
+        # Here and not above, because torch takes more memory than all the rest.
+        from preprocess.detect import detect_faces
+
         boxes, scores, face_notes = detect_faces(decoded.frames, settings.crop)
     height, width = decoded.frames[0].height, decoded.frames[0].width
     boxes = crop_boxes(boxes, height, width, settings.crop)
@@ -96,7 +98,6 @@ def process(
     Errors of the clip are returned, because one raised would end the whole run. A worker ends
     when the process `parent_pid` that started it is gone.
     """
-    torch.set_num_threads(1)
     if os.getpid() != parent_pid:
         _end_with(parent_pid)
     with work.mark(source.clip.clip_id):

@@ -49,6 +49,15 @@ class Decoded:
     drawn: bool
 
 
+# What turns a picture upright, by the degrees counterclockwise that its file asks for.
+_TURNS = {
+    0: (),
+    90: (("transpose", "cclock"),),
+    -90: (("transpose", "clock"),),
+    180: (("hflip", None), ("vflip", None)),
+    -180: (("hflip", None), ("vflip", None)),
+}
+
 # What every clip of the synthetic sample carries as its comment.
 SAMPLE_COMMENT = "synthetic sample drawn by CFN-SR"
 
@@ -177,15 +186,39 @@ class _FramePicker:
         notes = (f"video ends at {end_s:.3f} s: last frame repeated {len(late)} times",)
         while self._missing:
             self._keep()
-        sizes = {(frame.width, frame.height) for frame in self._frames}
+        sizes = {(frame.width, frame.height, frame.format.name) for frame in self._frames}
         if len(sizes) > 1:
-            raise ClipError(f"the picture changes its size within the clip: {sorted(sizes)}")
-        return self._frames, np.array(self._indices, np.uint16), notes if late else ()
+            raise ClipError(f"the picture changes within the clip: {sorted(sizes)}")
+        turned = {frame.rotation for frame in self._frames}
+        if len(turned) > 1 or not turned <= set(_TURNS):
+            raise ClipError(f"the picture is turned by {sorted(turned)} degrees, no quarter turn")
+        angle = turned.pop()
+        frames = (
+            [_turned(frame, _TURNS[angle]) for frame in self._frames] if angle else self._frames
+        )
+        notes = (*(notes if late else ()), *((f"turned by {angle} degrees",) if angle else ()))
+        return frames, np.array(self._indices, np.uint16), notes
 
     def _keep(self) -> None:
         self._missing.pop(0)
         self._frames.append(self._previous)
         self._indices.append(self.seen - 1)
+
+
+def _turned(frame: av.VideoFrame, filters: tuple[tuple[str, str | None], ...]) -> av.VideoFrame:
+    """The frame as it is to be shown; a telephone held upright writes its pictures lying."""
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format.name,
+        time_base=frame.time_base,
+    )
+    turn = [graph.add(name, argument) for name, argument in filters]
+    graph.link_nodes(source, *turn, graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull()
 
 
 class _SoundCollector:

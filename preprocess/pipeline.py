@@ -256,7 +256,7 @@ def _process_all(
     """
     if not todo:
         return
-    # Brings torch, librosa and the detector: seconds that a run without work need not wait.
+    # Brings the decoder and librosa: seconds that a run without work need not wait.
     from preprocess.clip import Result, process
 
     task = joblib.delayed(process)

@@ -107,7 +107,7 @@ class Settings:
             "duration_s": DURATION_S,
             "shortfall_s": SHORTFALL_S,
             "color": "RGB",
-            "resize": "torch bilinear, antialiased",
+            "resize": "swscale area",
         }
         if self.faces == "mtcnn":
             config["faces"] = {"source": "mtcnn", "min_found": MIN_FOUND, **asdict(self.crop)}
