@@ -32,7 +32,7 @@ from preprocess.detect import detect_faces
 from preprocess.face import crop, crop_boxes
 from preprocess.sample import main as draw_sample
 from preprocess.settings import Settings
-from preprocess.work import Work
+from preprocess.work import Work, library_versions
 
 
 @lru_cache(maxsize=1)
@@ -95,7 +95,8 @@ def clips_per_second(sources: list[Source], settings: Settings, jobs: int, drawn
         tempfile.TemporaryDirectory() as folder,
         joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
     ):
-        work = Work(Path(folder))
+        work = Work(Path(folder) / "work")
+        work.begin({"origin": {}, "config": {}, "versions": library_versions()})
 
         def run(clips: list[Source]) -> None:
             joblib.Parallel(batch_size=1)(

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from joblib import cpu_count
@@ -13,17 +12,21 @@ from cache.shard import CacheError
 from preprocess.dataset import find_clips, origin
 from preprocess.pipeline import build, update_failures
 from preprocess.settings import Settings
+from preprocess.workers import LostWorkersError
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if (args.faces == "landmarks") != (args.landmarks is not None):
         return _refuse("--faces landmarks and --landmarks DIR go together")
+    if (args.backend == "dask") != (args.scheduler is not None):
+        return _refuse("--backend dask and --scheduler ADDRESS go together")
     settings = Settings(
         modality=args.modality, faces=args.faces, audio=args.audio, waveform=args.waveform
     )
     try:
-        found = find_clips(args.raw, settings, args.landmarks)
+        landmarks = args.landmarks and args.landmarks.resolve()
+        found = find_clips(args.raw.resolve(), settings, landmarks)
         raw_origin = origin(args.raw)
     except (OSError, ValueError) as exc:
         return _refuse(str(exc))
@@ -46,20 +49,25 @@ def main(argv: list[str] | None = None) -> int:
         aside = {source.name for source in found.sources} - {source.name for source in sources}
         with locked(args.cache):
             outcome = build(
-                sources, args.cache, origin=raw_origin, settings=settings, jobs=args.jobs
+                sources,
+                args.cache.resolve(),  # workers elsewhere have other working folders
+                origin=raw_origin,
+                settings=settings,
+                jobs=args.jobs,
+                scheduler=args.scheduler,
             )
             failures = update_failures(args.cache, found.failures | outcome.failures, aside)
     except (CacheError, BusyError) as exc:
         return _refuse(str(exc))
-    except OSError as exc:
-        print(f"error: {args.cache}: cannot be written ({exc})", file=sys.stderr)
-        return 1
-    except BrokenProcessPool:
+    except LostWorkersError as exc:
         print(
-            "error: a worker process was killed, perhaps for want of memory. What is done is "
-            "kept: run again to go on, with fewer --jobs if memory is short",
+            f"error: {exc}. What is done is kept: run again to go on, with fewer --jobs if memory "
+            "is short",
             file=sys.stderr,
         )
+        return 1
+    except OSError as exc:
+        print(f"error: {args.cache}: cannot be written ({exc})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: what is done is kept, run again to go on", file=sys.stderr)
@@ -122,6 +130,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--waveform", action="store_true", help="keep the samples beside their MFCCs"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("loky", "dask"),
+        default="loky",
+        help="who works: processes of this machine, or a dask cluster",
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of the dask cluster, for example tcp://host:8786"
     )
     return parser
 

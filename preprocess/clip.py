@@ -91,17 +91,26 @@ def _compute_sound(
 
 
 def process(
-    source: Source, work: Work, settings: Settings, *, drawn: bool, parent_pid: int
+    source: Source, work: Work, settings: Settings, *, drawn: bool, parent_pid: int | None
 ) -> Result:
     """Compute one clip and leave it in `work`, so that nothing large goes between processes.
 
     Errors of the clip are returned, because one raised would end the whole run. A worker ends
-    when the process `parent_pid` that started it is gone.
+    when the process `parent_pid` that started it is gone; those of a cluster have None.
+
+    Raises:
+        CacheError: if this process is on a machine that cannot do the work as it was begun.
     """
-    if os.getpid() != parent_pid:
+    _check_worker(work)
+    if parent_pid not in (None, os.getpid()):
         _end_with(parent_pid)
     with work.mark(source.clip.clip_id):
         return _process(source, work, settings, drawn)
+
+
+@lru_cache(maxsize=1)
+def _check_worker(work: Work) -> None:
+    work.check_worker()  # once a process is enough
 
 
 @lru_cache(maxsize=1)

@@ -6,19 +6,13 @@ manifest is written and `.work` goes. Every step leaves a state from which the n
 """
 
 import json
-import os
-import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import joblib
 import numpy as np
-from tqdm import tqdm
 
 from cache.clips import Clip
 from cache.files import sha256_file, sweep, write_json
@@ -35,26 +29,11 @@ from cache.schema import shard_name
 from cache.shard import CacheError, clip_ids, open_shard, read_row, write_shard
 from preprocess.dataset import Source
 from preprocess.settings import Settings
-from preprocess.work import Work
-
-if TYPE_CHECKING:
-    from preprocess.clip import Result
+from preprocess.work import Work, library_versions
+from preprocess.workers import process_all
 
 WORK_NAME = ".work"
 LOST = "its shard is lost or damaged, and the raw clip is not there"
-
-# The libraries whose version can change a byte of a shard.
-_LIBRARIES = (
-    "av",
-    "facenet-pytorch",
-    "h5py",
-    "librosa",
-    "numpy",
-    "scipy",
-    "soxr",
-    "torch",
-    "torchvision",
-)
 
 
 @dataclass(frozen=True)
@@ -73,6 +52,7 @@ def build(
     origin: Mapping[str, str],
     settings: Settings,
     jobs: int,
+    scheduler: str | None = None,
 ) -> Outcome:
     """Bring `cache` to hold every clip of `sources`, and keep what it holds already.
 
@@ -82,16 +62,17 @@ def build(
         origin: `dataset`, `license` and `citation` of the clips.
         settings: everything else that changes a byte.
         jobs: worker processes.
+        scheduler: address of a dask scheduler whose workers are taken instead.
 
     Raises:
         CacheError: if `cache` was begun from other data, with other settings, or with other
-            versions of the libraries.
+            versions of the libraries; or if the cluster cannot do the work.
         OSError: if `cache` cannot be written.
     """
     state = {
         "origin": dict(origin),
         "config": settings.config(),
-        "versions": {name: version(name) for name in _LIBRARIES},
+        "versions": library_versions(),
     }
     work = Work(cache / WORK_NAME)
     records, shards = _read_begun(cache, work, state)
@@ -109,7 +90,9 @@ def build(
     for actor in sorted({Clip.parse(clip_id).actor for clip_id in work.waiting()}):
         if not unfinished[actor]:  # the run before this one was stopped just there
             _write_actor(cache, work, actor, records, settings)
-    for result in _process_all(todo, work, settings, jobs, drawn=origin != RAVDESS):
+    for result in process_all(
+        todo, work, settings, jobs=jobs, scheduler=scheduler, drawn=origin != RAVDESS
+    ):
         clip = result.source.clip
         if result.failure is None:
             records[clip.clip_id] = work.record(clip.clip_id)
@@ -244,58 +227,6 @@ def _rows(shard: Path) -> dict[str, int]:
     """clip_id to row of a shard; CacheError if it is missing or damaged."""
     with open_shard(shard) as file:
         return {clip_id: row for row, clip_id in enumerate(clip_ids(file))}
-
-
-def _process_all(
-    todo: list[Source], work: Work, settings: Settings, jobs: int, *, drawn: bool
-) -> "Iterator[Result]":
-    """Results as they come, actor after actor, behind one progress bar.
-
-    When a worker dies (a crash in a library, want of memory), the clips under way are tried once
-    more, each alone; one that ends its worker again has failed. With one job there is no worker.
-    """
-    if not todo:
-        return
-    # Brings the decoder and librosa: seconds that a run without work need not wait.
-    from preprocess.clip import Result, process
-
-    task = joblib.delayed(process)
-    common = {"work": work, "settings": settings, "drawn": drawn, "parent_pid": os.getpid()}
-
-    def run(sources: list[Source], jobs: int) -> "Iterator[Result]":
-        with (
-            joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
-            warnings.catch_warnings(),
-        ):
-            # loky replaces a worker that has grown by loading the detector, loses nothing by it,
-            # and warns all the same; a worker that dies raises.
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-            yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(
-                task(source, **common) for source in sources
-            )
-
-    def run_alone(source: Source) -> "Result":
-        try:
-            return next(run([source], 2))  # two jobs, because one would be this process
-        except BrokenProcessPool:
-            return Result(source, "ended its worker twice: a crash, or too little memory")
-
-    ordered = sorted(todo, key=lambda source: (source.clip.actor, source.clip))
-    left = {source.clip.clip_id: source for source in ordered}
-    with tqdm(desc="features", total=len(left), unit="clip", mininterval=0.5) as bar:
-        while left:
-            try:
-                for result in run(list(left.values()), min(jobs, len(left))):
-                    del left[result.source.clip.clip_id]
-                    bar.update()
-                    yield result
-            except BrokenProcessPool:
-                suspects = sorted(work.running() & set(left))
-                if not suspects:
-                    raise
-                for clip_id in suspects:
-                    yield run_alone(left.pop(clip_id))
-                    bar.update()
 
 
 def _write_actor(

@@ -1,11 +1,13 @@
 """The folder where finished clips wait for their shard, and what a stopped run left in it."""
 
 import json
+import platform
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,24 @@ from cache.shard import CacheError
 
 _STATE = "state.json"
 _CLIP = "-".join(["[0-9][0-9]"] * 7)
+
+# The libraries whose version can change a byte of a shard.
+_LIBRARIES = (
+    "av",
+    "facenet-pytorch",
+    "h5py",
+    "librosa",
+    "numpy",
+    "scipy",
+    "soxr",
+    "torch",
+    "torchvision",
+)
+
+
+def library_versions() -> dict[str, str]:
+    """The versions that are installed where this runs."""
+    return {name: version(name) for name in _LIBRARIES}
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,8 @@ class Work:
         path = self.folder / f"{clip_id}.running"
         path.touch()
         yield
-        path.unlink()
+        # It may be gone: a worker that lost its cluster goes on for a clip beside the next run.
+        path.unlink(missing_ok=True)
 
     def running(self) -> set[str]:
         """The clips under way, or under way when their worker died."""
@@ -60,6 +81,22 @@ class Work:
         if not all(isinstance(state.get(key), dict) for key in ("origin", "config", "versions")):
             raise self._damaged(path, "origin, config or versions is missing")
         return state
+
+    def check_worker(self) -> None:
+        """Raise CacheError unless this process can do the work: another machine may be unlike."""
+        begun = self.state()
+        if begun is None:
+            raise CacheError(
+                f"{self.folder}: not there on {platform.node()}. All workers must see the raw "
+                "folder and the cache under the same paths"
+            )
+        differing = [
+            f"{name} {installed}, expected {begun['versions'].get(name)}"
+            for name, installed in library_versions().items()
+            if begun["versions"].get(name) != installed
+        ]
+        if differing:
+            raise CacheError(f"{platform.node()} has other versions: {'; '.join(differing)}")
 
     def save(
         self, clip_id: str, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]

@@ -234,7 +234,7 @@ def test_other_settings_do_not_mix(built, sample_clips, tmp_path, capsys, monkey
 
 def test_other_versions_do_not_mix(built, sample_clips, tmp_path, capsys, monkeypatch):
     cache = shutil.copytree(built, tmp_path / "cache")
-    monkeypatch.setattr("preprocess.pipeline.version", lambda name: "0.0")
+    monkeypatch.setattr("preprocess.work.version", lambda name: "0.0")
     assert features(sample_clips, cache) == 2
     assert "librosa 0.11.0 then, 0.0 now" in capsys.readouterr().err
 
