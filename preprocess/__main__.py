@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from joblib import cpu_count
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{'01-01-*.mp4' if args.modality == 'av' else '03-01-*.wav'} in Actor_NN folders or "
             "RAVDESS's zips"
         )
+    started = time.monotonic()
     try:
         aside = {source.name for source in found.sources} - {source.name for source in sources}
         with locked(args.cache):
@@ -72,15 +74,21 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: what is done is kept, run again to go on", file=sys.stderr)
         return 1
+    seconds = time.monotonic() - started
     expected = len(args.only) * len(expected_clips(1))
     if outcome.made:
-        print(f"{outcome.made} clips made; {outcome.total} clips in {args.cache}")
+        print(
+            f"{outcome.made} clips made in {seconds:.0f} s ({outcome.made / seconds:.1f} a "
+            f"second), {len(failures)} failed; {outcome.total} clips in {args.cache}"
+        )
     elif outcome.total:
         print(f"nothing to do: {outcome.total} clips in {args.cache} already")
     else:
         print(f"no clip could be made, so {args.cache} holds none")
     if outcome.total < expected and raw_origin["dataset"].startswith("RAVDESS"):
         print(f"note: RAVDESS has {expected} clips of these {len(args.only)} actors")
+    for names in outcome.twins[:10]:
+        print(f"note: the same bytes under different names: {', '.join(names)}")
     for name, reason in sorted(failures.items()):
         print(f"failed: {name}: {reason}", file=sys.stderr)
     return 1 if failures else 0

@@ -53,9 +53,8 @@ class Decoded:
 _TURNS = {
     0: (),
     90: (("transpose", "cclock"),),
-    -90: (("transpose", "clock"),),
     180: (("hflip", None), ("vflip", None)),
-    -180: (("hflip", None), ("vflip", None)),
+    270: (("transpose", "clock"),),
 }
 
 # What every clip of the synthetic sample carries as its comment.
@@ -133,7 +132,9 @@ def _decode(container: av.container.InputContainer, with_sound: bool) -> Decoded
 
 def _check_header(container: av.container.InputContainer, video: av.VideoStream) -> None:
     width, height = video.codec_context.width, video.codec_context.height
-    if not 0 < width * height <= MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
+    if not width * height:
+        raise ClipError("the video has no size, or claims one that no decoder takes")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
         raise ClipError(
             f"the video claims {width}x{height} pixels, expected {MAX_PIXELS} at most and no side "
             f"{MAX_ASPECT} times the other"
@@ -189,7 +190,7 @@ class _FramePicker:
         sizes = {(frame.width, frame.height, frame.format.name) for frame in self._frames}
         if len(sizes) > 1:
             raise ClipError(f"the picture changes within the clip: {sorted(sizes)}")
-        turned = {frame.rotation for frame in self._frames}
+        turned = {frame.rotation % 360 for frame in self._frames}
         if len(turned) > 1 or not turned <= set(_TURNS):
             raise ClipError(f"the picture is turned by {sorted(turned)} degrees, no quarter turn")
         angle = turned.pop()

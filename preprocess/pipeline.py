@@ -5,9 +5,10 @@ of an actor are there, they become its shard and the arrays go; when all actors 
 manifest is written and `.work` goes. Every step leaves a state from which the next run goes on.
 """
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,19 @@ LOST = "its shard is lost or damaged, and the raw clip is not there"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: clips made by it, clips now in the cache, failures by source name."""
+    """What a run did.
+
+    Attributes:
+        made: clips made by it.
+        total: clips in the cache now.
+        failures: source name to reason.
+        twins: names of sources that have the same bytes, for each such set.
+    """
 
     made: int
     total: int
     failures: dict[str, str]
+    twins: list[list[str]]
 
 
 def build(
@@ -78,12 +87,13 @@ def build(
     records, shards = _read_begun(cache, work, state)
     wanted = {source.clip.clip_id for source in sources}
     held = _held(cache, work, records, shards, wanted)
+    held -= _replaced(cache, work, records, [s for s in sources if s.clip.clip_id in held])
     todo = [source for source in sources if source.clip.clip_id not in held]
     lost = set(records) - held - wanted
     failures = {records[clip_id]["source"]: LOST for clip_id in lost}
     records = {clip_id: records[clip_id] for clip_id in held}
     if not todo and not lost and not work.exists():
-        return Outcome(0, len(records), failures)
+        return Outcome(0, len(records), failures, _twins(records))
     sweep(cache)
     work.begin(state)
     unfinished = Counter(source.clip.actor for source in todo)
@@ -114,7 +124,7 @@ def build(
         )
     work.remove()
     made = sum(source.clip.clip_id in records for source in todo)
-    return Outcome(made, len(records), failures)
+    return Outcome(made, len(records), failures, _twins(records))
 
 
 def update_failures(
@@ -223,6 +233,34 @@ def _held(
     return held
 
 
+def _replaced(
+    cache: Path, work: Work, records: Mapping[str, dict], sources: Iterable[Source]
+) -> set[str]:
+    """The clips whose raw file has come after they were made, and has other bytes."""
+    made_ns = {shard.name: shard.stat().st_mtime_ns for shard in sorted(cache.glob("actor_*.h5"))}
+    waiting = work.waiting()
+    replaced = set()
+    for source in sources:
+        clip_id = source.clip.clip_id
+        made = (
+            work.saved_ns(clip_id) if clip_id in waiting else made_ns[shard_name(source.clip.actor)]
+        )
+        # The time of the last change of the file's own entry: a copy may keep the other time.
+        if source.file.path.stat().st_ctime_ns <= made:
+            continue
+        if hashlib.sha256(source.file.read()).hexdigest() != records[clip_id]["source_sha256"]:
+            replaced.add(clip_id)
+    return replaced
+
+
+def _twins(records: Mapping[str, dict]) -> list[list[str]]:
+    """Names of the sources that have the same bytes."""
+    by_hash: dict[str, list[str]] = {}
+    for _, record in sorted(records.items()):
+        by_hash.setdefault(record["source_sha256"], []).append(record["source"])
+    return [names for names in by_hash.values() if len(names) > 1]
+
+
 def _rows(shard: Path) -> dict[str, int]:
     """clip_id to row of a shard; CacheError if it is missing or damaged."""
     with open_shard(shard) as file:
@@ -232,15 +270,18 @@ def _rows(shard: Path) -> dict[str, int]:
 def _write_actor(
     cache: Path, work: Work, actor: int, records: Mapping[str, dict], settings: Settings
 ) -> None:
-    """Bring an actor's shard to hold its old rows and those that wait, then let these go."""
+    """Bring an actor's shard to hold the recorded clips: old rows, and those that wait.
+
+    These are let go. A row goes whose clip has no record any more: its raw file was replaced.
+    """
     clips = sorted(clip for clip in map(Clip.parse, records) if clip.actor == actor)
     waiting = work.waiting() & {clip.clip_id for clip in clips}
-    if not waiting:
-        return
     shard = cache / shard_name(actor)
+    old = _rows(shard) if len(waiting) < len(clips) else {}
+    if not waiting and len(old) == len(clips):
+        return
 
     def rows() -> Iterator[tuple[Clip, Mapping[str, np.ndarray]]]:
-        old = _rows(shard) if len(waiting) < len(clips) else {}
         for clip in clips:
             if clip.clip_id in waiting:
                 yield clip, work.arrays(clip.clip_id)

@@ -129,6 +129,10 @@ class Work:
         """The clips whose arrays wait here."""
         return {path.stem for path in self.folder.glob(f"{_CLIP}.npz")}
 
+    def saved_ns(self, clip_id: str) -> int:
+        """When the arrays of a waiting clip were saved, in nanoseconds of the epoch."""
+        return (self.folder / f"{clip_id}.npz").stat().st_mtime_ns
+
     def arrays(self, clip_id: str) -> dict[str, np.ndarray]:
         """The arrays of a waiting clip, by the names of `schema.COMPUTED`."""
         path = self.folder / f"{clip_id}.npz"

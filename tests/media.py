@@ -1,6 +1,7 @@
 """Small videos with whatever fault a test needs."""
 
 import io
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -77,6 +78,54 @@ def moved_to_front(content: bytes, folder: Path) -> bytes:
                 packet.stream = tracks[packet.stream]
                 new.mux(packet)
     return path.read_bytes()
+
+
+def turned(content: bytes, quarters: int) -> bytes:
+    """An mp4 whose index asks to show its pictures turned clockwise by these quarter turns."""
+    matrix = {
+        1: (0, 1, 0, -1, 0, 0, 0, 0),
+        2: (-1, 0, 0, 0, -1, 0, 0, 0),
+        3: (0, -1, 0, 1, 0, 0, 0, 0),
+    }[quarters]
+    at = content.index(b"tkhd") + 44  # of the first track, the picture
+    whole = b"".join(struct.pack(">i", number << 16) for number in matrix)
+    return content[:at] + whole + content[at + len(whole) :]
+
+
+def claiming(width: int, height: int, seconds: float) -> bytes:
+    """A Matroska file of some bytes that claims a picture and sound of any size and length."""
+
+    def element(number: str, *content: bytes) -> bytes:
+        joined = b"".join(content)
+        return bytes.fromhex(number) + struct.pack(">Q", 1 << 56 | len(joined)) + joined
+
+    def whole(number: int) -> bytes:
+        return struct.pack(">Q", number)
+
+    head = element("1A45DFA3", element("4282", b"matroska"))
+    info = element(
+        "1549A966",
+        element("2AD7B1", whole(1_000_000)),
+        element("4489", struct.pack(">d", seconds * 1000)),
+    )
+    picture = element("E0", element("B0", whole(width)), element("BA", whole(height)))
+    sound = element("E1", element("B5", struct.pack(">d", 48_000)), element("9F", whole(2)))
+    tracks = [
+        element(
+            "AE",
+            element("D7", whole(number)),
+            element("73C5", whole(number)),
+            element("83", whole(number)),
+            element("86", codec),
+            details,
+        )
+        for number, codec, details in (
+            (1, b"V_MPEG4/ISO/ASP", picture),
+            (2, b"A_PCM/INT/LIT", sound),
+        )
+    ]
+    block = element("1F43B675", element("E7", whole(0)), element("A3", b"\x81\0\0\x80", bytes(64)))
+    return head + element("18538067", info, element("1654AE6B", *tracks), block)
 
 
 def put(folder: Path, name: str, content: bytes) -> Path:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from media import encode, moved_to_front, noise_pictures, tone
+from media import claiming, encode, moved_to_front, noise_pictures, tone, turned
 
 from preprocess.decode import ClipError, decode, frame_times_s
 
@@ -136,3 +136,29 @@ def test_tracks_that_start_too_late_are_refused():
 
 def test_a_narrow_picture_is_refused():
     fails(encode(np.zeros((95, 512, 64, 3), np.uint8), tone(3.2)), "the video claims 64x512 pixels")
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_picture_that_is_to_be_turned_is_shown_upright(quarters):
+    pictures_there = np.zeros((95, 48, 96, 3), np.uint8)
+    pictures_there[:, :24, :48] = 255  # the upper left is light
+    decoded = decode(turned(encode(pictures_there, tone(3.2)), quarters))
+    expected = np.rot90(pictures_there[:30], -quarters, axes=(1, 2))
+    shown = pictures(decoded)
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).mean() < 4
+    assert decoded.notes == (f"turned by {360 - 90 * quarters} degrees",)
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        ((100_000, 100_000, 3.2), "claims one that no decoder takes"),
+        ((8_000, 8_000, 3.2), "claims 8000x8000 pixels"),
+        ((1280, 720, 36_000), "claims 36000 s"),
+    ],
+)
+def test_a_claim_of_too_much_is_refused_before_it_is_believed(claim, message):
+    content = claiming(*claim)
+    assert len(content) < 1000
+    fails(content, message)
