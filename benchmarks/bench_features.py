@@ -3,15 +3,20 @@
 `python -m benchmarks.bench_features [--raw DIR] [--rounds N]` takes the clips of `--raw` (default:
 the real ones in CFNSR_REAL_DATA, else it draws a few). Every stage runs on every clip in turn, in
 one process with one thread, so that the ratios hold when the machine's speed drifts. Clips a second
-for 1 and 2 jobs are of the whole command, on a fresh cache, workers warm.
+for 1 and 2 jobs are of the workers, warm, on a fresh folder.
+
+Memory is of the whole command with two workers: at its peak all that is resident, and the part
+that is a worker's own, which is what one more takes, because library files are shared by all.
 """
 
 import argparse
 import io
 import json
 import os
-import resource
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -110,6 +115,51 @@ def clips_per_second(sources: list[Source], settings: Settings, jobs: int, drawn
         return len(sources) / (time.perf_counter() - started)
 
 
+def memory_mb(raw: Path, jobs: int, *options: str) -> dict[str, float]:
+    """Peaks of a run of the whole command: of its process and of its largest worker, in MB.
+
+    Of a worker, all that is `resident`, and what is `private` to it, looked at every 20 ms.
+    """
+    peaks = {"parent_resident": 0, "worker_resident": 0, "worker_private": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "preprocess", "--raw", raw, "--cache", f"{folder}/cache"]
+        run = subprocess.Popen(
+            [*command, "--jobs", str(jobs), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while run.poll() is None:
+            for pid in _family(run.pid):
+                resident, private = _resident_kb(pid)
+                if pid == run.pid:
+                    peaks["parent_resident"] = max(peaks["parent_resident"], resident)
+                else:
+                    peaks["worker_resident"] = max(peaks["worker_resident"], resident)
+                    peaks["worker_private"] = max(peaks["worker_private"], private)
+            time.sleep(0.02)
+        if run.returncode:
+            raise RuntimeError(f"{command} ended with status {run.returncode}")
+    return {name: round(peak / 1024) for name, peak in peaks.items()}
+
+
+def _family(pid: int) -> list[int]:
+    """A process and those that it started, as Linux tells."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [pid, *map(int, found.stdout.split())]
+
+
+def _resident_kb(pid: int) -> tuple[int, int]:
+    """Peak of all that was resident, and what is private now; 0 when the process has gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    peak = re.search(r"VmHWM:\s+(\d+)", status)
+    private = re.search(r"Private_Dirty:\s+(\d+)", rollup)
+    return (int(peak[1]), int(private[1])) if peak and private else (0, 0)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_features")
     parser.add_argument("--raw", type=Path, help="clips to measure on")
@@ -119,9 +169,10 @@ def main(argv: list[str] | None = None) -> int:
     settings = Settings()
     with tempfile.TemporaryDirectory() as folder:
         real = os.environ.get("CFNSR_REAL_DATA")
-        raw = args.raw or (Path(real) / "ravdess" if real else Path(folder))
-        if raw == Path(folder):
-            draw_sample(["--out", folder, "--actors", "4", "--clips-per-actor", "2"])
+        drawn_here = Path(folder) / "raw"
+        raw = args.raw or (Path(real) / "ravdess" if real else drawn_here)
+        if raw == drawn_here:
+            draw_sample(["--out", str(raw), "--actors", "4", "--clips-per-actor", "2"])
         sources = find_clips(raw, settings).sources
         rows = []
         with threadpool_limits(1):
@@ -131,6 +182,12 @@ def main(argv: list[str] | None = None) -> int:
                 rows += [stage_seconds(source.file.read(), settings) for source in sources]
         drawn = origin(raw) != RAVDESS
         rates = {jobs: clips_per_second(sources * 2, settings, jobs, drawn) for jobs in (1, 2)}
+        points = Path(folder) / "points"
+        points.mkdir()
+        for source in sources:
+            (points / f"{source.clip.clip_id}.csv").write_bytes(landmark_table())
+        by_landmarks = ("--faces", "landmarks", "--landmarks", str(points))
+        memory = {"mtcnn": memory_mb(raw, 2), "landmarks": memory_mb(raw, 2, *by_landmarks)}
     median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     ratios = sorted(row["total"] / row["decode_alone"] for row in rows)
     for name, seconds in median.items():
@@ -147,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         "stages_cpu_s": median,
         "clips_per_second_1_job": rates[1],
         "clips_per_second_2_jobs": rates[2],
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory_mb": memory,
         "torch": torch.__version__,
         "av": av.__version__,
     }

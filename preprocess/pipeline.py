@@ -156,8 +156,8 @@ def update_failures(
     standing |= failures
     if standing:
         write_json(path, standing)
-    else:
-        path.unlink(missing_ok=True)
+    elif path.exists():  # nothing to do must do for a cache that cannot be written
+        path.unlink()
     return standing
 
 

@@ -1,4 +1,7 @@
-"""SIGKILL at random moments: the next run goes on and ends with the bytes of a straight run."""
+"""SIGKILL at random moments: the next run goes on and ends with the bytes of a straight run.
+
+For a longer trial set CFNSR_KILLS to a number, and CFNSR_KILL_RAW to a folder of more clips.
+"""
 
 import os
 import random
@@ -9,21 +12,28 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# A run takes some seconds to its first clip; set more for a longer trial.
 KILLS = int(os.environ.get("CFNSR_KILLS", "3"))
+# What a run needs to its first clip, about.
+START_S = 5
 
 
 def start(raw, cache):
     return subprocess.Popen(
         [sys.executable, "-m", "preprocess", "--raw", raw, "--cache", cache, "--jobs", "2"],
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
     )
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def finished(cache):
+    """When each clip that waits for the manifest was finished; nothing of what is in it."""
+    return {path.name: path.stat().st_mtime_ns for path in cache.glob(".work/??-*.json")}
 
 
 def workers_of(pid):
@@ -41,17 +51,37 @@ def alive(pid):
 
 
 def test_killed_runs_end_with_the_bytes_of_a_straight_run(sample_clips, tmp_path):
-    assert start(sample_clips, tmp_path / "straight").wait() == 0
+    raw = os.environ.get("CFNSR_KILL_RAW", sample_clips)
+    started = time.monotonic()
+    run = start(raw, tmp_path / "straight")
+    total = int(run.communicate()[0].split()[0])
+    assert run.returncode == 0
+    takes_s = time.monotonic() - started
     moments = random.Random(0)
+    done = {}
     for _ in range(KILLS):
-        run = start(sample_clips, tmp_path / "killed")
-        time.sleep(moments.uniform(0.5, 6))
+        run = start(raw, tmp_path / "killed")
+        if moments.random() < 0.3:  # on the way to the first clip
+            time.sleep(moments.uniform(0, START_S))
+        else:  # at work
+            while run.poll() is None and len(finished(tmp_path / "killed")) == len(done):
+                time.sleep(0.005)
+            time.sleep(moments.uniform(0, max(0.05, 2 * (takes_s - START_S) / KILLS)))
         workers = workers_of(run.pid)
         run.send_signal(signal.SIGKILL)
-        run.wait()
+        run.communicate()
         ends = time.monotonic() + 30  # a worker may be at its imports
         while any(map(alive, workers)):
             assert time.monotonic() < ends, "workers outlive the run that was killed"
             time.sleep(0.1)
-    assert start(sample_clips, tmp_path / "killed").wait() == 0
+        if (tmp_path / "killed" / "manifest.json").exists():
+            break  # it was through before the kill came
+        now = finished(tmp_path / "killed")
+        assert now | done == now, "a finished clip was lost, or made again"
+        print(f"{len(now)} of {total} clips finished, {len(now) - len(done)} by the run killed")
+        done = now
+    run = start(raw, tmp_path / "killed")
+    last = run.communicate()[0].splitlines()[0]
+    assert run.returncode == 0
+    assert f"{total - len(done)} clips made" in last or "nothing to do" in last
     assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
