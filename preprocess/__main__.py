@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         default=cpu_count(),
         metavar="N",
-        help="worker processes, about 1.1 GB of memory each (default: one a CPU)",
+        help="worker processes, about 0.6 GB of memory each (default: one a CPU)",
     )
     parser.add_argument(
         "--only",

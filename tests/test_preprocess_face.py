@@ -105,3 +105,30 @@ def test_of_two_faces_the_larger_is_kept(sample_frames):
     boxes, _, notes = detect_faces(decoded(frames), SETTINGS)
     assert notes == ("up to 2 faces in a frame: the largest, most central in time, was kept",)
     np.testing.assert_allclose(boxes, alone, atol=12)
+
+
+@pytest.mark.parametrize("corner", [(40, 20), (41, 21)])
+def test_the_crop_has_the_colours_of_the_whole_frame(corner):
+    """Of the file's own matrix, at odd pixels too, where colour lies half of its pixel off."""
+    ramp = np.linspace(0, 200, 320, dtype=np.uint8)
+    picture = np.zeros((240, 320, 3), np.uint8)
+    picture[..., 0], picture[..., 2] = ramp, ramp[::-1]
+    picture[:, 160:, 1] = 180
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+        format="yuv420p", dst_colorspace="ITU709"
+    )
+    frame.colorspace = 1  # BT.709
+    left, top = corner
+    boxes = np.tile(np.float32([left, top, left + 200, top + 200]), (30, 1))
+    shown = crop([frame] * 30, boxes)
+    whole = frame.to_ndarray(format="rgb24")[top : top + 200, left : left + 200]
+    expected = cv2.resize(whole, (224, 224), interpolation=cv2.INTER_LINEAR)
+    difference = np.abs(shown[0].astype(int) - expected)
+    assert difference.mean() < 2
+    assert np.percentile(difference, 97) < 6  # all but the edge in the middle
+    assert (shown == shown[0]).all()
+
+
+def test_a_face_of_a_few_pixels_is_refused():
+    with pytest.raises(ClipError, match="a face of 2 pixels, expected 16 or more"):
+        crop_boxes(boxes_at(640, 360, 2, 2), HEIGHT, WIDTH, SETTINGS)

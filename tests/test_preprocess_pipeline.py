@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import signal
+from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import soundfile
@@ -20,7 +22,7 @@ from cache.reader import Cache
 from cache.shard import CacheError
 from cache.verify import problems_of
 from preprocess.__main__ import main
-from preprocess.clip import process
+from preprocess.clip import compute, process
 from preprocess.decode import decode
 from preprocess.settings import FaceSettings, Settings
 
@@ -492,3 +494,20 @@ def test_a_read_only_target_is_named_and_left_alone(built, raw, tmp_path, monkey
     assert "cannot be written ([Errno 30] Read-only file system)" in capsys.readouterr().err
     monkeypatch.undo()
     assert contents(cache) == before
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (320, 240), (700, 700), (1920, 1080)])
+def test_other_sizes_rates_and_sounds_will_do(sample_frames, size):
+    """A slow video of another size, its sound mono at 8 kHz."""
+    pictures = np.stack([cv2.resize(picture, size) for picture in sample_frames])
+    content = encode(pictures, tone(3.2, 8_000, channels=1), frame_rate=Fraction(10), rate_hz=8_000)
+    arrays, notes = compute(content, Settings(waveform=True))
+    assert notes == ()
+    assert arrays["frames"].shape == (30, 224, 224, 3)
+    assert arrays["frames"].std() > 20
+    assert list(arrays["frame_index"][:5]) == [5, 6, 7, 7, 8]
+    assert arrays["face_box"].max() <= max(size)
+    spectrum = np.abs(np.fft.rfft(arrays["waveform"].astype(float)))
+    loudest_hz = np.argmax(spectrum) * 44_100 / len(arrays["waveform"])
+    assert loudest_hz == pytest.approx(440, abs=2)
+    assert spectrum[len(spectrum) // 4 :].max() < 0.01 * spectrum.max()  # above 5.5 kHz

@@ -11,8 +11,10 @@ import model
 from cache.reader import Cache
 from preprocess.__main__ import main
 from preprocess.audio import cut, mfcc
-from preprocess.decode import decode
+from preprocess.clip import compute
+from preprocess.decode import ClipError, decode
 from preprocess.landmarks import landmark_boxes
+from preprocess.settings import Settings
 from train.augment import draw_crops
 from train.loop import train_epoch
 
@@ -73,6 +75,32 @@ def test_published_landmarks_lie_on_the_face_that_is_cropped(real_cache, real_da
     crop = real_cache.read("01-01-06-01-02-01-05", "face_box")
     assert (boxes[:, :2] > crop[:, :2]).all()
     assert (boxes[:, 2:] < crop[:, 2:]).all()
+
+
+OTHERS = {  # what becomes of clips of other makers: the side of the crop, or the reason
+    "astorfi_sample_video.mp4": 269,
+    "fer_woman2.mp4": "no sound in the file",
+    "grid_bbaf2n.mpg": 171,
+    "mmaction2_test.avi": 240,
+    "pyfeat_no_face.mp4": "a face in 0 of 7 frames",
+    "pyfeat_noface_face.mov": "a face in 0 of 7 frames",
+    "pyfeat_single_face.mp4": "the video ends at 2.40 s",
+    "retalk_1.mp4": 318,
+    "retalk_4.mp4": 311,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_clip_of_another_maker_gives_a_crop_or_a_reason(real_data, name):
+    content = (real_data / "faces" / name).read_bytes()
+    if isinstance(OTHERS[name], str):
+        with pytest.raises(ClipError, match=OTHERS[name]):
+            compute(content, Settings())
+    else:
+        arrays, _ = compute(content, Settings())
+        assert arrays["frames"].std() > 20
+        side = arrays["face_box"][0, 2] - arrays["face_box"][0, 0]
+        assert side == pytest.approx(OTHERS[name], rel=0.1)
 
 
 def test_the_full_network_makes_a_training_step_on_two_real_clips(real_cache):
