@@ -1,23 +1,26 @@
 """A finished cache, opened for reading."""
 
-import os
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-import h5py
 import numpy as np
 
 from cache.clips import Clip
 from cache.manifest import read_manifest
-from cache.schema import FIELDS, shard_name
-from cache.shard import CacheError, clip_ids, open_shard
+from cache.schema import shard_name
+from cache.shard import CacheError, Shard, open_shard
+
+# What belongs to one process, and is made anew in another.
+_OPENED = ("_shards", "_opening")
 
 
 class Cache:
     """Reads clips of a finished cache by `clip_id`.
 
     Shards are opened when first read from, in the process that reads, so the object can be
-    pickled and handed to loader workers. Reading needs neither write permission nor file locks.
+    pickled and handed to loader workers, and threads may read from it side by side. Reading needs
+    neither write permission nor file locks.
 
     Args:
         directory: a folder with `manifest.json` and its shards.
@@ -39,15 +42,20 @@ class Cache:
         for clip in self.clips:  # clips lie in a shard in the order of their clip_id
             self._row[clip.clip_id] = counts.setdefault(clip.actor, 0)
             counts[clip.actor] += 1
-        self._files: dict[int, h5py.File] = {}
-        self._process = os.getpid()
+        self._shards: dict[int, Shard] = {}
+        self._opening = Lock()
 
     def of_actors(self, actors: tuple[int, ...]) -> list[Clip]:
         """The clips of these actors, sorted by `clip_id`."""
         return [clip for clip in self.clips if clip.actor in actors]
 
-    def read(self, clip_id: str, field: str) -> np.ndarray:
+    def read(self, clip_id: str, field: str, out: np.ndarray | None = None) -> np.ndarray:
         """One field of one clip, with the type and shape of `schema.FIELDS`.
+
+        Args:
+            clip_id: of the clip.
+            field: of `schema.FIELDS`.
+            out: the array to fill, contiguous, of that type and shape; else a new one.
 
         Raises:
             CacheError: if the clip or the field is not in the cache, or its shard is damaged.
@@ -57,33 +65,31 @@ class Cache:
         shard = self._shard(Clip.parse(clip_id).actor)
         if field not in shard:
             raise CacheError(
-                f"{shard.filename}: holds no {field}. Build a cache that does with `make features`"
+                f"{shard.path}: holds no {field}. Build a cache that does with `make features`"
             )
-        dataset = shard[field]
-        value = np.empty(FIELDS[field].shape, FIELDS[field].dtype)
-        row = self._row[clip_id]
-        try:
-            dataset.read_direct(value, np.s_[row])
-        except OSError as exc:
-            raise CacheError(f"{dataset.file.filename}: cannot read {field} ({exc})") from exc
-        return value
+        return shard.read(field, self._row[clip_id], out)
 
-    def _shard(self, actor: int) -> h5py.File:
-        if self._process != os.getpid():  # forked: HDF5 handles must not be shared
-            self._files, self._process = {}, os.getpid()
-        if actor not in self._files:
-            path = self.directory / shard_name(actor)
-            file = open_shard(path)
-            stored = clip_ids(file)
-            expected = [clip.clip_id for clip in self.clips if clip.actor == actor]
-            if stored != expected:
-                file.close()
-                raise CacheError(
-                    f"{path}: holds {len(stored)} clips that are not the {len(expected)} of the "
-                    "manifest. Fetch it again, or rebuild it"
-                )
-            self._files[actor] = file
-        return self._files[actor]
+    def _shard(self, actor: int) -> Shard:
+        with self._opening:
+            if actor not in self._shards:
+                self._shards[actor] = self._open(actor)
+            return self._shards[actor]
+
+    def _open(self, actor: int) -> Shard:
+        path = self.directory / shard_name(actor)
+        shard = open_shard(path)
+        expected = [clip.clip_id for clip in self.clips if clip.actor == actor]
+        if shard.clip_ids != expected:
+            shard.close()
+            raise CacheError(
+                f"{path}: holds {len(shard.clip_ids)} clips that are not the {len(expected)} of "
+                "the manifest. Fetch it again, or rebuild it"
+            )
+        return shard
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}}
+        return {key: value for key, value in self.__dict__.items() if key not in _OPENED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._shards, self._opening = {}, Lock()

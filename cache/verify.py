@@ -7,7 +7,7 @@ from typing import Any
 from cache.clips import Clip
 from cache.files import sha256_file
 from cache.schema import shard_name
-from cache.shard import CacheError, clip_ids, open_shard
+from cache.shard import CacheError, open_shard
 
 
 def problems_of(directory: Path, manifest: dict[str, Any]) -> Iterator[str | None]:
@@ -39,9 +39,9 @@ def _problem(path: Path, shard: dict[str, Any], manifest: dict[str, Any]) -> str
         listed = str(shard["sha256"])
         return f"{path}: sha256 {found[:12]}..., manifest says {listed[:12]}... . {advice}"
     try:
-        with open_shard(path) as file:
-            stored = clip_ids(file)
-            labels = file["label"][:].tolist()
+        with open_shard(path) as opened:
+            stored = opened.clip_ids
+            labels = opened.column("label").tolist()
     except CacheError as exc:
         return str(exc)
     expected = sorted(

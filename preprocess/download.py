@@ -1,102 +1,18 @@
 """`python -m preprocess.download --out DIR`: fetch RAVDESS from Zenodo, verify it, unpack it."""
 
 import argparse
-import logging
 import shutil
 import sys
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import pooch
 from tqdm import tqdm
 
 from cache.clips import ACTORS
 from cache.manifest import RAVDESS
+from cache.transfer import DownloadError, Outcome, fetch_all
 from preprocess.unpack import unpack
-from preprocess.zenodo import (
-    ADDRESS,
-    AUDIO,
-    LANDMARKS,
-    VIDEO,
-    DownloadError,
-    ZenodoFile,
-    fetch,
-    store,
-)
-
-
-@dataclass
-class Outcome:
-    """What became of the files.
-
-    Attributes:
-        downloaded: names of those that were fetched.
-        replaced: names of those among them that lay there with other bytes.
-        there: names of those that lay there and are right.
-        failures: name to reason.
-    """
-
-    downloaded: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
-    there: list[str] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
-
-
-def download(
-    files: Sequence[ZenodoFile],
-    folder: Path,
-    *,
-    jobs: int = 2,
-    address: str = ADDRESS,
-    pause_s: float = 1.0,
-) -> Outcome:
-    """Have all `files` in `folder`, whole and with the right MD5; one that fails stops no other.
-
-    Args:
-        files: what to fetch.
-        folder: an existing folder.
-        jobs: how many downloads run side by side.
-        address: where from, with `{record}` and `{name}`.
-        pause_s: wait after the first broken connection, see `preprocess.zenodo.fetch`.
-    """
-    before = {file.name for file in files if (folder / file.name).exists()}
-    known = store(files, folder, address)
-    stop, lock = threading.Event(), threading.Lock()
-    outcome = Outcome()
-    with (
-        tqdm(total=sum(file.bytes for file in files), unit="B", unit_scale=True) as bar,
-        ThreadPoolExecutor(jobs) as pool,
-    ):
-        bar.set_description("download")
-
-        def advance(count: int) -> None:
-            with lock:
-                bar.update(count)
-
-        futures = {
-            pool.submit(fetch, file, known, advance=advance, stop=stop, pause_s=pause_s): file.name
-            for file in files
-        }
-        try:
-            for future in as_completed(futures):
-                name = futures[future]
-                try:
-                    fetched = future.result()
-                except DownloadError as exc:
-                    outcome.failures[name] = str(exc)
-                except OSError as exc:
-                    outcome.failures[name] = f"cannot be written ({exc})"
-                else:
-                    (outcome.downloaded if fetched else outcome.there).append(name)
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    outcome.replaced = sorted(before.intersection(outcome.downloaded))
-    return outcome
+from preprocess.zenodo import ADDRESS, AUDIO, LANDMARKS, VIDEO, ZenodoFile
 
 
 def run(
@@ -125,9 +41,9 @@ def run(
             f"in {folder}",
             file=sys.stderr,
         )
-    pooch.get_logger().setLevel(logging.WARNING)  # it would write across the bar
+    remote = [file.remote(address) for file in files]
     try:
-        outcome = download(files, folder, jobs=jobs, address=address, pause_s=pause_s)
+        outcome = fetch_all(remote, folder, jobs=jobs, pause_s=pause_s)
         _tell(outcome)
         if unpacked:
             whole = [file for file in files if file.name not in outcome.failures]

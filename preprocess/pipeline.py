@@ -27,7 +27,7 @@ from cache.manifest import (
     write_manifest,
 )
 from cache.schema import shard_name
-from cache.shard import CacheError, clip_ids, open_shard, read_row, write_shard
+from cache.shard import CacheError, open_shard, write_shard
 from preprocess.dataset import Source
 from preprocess.settings import Settings
 from preprocess.work import Work, library_versions
@@ -263,8 +263,8 @@ def _twins(records: Mapping[str, dict]) -> list[list[str]]:
 
 def _rows(shard: Path) -> dict[str, int]:
     """clip_id to row of a shard; CacheError if it is missing or damaged."""
-    with open_shard(shard) as file:
-        return {clip_id: row for row, clip_id in enumerate(clip_ids(file))}
+    with open_shard(shard) as opened:
+        return {clip_id: row for row, clip_id in enumerate(opened.clip_ids)}
 
 
 def _write_actor(
@@ -286,8 +286,9 @@ def _write_actor(
             if clip.clip_id in waiting:
                 yield clip, work.arrays(clip.clip_id)
             else:
-                with open_shard(shard) as file:
-                    yield clip, read_row(file, old[clip.clip_id])
+                with open_shard(shard) as opened:
+                    row = old[clip.clip_id]
+                    yield clip, {name: opened.read(name, row) for name in opened.computed}
 
     write_shard(shard, len(clips), settings.computed, rows())
     work.note_shard(describe_shard(shard, len(clips)))

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 from cache.files import atomic_path
-from preprocess.zenodo import DownloadError
+from cache.transfer import DownloadError
 
 # Anything else (.DS_Store, __MACOSX/._01-01-...) stays in the zip.
 _RECORDING = re.compile(r"(?:[\w-]+/)*[\w-]+\.(?:mp4|wav|csv)", re.ASCII)

@@ -5,7 +5,7 @@ from conftest import noise_arrays
 
 from cache.clips import expected_clips
 from cache.schema import FIELDS
-from cache.shard import CacheError, open_shard, read_row, write_shard
+from cache.shard import CacheError, open_shard, write_shard
 
 CLIPS = expected_clips(7)[:3]
 
@@ -19,19 +19,20 @@ def write(path, clips=CLIPS, count=None, change=None):
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    with open_shard(write(tmp_path / "actor_07.h5")) as file:
+    with open_shard(write(tmp_path / "actor_07.h5")) as shard:
         for row, clip in enumerate(CLIPS):
             expected = noise_arrays(row)
-            for name, value in read_row(file, row).items():
-                np.testing.assert_array_equal(value, expected[name])
-            assert file["clip_id"][row].decode() == clip.clip_id
-            assert file["label"][row] == clip.label
+            assert set(shard.computed) == set(expected)
+            for name in shard.computed:
+                np.testing.assert_array_equal(shard.read(name, row), expected[name])
+            assert shard.clip_ids[row] == clip.clip_id
+            assert shard.read("label", row) == clip.label
             for name in ("actor", "intensity", "statement", "repetition"):
-                assert file[name][row] == getattr(clip, name)
+                assert shard.column(name)[row] == getattr(clip, name)
 
 
 def test_types_and_shapes_are_those_of_the_contract(tmp_path):
-    with open_shard(write(tmp_path / "actor_07.h5")) as file:
+    with h5py.File(write(tmp_path / "actor_07.h5")) as file:
         assert file["frames"].shape == (3, 30, 224, 224, 3)
         assert file["frames"].dtype == np.uint8
         assert file["frames"].chunks is None

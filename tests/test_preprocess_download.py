@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from cache.transfer import DownloadError
 from preprocess.download import main, run, unpack
-from preprocess.zenodo import AUDIO, LANDMARKS, VIDEO, DownloadError, ZenodoFile
+from preprocess.zenodo import AUDIO, LANDMARKS, VIDEO, ZenodoFile
 
 SIZE = 300_000
 
