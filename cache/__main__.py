@@ -1,17 +1,22 @@
-"""`python -m cache info|verify|inspect DIR`: what a cache holds, and whether it is sound."""
+"""`python -m cache info|verify|inspect|diff|pack|fetch`: look at caches, check and share them."""
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
 
 from tqdm import tqdm
 
-from cache.clips import EMOTIONS
+from cache.clips import ACTORS, EMOTIONS
+from cache.diff import compare
 from cache.inspect import choose, contact_sheet
+from cache.manifest import MANIFEST_NAME
+from cache.pack import pack
 from cache.reader import Cache
 from cache.shard import CacheError
+from cache.transfer import DownloadError
 from cache.verify import problems_of
 
 
@@ -36,61 +41,172 @@ def info(cache: Cache) -> None:
         print(f"  {name}: {'; '.join(notes)}")
 
 
-def verify(cache: Cache) -> int:
+def verify(cache: Cache, *, quick: bool) -> int:
     """Check every shard; print what is wrong."""
-    checks = problems_of(cache.directory, cache.manifest)
+    checks = problems_of(cache.directory, cache.manifest, quick=quick)
     shards = len(cache.manifest["shards"])
     problems = [problem for problem in tqdm(checks, "verify", shards, unit="shard") if problem]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
-    print(f"{shards} shards checked, {len(problems)} problems")
+    looked_at = "sizes and structure" if quick else "size, SHA-256 and structure"
+    print(f"{shards} shards checked for {looked_at}, {len(problems)} problems")
     return 1 if problems else 0
 
 
+def inspect(cache: Cache, out: Path, count: int) -> int:
+    """Write a contact sheet."""
+    clips = choose(cache.clips, count)
+    contact_sheet(cache, clips, out)
+    print(f"{len(clips)} of {len(cache.clips)} clips in {out}")
+    return 0
+
+
+def pack_it(directory: Path, out: Path, codec: str, parts: int) -> int:
+    """Pack a cache; say where it is."""
+    for folder in pack(directory, out, as_jpeg=codec == "jpeg", parts=parts):
+        total = sum(path.stat().st_size for path in folder.iterdir())
+        print(f"{folder}: {total:,} bytes, ready to be uploaded as it is")
+    return 0
+
+
+def fetch_it(address: str, directory: Path, actors: list[int], jobs: int) -> int:
+    """Fetch a cache; tell how it went."""
+    from cache.fetch import fetch
+
+    outcome = fetch(address, directory, actors=actors, jobs=jobs)
+    print(
+        f"{len(outcome.downloaded)} shards fetched, {len(outcome.there)} there already, "
+        f"{len(outcome.failures)} failed"
+    )
+    for name, reason in sorted(outcome.failures.items()):
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if (directory / MANIFEST_NAME).exists():
+        manifest = Cache(directory).manifest
+        print(f"{directory}: {len(manifest['clips'])} clips, under {manifest['license']}")
+        print(f"Cite: {manifest['citation']}")
+    return 1 if outcome.failures else 0
+
+
 def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return _run(args)
+    except (CacheError, ValueError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, DownloadError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as exc:
+        print(f"error: this needs {exc.name}: pip install '.[share]'", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what is done is kept, run again to go on", file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command == "fetch":
+        return fetch_it(args.address, args.directory, args.only, args.jobs)
+    if args.command == "diff":
+        return compare(args.directory, args.other)
+    if args.command == "pack":
+        return pack_it(args.directory, args.out, args.codec, args.parts)
+    cache = Cache(args.directory)
+    if args.command == "info":
+        info(cache)
+        return 0
+    if args.command == "verify":
+        return verify(cache, quick=args.quick)
+    return inspect(cache, args.out, args.clips)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cache", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, does in (
-        ("info", "what is in it"),
-        ("verify", "is it what its manifest says?"),
-        ("inspect", "a contact sheet of its faces, as PNG"),
-    ):
-        command = commands.add_parser(name, help=does, description=does)
-        command.add_argument("directory", type=Path, metavar="DIR", help="the cache")
-    command.add_argument(
+
+    def command(name: str, does: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=does, description=does)
+
+    def directory(to: argparse.ArgumentParser, name: str, does: str, dest: str) -> None:
+        to.add_argument(dest, type=Path, metavar=name, help=does)
+
+    info = command("info", "what is in it")
+    directory(info, "DIR", "the cache", "directory")
+    verify = command("verify", "is it what its manifest says?")
+    directory(verify, "DIR", "the cache", "directory")
+    verify.add_argument("--quick", action="store_true", help="sizes and structure only")
+    inspect = command("inspect", "a contact sheet of its faces, as PNG")
+    directory(inspect, "DIR", "the cache", "directory")
+    inspect.add_argument(
         "--out",
-        type=Path,
+        type=_png,
         default=Path("contact_sheet.png"),
         metavar="PNG",
         help="the file to write (default: contact_sheet.png)",
     )
-    command.add_argument(
+    inspect.add_argument(
         "--clips",
-        type=int,
+        type=_positive,
         default=24,
         metavar="N",
         help="how many, of all actors and emotions in turn (default: 24)",
     )
-    args = parser.parse_args(argv)
-    try:
-        cache = Cache(args.directory)
-        if args.command == "info":
-            info(cache)
-        elif args.command == "verify":
-            return verify(cache)
-        else:
-            if args.clips < 1:
-                raise ValueError(f"--clips is {args.clips}, expected 1 or more")
-            clips = choose(cache.clips, args.clips)
-            contact_sheet(cache, clips, args.out)
-            print(f"{len(clips)} of {len(cache.clips)} clips in {args.out}")
-    except (CacheError, ValueError) as exc:
-        print(f"error: {exc}", file=sys.stderr)
-        return 2
-    except OSError as exc:
-        print(f"error: {exc}", file=sys.stderr)
-        return 1
-    return 0
+    diff = command("diff", "where two caches differ, and by how much")
+    directory(diff, "A", "a cache", "directory")
+    directory(diff, "B", "another", "other")
+    pack = command("pack", "a folder that can be uploaded as it is")
+    directory(pack, "DIR", "the cache", "directory")
+    directory(pack, "OUT", "the folder to write", "out")
+    pack.add_argument(
+        "--codec",
+        choices=("raw", "jpeg"),
+        default="raw",
+        help="jpeg: frames as JPEG, an eighth of the bytes, a little lossy",
+    )
+    pack.add_argument(
+        "--parts",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="share the actors among OUT/part_1 .. OUT/part_N",
+    )
+    fetch = command("fetch", "a published cache, from a web server or a folder")
+    fetch.add_argument("address", metavar="URL", help="of the folder, or its path")
+    directory(fetch, "DIR", "where the cache goes", "directory")
+    fetch.add_argument(
+        "--only",
+        type=int,
+        choices=ACTORS,
+        nargs="+",
+        default=list(ACTORS),
+        metavar="ACTOR",
+        help="1..24 (default: all)",
+    )
+    fetch.add_argument(
+        "--jobs",
+        type=int,
+        choices=range(1, 17),
+        default=4,
+        metavar="N",
+        help="downloads side by side, 1..16 (default: 4)",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of 1 or more")
+    return int(text)
+
+
+def _png(text: str) -> Path:
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a name that ends in .png")
+    return Path(text)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """The manifest: which shards belong to a cache, from which clips and settings they came."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cache.clips import Clip
 from cache.files import sha256_file, write_json
+from cache.migrate import STEPS, migrate
 from cache.schema import SCHEMA_VERSION, shard_name
+from cache.seals import checksum, fingerprint
 from cache.shard import CacheError
 
 MANIFEST_NAME = "manifest.json"
 FAILURES_NAME = "failures.json"
+MAX_BYTES = 64 * 2**20  # that of RAVDESS has 0.3 MB
 
 RAVDESS = {
     "dataset": "RAVDESS speech, full audio-video",
@@ -34,14 +36,8 @@ _KEYS = {
     "versions": dict,
     "shards": list,
     "clips": dict,
+    "checksum": str,
 }
-
-
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """SHA-256 over the schema version and every setting that changes a byte of a shard."""
-    settings = {"schema_version": SCHEMA_VERSION, "config": dict(config)}
-    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def describe_shard(path: Path, clips: int) -> dict[str, Any]:
@@ -83,43 +79,66 @@ def write_manifest(
         "shards": sorted(map(dict, shards), key=lambda shard: shard["file"]),
         "clips": {clip_id: dict(clips[clip_id]) for clip_id in sorted(clips)},
     }
+    manifest["checksum"] = checksum(manifest)
     check_manifest(manifest, directory / MANIFEST_NAME)
     write_json(directory / MANIFEST_NAME, manifest)
     return manifest
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read and check the manifest of the cache in `directory`.
+    """Read and check the manifest of the cache in `directory`, of this schema version or older.
 
     Raises:
-        CacheError: if there is none, it is not JSON, was written by another schema version,
-            lacks a key, or its fingerprint, shard names or clip names do not hold.
+        CacheError: if there is none, or `parse_manifest` refuses it.
     """
     path = directory / MANIFEST_NAME
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError as exc:
         raise CacheError(
             f"{directory}: no {MANIFEST_NAME}, so no finished cache. "
             "Run `make features`, or point --cache at a finished one"
         ) from exc
+    return parse_manifest(content, path)
+
+
+def parse_manifest(content: bytes, path: Path | str) -> dict[str, Any]:
+    """The manifest in `content`, which came from `path`, migrated if it is of an older version.
+
+    Raises:
+        CacheError: if it is not JSON, of a schema version that this code does not know, lacks a
+            key, or its fingerprint, checksum, shard names or clip names do not hold.
+    """
+    if len(content) > MAX_BYTES:
+        raise CacheError(f"{path}: {len(content)} bytes, expected at most {MAX_BYTES}")
+    try:
+        manifest = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as exc:
         raise CacheError(f"{path}: not valid JSON ({exc}). Fetch or build it again") from exc
+    if not isinstance(manifest, dict):
+        raise CacheError(f"{path}: holds a {type(manifest).__name__}, expected an object")
+    version = manifest.get("schema_version")
+    if not isinstance(version, int):
+        raise CacheError(f"{path}: schema_version is missing or not a int")
+    if version in STEPS:
+        _check_keys(manifest, path, set(_KEYS) - {"checksum"})
+        manifest = migrate(manifest)
+    elif version != SCHEMA_VERSION:
+        advice = "update CFN-SR" if version > SCHEMA_VERSION else "build the cache again"
+        raise CacheError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}: {advice}")
     check_manifest(manifest, path)
     return manifest
 
 
-def check_manifest(manifest: Any, path: Path) -> None:
+def _check_keys(manifest: Mapping[str, Any], path: Path | str, keys: Collection[str]) -> None:
+    for key in keys:
+        if not isinstance(manifest.get(key), _KEYS[key]):
+            raise CacheError(f"{path}: {key} is missing or not a {_KEYS[key].__name__}")
+
+
+def check_manifest(manifest: Mapping[str, Any], path: Path | str) -> None:
     """Raise CacheError unless `manifest` is one that this version can trust to be consistent."""
-    if not isinstance(manifest, dict):
-        raise CacheError(f"{path}: holds a {type(manifest).__name__}, expected an object")
-    version = manifest.get("schema_version")
-    if isinstance(version, int) and version != SCHEMA_VERSION:
-        advice = "update CFN-SR" if version > SCHEMA_VERSION else "build the cache again"
-        raise CacheError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}: {advice}")
-    for key, kind in _KEYS.items():
-        if not isinstance(manifest.get(key), kind):
-            raise CacheError(f"{path}: {key} is missing or not a {kind.__name__}")
+    _check_keys(manifest, path, _KEYS)
     if manifest["fingerprint"] != fingerprint(manifest["config"]):
         raise CacheError(
             f"{path}: fingerprint {manifest['fingerprint'][:12]}... does not belong to its config. "
@@ -143,6 +162,11 @@ def check_manifest(manifest: Any, path: Path) -> None:
         raise CacheError(
             f"{path}: shards list {listed}, but the clips belong to {counts}. "
             "Fetch or build it again"
+        )
+    if manifest["checksum"] != checksum(manifest):
+        raise CacheError(
+            f"{path}: its content does not have the checksum that it gives. A bit has flipped, or "
+            "it was changed by hand: fetch or build it again"
         )
 
 

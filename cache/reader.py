@@ -8,7 +8,7 @@ import numpy as np
 
 from cache.clips import Clip
 from cache.manifest import read_manifest
-from cache.schema import shard_name
+from cache.schema import FIELDS, shard_name
 from cache.shard import CacheError, Shard, open_shard
 
 # What belongs to one process, and is made anew in another.
@@ -48,6 +48,16 @@ class Cache:
     def of_actors(self, actors: tuple[int, ...]) -> list[Clip]:
         """The clips of these actors, sorted by `clip_id`."""
         return [clip for clip in self.clips if clip.actor in actors]
+
+    @property
+    def is_jpeg(self) -> bool:
+        """Whether frames are stored as JPEGs, and so are not quite those that were computed."""
+        return "codec" in self.manifest["config"].get("frames", {})
+
+    def fields(self, clip_id: str) -> tuple[str, ...]:
+        """Which of `schema.FIELDS` can be read of a clip."""
+        shard = self._shard(Clip.parse(clip_id).actor)
+        return tuple(name for name in FIELDS if name in shard)
 
     def read(self, clip_id: str, field: str, out: np.ndarray | None = None) -> np.ndarray:
         """One field of one clip, with the type and shape of `schema.FIELDS`.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 FRAME_COUNT = 30
 FRAME_SIZE = 224

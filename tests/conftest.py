@@ -1,12 +1,14 @@
 """Fixtures: a small cache of noise, and the folder of real recordings where there is one."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from server import Server
 
 from cache.clips import Clip, expected_clips
 from cache.files import write_json
@@ -109,3 +111,14 @@ def sample_frames(sample_clips: Path) -> np.ndarray:
 def one_thread() -> None:
     """Threads that wait for each other are slow where other programs use the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A web server of this test."""
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from conftest import ORIGIN
 
@@ -60,8 +61,8 @@ def change_manifest(cache, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema_version=2), "schema version 2, expected 1: update CFN-SR"),
-        (lambda m: m.update(schema_version=0), "schema version 0, expected 1: build the cache"),
+        (lambda m: m.update(schema_version=3), "schema version 3, expected 2: update CFN-SR"),
+        (lambda m: m.update(schema_version=0), "schema version 0, expected 2: build the cache"),
         (lambda m: m.pop("license"), "license is missing or not a str"),
         (lambda m: m.update(clips=[]), "clips is missing or not a dict"),
         (lambda m: m["config"].update(test=2), "fingerprint .* does not belong to its config"),
@@ -69,6 +70,8 @@ def change_manifest(cache, change):
         (lambda m: m["shards"].pop(), "shards list"),
         (lambda m: m["shards"][0].update(file="../actor_03.h5"), "shards list"),
         (lambda m: m["shards"][0].pop("sha256"), "a shard lacks"),
+        (lambda m: m.update(citation="nobody"), "does not have the checksum that it gives"),
+        (lambda m: m["shards"][0].update(bytes=1), "does not have the checksum that it gives"),
     ],
 )
 def test_a_manifest_that_does_not_hold_is_refused(noise_cache, change, message):
@@ -84,3 +87,34 @@ def test_a_manifest_that_is_no_json_object_is_refused(noise_cache, content):
     (cache / "manifest.json").write_bytes(content)
     with pytest.raises(CacheError, match=r"not valid JSON|expected an object"):
         read_manifest(cache)
+
+
+def test_a_manifest_of_version_1_is_migrated(noise_cache):
+    """Version 1 had no checksum, and another fingerprint."""
+    cache = noise_cache(CLIPS)
+    now = read_manifest(cache)
+
+    def as_1(manifest):
+        del manifest["checksum"]
+        manifest["schema_version"] = 1
+        manifest["fingerprint"] = "of version 1"
+
+    change_manifest(cache, as_1)
+    assert read_manifest(cache) == now
+    change_manifest(cache, lambda manifest: manifest.pop("config"))
+    with pytest.raises(CacheError, match="config is missing or not a dict"):
+        read_manifest(cache)
+
+
+def test_a_flipped_bit_anywhere_in_the_manifest_is_found(noise_cache):
+    path = noise_cache(CLIPS) / "manifest.json"
+    content = path.read_bytes()
+    random = np.random.default_rng(0)
+    for place, bit in zip(
+        random.integers(0, len(content), 300), random.integers(0, 8, 300), strict=True
+    ):
+        changed = bytearray(content)
+        changed[place] ^= 1 << bit
+        path.write_bytes(changed)
+        with pytest.raises(CacheError, match=r"manifest\.json"):
+            read_manifest(path.parent)
