@@ -13,6 +13,7 @@ from cache.files import locked
 from cache.reader import Cache
 from cache.shard import CacheError
 from cache.splits import SPLITS, test_actors, train_actors
+from cache.verify import problems_of
 from train.checkpoint import CheckpointError
 from train.loop import TrainingError
 from train.run import is_done, train_fold
@@ -61,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
                 file=sys.stderr,
             )
         if not done_before:
+            for problem in problems_of(cache.directory, cache.manifest):
+                if problem:
+                    raise CacheError(problem)
             print(
                 f"{args.model} with {config['parameters']:,} parameters on {describe(device)}: "
                 f"{len(train_clips)} clips to train, {len(test_clips)} to test"
