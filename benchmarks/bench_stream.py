@@ -1,0 +1,116 @@
+"""Clips a second read from a cache, beside a plain numpy copy of the same bytes.
+
+`python -m benchmarks.bench_stream [--cache DIR] [--rounds N]` (default: a cache of noise that it
+makes, 180 clips, 0.8 GB). All bytes lie in the page cache: what is measured is the reader. Reading
+and copying take turns, so that ratios hold when the machine's speed drifts; every clip goes into
+the same buffer, as a trainer would have it.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cache.clips import expected_clips
+from cache.manifest import describe_shard, write_manifest
+from cache.reader import Cache
+from cache.schema import FIELDS, PICTURE, shard_name
+from cache.shard import write_shard
+
+_ACTORS = (1, 2, 3)
+
+
+def make_cache(directory: Path) -> Path:
+    """A finished cache of noise, of the 60 clips of each of three actors."""
+    noise = np.random.default_rng(0)
+    fields = (*PICTURE, "mfcc")
+    arrays = {
+        name: noise.integers(0, 256, FIELDS[name].shape).astype(FIELDS[name].dtype)
+        for name in fields
+    }
+    shards, records = [], {}
+    for actor in _ACTORS:
+        clips = expected_clips(actor)
+        path = directory / shard_name(actor)
+        write_shard(path, len(clips), fields, ((clip, arrays) for clip in clips))
+        shards.append(describe_shard(path, len(clips)))
+        for clip in clips:
+            record = {"source": "noise", "source_sha256": "0" * 64, "notes": []}
+            records[clip.clip_id] = record
+    origin = {"dataset": "noise", "license": "CC0 1.0", "citation": "none"}
+    write_manifest(directory, origin=origin, config={}, versions={}, shards=shards, clips=records)
+    return directory
+
+
+def seconds_of(work: Callable[[str], None], clip_ids: list[str]) -> float:
+    """Wall-clock seconds to do `work` for all clips."""
+    started = time.perf_counter()
+    for clip_id in clip_ids:
+        work(clip_id)
+    return time.perf_counter() - started
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_stream")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="a finished cache with frames")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Cache(args.cache or make_cache(Path(folder)))
+        ordered = [clip.clip_id for clip in cache.clips]
+        shuffled = np.random.default_rng(0).permutation(ordered).tolist()
+        in_memory = {clip_id: cache.read(clip_id, "frames") for clip_id in ordered}
+        buffer = np.empty(FIELDS["frames"].shape, FIELDS["frames"].dtype)
+        files = {
+            actor: h5py.File(cache.directory / shard_name(actor), "r", locking=False)
+            for actor in sorted({clip.actor for clip in cache.clips})
+        }
+        place = {
+            clip.clip_id: (files[clip.actor]["frames"], row)
+            for actor in files
+            for row, clip in enumerate(cache.of_actors((actor,)))
+        }
+
+        def by_hdf5(clip_id: str) -> None:
+            dataset, row = place[clip_id]
+            dataset.read_direct(buffer, np.s_[row])
+
+        ways = {
+            "copy": (lambda clip_id: np.copyto(buffer, in_memory[clip_id]), shuffled),
+            "sequential": (lambda clip_id: cache.read(clip_id, "frames", out=buffer), ordered),
+            "shuffled": (lambda clip_id: cache.read(clip_id, "frames", out=buffer), shuffled),
+            "shuffled_new_array": (lambda clip_id: cache.read(clip_id, "frames"), shuffled),
+            "hdf5_shuffled": (by_hdf5, shuffled),
+        }
+        rounds: list[dict[str, float]] = []
+        for _ in range(args.rounds + 1):
+            rounds.append({name: seconds_of(*way) for name, way in ways.items()})
+        for file in files.values():
+            file.close()
+    rounds = rounds[1:]  # the first warms up
+    rates = {name: len(ordered) / statistics.median(row[name] for row in rounds) for name in ways}
+    ratios = {name: statistics.median(row["copy"] / row[name] for row in rounds) for name in ways}
+    for name in ways:
+        print(f"{name:18} {rates[name]:8.0f} clips/s  {ratios[name]:.2f} of the copy")
+    result = {
+        "clips_per_second": rates["shuffled"],
+        "copy_clips_per_second": rates["copy"],
+        "ratio": ratios["shuffled"],
+        "sequential_clips_per_second": rates["sequential"],
+        "rates": rates,
+        "ratios": ratios,
+        "clips": len(ordered),
+        "rounds": args.rounds,
+    }
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
