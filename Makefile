@@ -25,7 +25,7 @@ READY = .venv/.ready
 RUN   = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess train cv evaluate demo test lint bench-features clean
+.PHONY: help setup features ravdess train cv evaluate demo test lint bench-features bench-stream fuzz clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,12 @@ lint: $(READY) ## ruff
 
 bench-features: $(READY) ## CPU seconds a clip beside those of decoding alone
 	$(RUN) -m benchmarks.bench_features
+
+bench-stream: $(READY) ## clips a second from a cache beside a plain copy
+	$(RUN) -m benchmarks.bench_stream
+
+fuzz: $(READY) ## three minutes of damaged shards: clean errors, no crash
+	$(RUN) -m benchmarks.fuzz_shards
 
 clean: ## remove what the demo made
 	rm -rf demo

@@ -1,7 +1,7 @@
 import multiprocessing
 import pickle
 import shutil
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -59,3 +59,32 @@ def test_shards_that_changed_places_are_noticed(noise_cache):
     cache = Cache(directory)
     with pytest.raises(CacheError, match="are not the 2 of the manifest"):
         cache.read(CLIPS[2].clip_id, "mfcc")
+
+
+def test_threads_may_read_side_by_side(noise_cache):
+    cache = Cache(noise_cache(CLIPS))
+    names = [clip.clip_id for clip in CLIPS]
+    wanted = {name: Cache(cache.directory).read(name, "frames") for name in names}
+    with ThreadPoolExecutor(8) as pool:
+        for name, frames in pool.map(lambda name: (name, cache.read(name, "frames")), names * 16):
+            assert (frames == wanted[name]).all()
+
+
+def test_a_callers_array_is_filled_and_a_wrong_one_refused(noise_cache):
+    cache = Cache(noise_cache(CLIPS))
+    name = CLIPS[0].clip_id
+    out = np.zeros((30, 224, 224, 3), np.uint8)
+    assert cache.read(name, "frames", out=out) is out
+    np.testing.assert_array_equal(out, cache.read(name, "frames"))
+    for wrong in (out[:29], out.astype(np.int8), np.zeros((3, 224, 224, 30), np.uint8).T):
+        with pytest.raises(ValueError, match="expected uint8"):
+            cache.read(name, "frames", out=wrong)
+
+
+def test_a_shard_that_shrinks_while_it_is_open_is_named(noise_cache):
+    cache = Cache(noise_cache(CLIPS))
+    cache.read(CLIPS[0].clip_id, "label")
+    with (cache.directory / "actor_03.h5").open("r+b") as file:
+        file.truncate(4096)
+    with pytest.raises(CacheError, match=r"actor_03\.h5: ends within frames"):
+        cache.read(CLIPS[1].clip_id, "frames")
