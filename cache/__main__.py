@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cache.clips import ACTORS, EMOTIONS
+from cache.arguments import add_only, positive
+from cache.clips import EMOTIONS
 from cache.diff import compare
 from cache.inspect import choose, contact_sheet
 from cache.manifest import MANIFEST_NAME
@@ -150,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument(
         "--clips",
-        type=_positive,
+        type=positive,
         default=24,
         metavar="N",
         help="how many, of all actors and emotions in turn (default: 24)",
@@ -169,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     pack.add_argument(
         "--parts",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="share the actors among OUT/part_1 .. OUT/part_N",
@@ -177,15 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch = command("fetch", "a published cache, from a web server or a folder")
     fetch.add_argument("address", metavar="URL", help="of the folder, or its path")
     directory(fetch, "DIR", "where the cache goes", "directory")
-    fetch.add_argument(
-        "--only",
-        type=int,
-        choices=ACTORS,
-        nargs="+",
-        default=list(ACTORS),
-        metavar="ACTOR",
-        help="1..24 (default: all)",
-    )
+    add_only(fetch)
     fetch.add_argument(
         "--jobs",
         type=int,
@@ -195,12 +188,6 @@ def _parser() -> argparse.ArgumentParser:
         help="downloads side by side, 1..16 (default: 4)",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of 1 or more")
-    return int(text)
 
 
 def _png(text: str) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from joblib import cpu_count
 
-from cache.clips import ACTORS, expected_clips
+from cache.arguments import add_only, positive
+from cache.clips import expected_clips
 from cache.files import BusyError, locked
 from cache.shard import CacheError
 from preprocess.dataset import find_clips, origin
@@ -104,20 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--jobs",
-        type=_positive,
+        type=positive,
         default=cpu_count(),
         metavar="N",
         help="worker processes, about 0.6 GB of memory each (default: one a CPU)",
     )
-    parser.add_argument(
-        "--only",
-        type=int,
-        choices=ACTORS,
-        nargs="+",
-        default=list(ACTORS),
-        metavar="ACTOR",
-        help="1..24 (default: all)",
-    )
+    add_only(parser)
     parser.add_argument(
         "--modality",
         choices=("av", "audio"),
@@ -149,12 +142,6 @@ def _parser() -> argparse.ArgumentParser:
         "--scheduler", metavar="ADDRESS", help="of the dask cluster, for example tcp://host:8786"
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number of 1 or more")
-    return int(text)
 
 
 def _refuse(reason: str) -> int:

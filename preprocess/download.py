@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cache.clips import ACTORS
+from cache.arguments import add_only
 from cache.manifest import RAVDESS
 from cache.transfer import DownloadError, Outcome, fetch_all
 from preprocess.unpack import unpack
@@ -107,15 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--landmarks", action="store_true", help="also the tracked faces, as CSV (0.4 GB)"
     )
-    parser.add_argument(
-        "--only",
-        type=int,
-        choices=ACTORS,
-        nargs="+",
-        default=list(ACTORS),
-        metavar="ACTOR",
-        help="videos of these actors, 1..24 (default: all, 13.4 GB)",
-    )
+    add_only(parser, "videos of these actors, 1..24 (default: all, 13.4 GB)")
     parser.add_argument(
         "--unpack",
         action="store_true",
