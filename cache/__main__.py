@@ -49,8 +49,8 @@ def verify(cache: Cache, *, quick: bool) -> int:
     problems = [problem for problem in tqdm(checks, "verify", shards, unit="shard") if problem]
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
-    looked_at = "sizes and structure" if quick else "size, SHA-256 and structure"
-    print(f"{shards} shards checked for {looked_at}, {len(problems)} problems")
+    alone = " for sizes and structure alone" if quick else ""
+    print(f"{shards} shards checked{alone}, {len(problems)} problems")
     return 1 if problems else 0
 
 
@@ -91,7 +91,9 @@ def fetch_it(address: str, directory: Path, actors: list[int], jobs: int) -> int
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
-        return _run(args)
+        status = _run(args)
+        sys.stdout.flush()
+        return status
     except (CacheError, ValueError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """`python -m model --list` and `--describe NAME`: what the networks are, without training one."""
 
 import argparse
+import os
 import sys
 
 import torch
@@ -64,10 +65,15 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--describe", metavar="NAME", choices=NAMES, help="the layers of one")
     parser.add_argument("--preset", choices=PRESETS, default="paper")
     args = parser.parse_args(argv)
-    if args.list:
-        print_list(args.preset)
-    else:
-        print_description(args.describe, args.preset)
+    try:
+        if args.list:
+            print_list(args.preset)
+        else:
+            print_description(args.describe, args.preset)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 
