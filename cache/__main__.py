@@ -118,7 +118,13 @@ def _run(args: argparse.Namespace) -> int:
         return compare(args.directory, args.other)
     if args.command == "pack":
         return pack_it(args.directory, args.out, args.codec, args.parts)
-    cache = Cache(args.directory)
+    try:
+        cache = Cache(args.directory)
+    except CacheError as exc:
+        if args.command != "verify" or not (args.directory / MANIFEST_NAME).exists():
+            raise
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
     if args.command == "info":
         info(cache)
         return 0

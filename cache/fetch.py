@@ -1,5 +1,6 @@
 """A published cache, fetched shard by shard: nothing gets its name that was not checked."""
 
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -10,7 +11,17 @@ from cache.files import locked
 from cache.manifest import MANIFEST_NAME, MAX_BYTES, parse_manifest, read_manifest, write_manifest
 from cache.schema import shard_name
 from cache.shard import CacheError, open_shard
-from cache.transfer import DownloadError, Outcome, RemoteFile, fetch_all, read_small
+from cache.transfer import (
+    DownloadError,
+    Outcome,
+    RemoteFile,
+    fetch_all,
+    read_small,
+    without_password,
+)
+from cache.verify import check_rows
+
+_LEFTOVER = re.compile("tmp[a-z0-9_]{8}", re.ASCII)  # as pooch names what it checks
 
 
 def fetch(
@@ -40,19 +51,21 @@ def fetch(
         OSError: if `directory` cannot be written.
     """
     base = address.rstrip("/")
-    place = f"{base}/{MANIFEST_NAME}"
-    theirs = parse_manifest(read_small(place, MAX_BYTES), place)
+    shown = without_password(base)
+    theirs = parse_manifest(
+        read_small(f"{base}/{MANIFEST_NAME}", MAX_BYTES), f"{shown}/{MANIFEST_NAME}"
+    )
     clips = {c: r for c, r in theirs["clips"].items() if Clip.parse(c).actor in actors}
     names = {shard_name(Clip.parse(clip_id).actor) for clip_id in clips}
     if not names:
-        raise CacheError(f"{base}: holds no clips of these actors")
+        raise CacheError(f"{shown}: holds no clips of these actors")
     files = [
         RemoteFile(
             name=shard["file"],
             address=f"{base}/{shard['file']}",
             bytes=shard["bytes"],
             digest=f"sha256:{shard['sha256']}",
-            see=base,
+            see=shown,
         )
         for shard in theirs["shards"]
         if shard["file"] in names
@@ -60,18 +73,17 @@ def fetch(
 
     def accept(part: Path) -> None:
         """Its bytes are those of the manifest; but are they a shard, and of these clips?"""
-        name = part.name.removesuffix(".part")
-        own = sorted(clip_id for clip_id in clips if shard_name(Clip.parse(clip_id).actor) == name)
         try:
             with open_shard(part) as shard:
-                stored = shard.clip_ids
+                check_rows(shard, part.name.removesuffix(".part"), theirs)
         except CacheError as exc:
-            raise DownloadError(f"{exc}") from exc
-        if stored != own:
-            raise DownloadError(f"{name}: its {len(stored)} clips are not the {len(own)} expected")
+            raise DownloadError(str(exc)) from exc
 
     with locked(directory):
-        ours = _ours(directory, theirs)
+        ours = _ours(directory, theirs, names)
+        for leftover in directory.glob("tmp*"):  # of a run that was killed while it checked
+            if _LEFTOVER.fullmatch(leftover.name):
+                leftover.unlink()
         to_come = sum(file.bytes for file in files if not (directory / file.name).exists())
         free = shutil.disk_usage(directory).free
         if to_come > free:
@@ -82,7 +94,7 @@ def fetch(
     return outcome
 
 
-def _ours(directory: Path, theirs: dict[str, Any]) -> dict[str, Any] | None:
+def _ours(directory: Path, theirs: dict[str, Any], names: Collection[str]) -> dict[str, Any] | None:
     """The manifest that is here already, if any; CacheError if theirs does not go with it."""
     if not (directory / MANIFEST_NAME).exists():
         return None
@@ -92,6 +104,14 @@ def _ours(directory: Path, theirs: dict[str, Any]) -> dict[str, Any] | None:
             raise CacheError(
                 f"{directory}: holds a cache with other {what} ({ours[key]} here, {theirs[key]} "
                 "there). Choose another folder"
+            )
+    mine = {shard["file"]: shard["sha256"] for shard in ours["shards"]}
+    for shard in theirs["shards"]:
+        name = shard["file"]
+        if name in names and mine.get(name, shard["sha256"]) != shard["sha256"]:
+            raise CacheError(
+                f"{directory}: holds another {name}, of other clips. Choose another folder, or "
+                "leave that actor out with --only"
             )
     return ours
 

@@ -57,7 +57,7 @@ def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:
         text = (
             f"{clip.clip_id}  {EMOTIONS[clip.label]}  crop {side:.0f} px, jitter {jitter:.2f} px, "
             f"least score {found.min(initial=1):.3f} of {len(found)}  "
-            + "; ".join(cache.manifest["clips"][clip.clip_id]["notes"])
+            + "; ".join(cache.manifest["clips"][clip.clip_id]["notes"])[:200]
         )
         draw.text((2, top + 2), text, fill="black")
         for column, frame in enumerate(cache.read(clip.clip_id, "frames")[::_STEP]):

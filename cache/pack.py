@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cache import jpeg
 from cache.card import COLUMNS, card, croissant
 from cache.clips import EMOTIONS, Clip
-from cache.files import atomic_path, sha256_file
+from cache.files import atomic_path, sha256_file, sweep
 from cache.manifest import MANIFEST_NAME, describe_shard, read_manifest, write_manifest
 from cache.reader import Cache
 from cache.schema import COMPUTED, NAMED, shard_name
@@ -26,6 +26,7 @@ SUMS_NAME = "SHA256SUMS"
 TABLE_NAME = "clips.csv"
 CARD_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
+_BEGUN = ".begun"  # lies there until all is: a folder with it is ours to go on with
 
 
 def pack(cache: Path, out: Path, *, as_jpeg: bool, parts: int) -> list[Path]:
@@ -71,6 +72,7 @@ def _pack_part(source: Cache, folder: Path, actors: list[int], as_jpeg: bool) ->
     described = {"origin": origin, "config": config, "versions": versions, "clips": clips}
     packed = _packed(folder, described)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _BEGUN).touch()
     entries = []
     for actor in tqdm(actors, desc=f"pack {folder.name}", unit="shard"):
         name = shard_name(actor)
@@ -93,15 +95,21 @@ def _pack_part(source: Cache, folder: Path, actors: list[int], as_jpeg: bool) ->
     _write(folder / CROISSANT_NAME, croissant(manifest, _sizes(folder, sums), sums))
     sums |= {name: sha256_file(folder / name) for name in (CARD_NAME, CROISSANT_NAME)}
     _write(folder / SUMS_NAME, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+    (folder / _BEGUN).unlink()
 
 
 def _packed(folder: Path, described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The shards of a finished pack in `folder`, by name; CacheError if it is of another cache."""
-    ours = {MANIFEST_NAME, TABLE_NAME, CARD_NAME, CROISSANT_NAME, SUMS_NAME}
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    strange = sorted(name for name in there - ours if not name.endswith((".h5", ".tmp")))
+    shards = {shard_name(Clip.parse(clip_id).actor) for clip_id in described["clips"]}
+    ours = {MANIFEST_NAME, TABLE_NAME, CARD_NAME, CROISSANT_NAME, SUMS_NAME, _BEGUN} | shards
+    strange = sorted(there - ours - {name for name in there if name.endswith(".tmp")})
+    if there and not there & {MANIFEST_NAME, _BEGUN}:
+        strange = sorted(there)
     if strange:
         raise CacheError(f"{folder}: holds {strange[0]}, expected a new folder or an earlier pack")
+    if folder.exists():
+        sweep(folder)
     if MANIFEST_NAME not in there:
         return {}
     manifest = read_manifest(folder)

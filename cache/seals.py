@@ -8,9 +8,9 @@ from typing import Any
 from cache.schema import SCHEMA_VERSION
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
+def fingerprint(config: Mapping[str, Any], schema_version: int = SCHEMA_VERSION) -> str:
     """SHA-256 over the schema version and every setting that changes a byte of a shard."""
-    settings = {"schema_version": SCHEMA_VERSION, "config": dict(config)}
+    settings = {"schema_version": schema_version, "config": dict(config)}
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 

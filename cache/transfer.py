@@ -8,11 +8,14 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from tqdm import tqdm
 
@@ -28,9 +31,10 @@ _HEADERS = {
 }
 _TIMEOUT_S = (15, 60)  # to connect, and between two bytes
 _LONGEST_WAIT_S = 120
+_REDIRECTS = 10
 # What is read and not yet written when a connection breaks is lost, so read little at a time.
 _CHUNK_BYTES = 1 << 16
-_CONTENT_RANGE = re.compile(r"bytes (?P<start>[0-9]+)-[0-9]+/(?P<total>[0-9]+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?P<start>[0-9]{1,18})-[0-9]{1,18}/(?P<total>[0-9]{1,18}|\*)")
 
 
 class DownloadError(Exception):
@@ -176,7 +180,7 @@ def fetch(
         os.replace(part, temporary)  # pooch checks the sum and gives it its name
 
     known = pooch.create(
-        path=folder,
+        path=folder.resolve(),  # pooch would take ~ for the home folder
         base_url="",
         registry={file.name: file.digest},
         urls={file.name: file.address},
@@ -196,6 +200,7 @@ def read_small(address: str, most_bytes: int) -> bytes:
     Raises:
         DownloadError: if it cannot be had.
     """
+    shown = without_password(address)
     try:
         if "://" not in address:
             with Path(address).open("rb") as opened:
@@ -204,20 +209,23 @@ def read_small(address: str, most_bytes: int) -> bytes:
 
         with _session(address) as session:
             try:
-                with session.get(address, stream=True, timeout=_TIMEOUT_S) as response:
+                with _get(session, address, {}) as response:
                     if response.status_code != 200:
-                        answer = f"the server answers {response.status_code} {response.reason}"
-                        raise DownloadError(f"{address}: {answer}, expected the file")
+                        answer = _answer(response)
+                        raise DownloadError(f"{shown}: {answer}, expected the file")
                     content = bytearray()
+                    ends = time.monotonic() + _LONGEST_WAIT_S
                     for chunk in response.iter_content(_CHUNK_BYTES):
                         content += chunk
                         if len(content) > most_bytes:
                             break
+                        if time.monotonic() > ends:
+                            raise DownloadError(f"{shown}: takes more than {_LONGEST_WAIT_S} s")
                     return bytes(content)
             except requests.RequestException as exc:
-                raise DownloadError(f"{address}: cannot be fetched ({exc})") from exc
+                raise DownloadError(f"{shown}: cannot be fetched ({exc})") from exc
     except OSError as exc:
-        raise DownloadError(f"{address}: cannot be read ({exc})") from exc
+        raise DownloadError(f"{shown}: cannot be read ({exc})") from exc
 
 
 class _BrokenError(Exception):
@@ -300,10 +308,10 @@ def _attempt(
     """
     have = _size(part)
     headers = {"Range": f"bytes={have}-"} if have else {}
-    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
+    with _get(session, url, headers) as response:
         start, total = _offer(response, file)
         if start not in (0, have):
-            part.unlink()
+            part.unlink(missing_ok=True)
             advance(-have)
             raise _BrokenError(f"asked for what follows byte {have}, the server refused")
         if total not in (None, file.bytes):
@@ -331,7 +339,7 @@ def _offer(response: "requests.Response", file: RemoteFile) -> tuple[int | None,
         return int(given["start"]), None if given["total"] == "*" else int(given["total"])
     if status == 416 and "Range" in response.request.headers:
         return None, None
-    answer = f"the server answers {status} {response.reason}"
+    answer = _answer(response)
     if status == 429 or status >= 500:
         wait_s = response.headers.get("Retry-After", "")
         raise _BrokenError(answer, wait_s=int(wait_s) if wait_s.isdecimal() else 0)
@@ -367,6 +375,38 @@ def _write(
             os.fsync(opened.fileno())
     if left:
         raise _BrokenError(f"the connection ended {left} bytes early")
+
+
+def without_password(address: str) -> str:
+    """An address as it may be shown."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _answer(response: "requests.Response") -> str:
+    return f"the server answers {response.status_code} {ascii(response.reason)[1:-1]}"
+
+
+@contextmanager
+def _get(
+    session: "requests.Session", url: str, headers: Mapping[str, str]
+) -> Iterator["requests.Response"]:
+    """The answer at the end of some redirects; requests would read all that comes on the way.
+
+    Raises:
+        DownloadError: if they do not end, or lead off the web.
+    """
+    for _ in range(_REDIRECTS):
+        with session.get(
+            url, headers=headers, stream=True, timeout=_TIMEOUT_S, allow_redirects=False
+        ) as response:
+            if not response.is_redirect:
+                yield response
+                return
+            url = urljoin(url, response.headers["Location"])
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise DownloadError(f"the server sends elsewhere, to {url[:80]!a}: not the web")
+    raise DownloadError(f"the server sends elsewhere {_REDIRECTS} times, expected the file")
 
 
 def _session(url: str) -> "requests.Session":

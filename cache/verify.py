@@ -8,8 +8,8 @@ from typing import Any
 
 from cache.clips import Clip
 from cache.files import sha256_file
-from cache.schema import shard_name
-from cache.shard import CacheError, open_shard
+from cache.schema import NAMED, shard_name
+from cache.shard import CacheError, Shard, open_shard
 
 
 def problems_of(
@@ -51,17 +51,26 @@ def _problem(
         return f"{path}: sha256 {found[:12]}..., manifest says {listed[:12]}... . {advice}"
     try:
         with open_shard(path) as opened:
-            stored = opened.clip_ids
-            labels = opened.column("label").tolist()
+            check_rows(opened, path.name, manifest)
     except CacheError as exc:
         return str(exc)
-    expected = sorted(
-        clip_id
-        for clip_id in manifest["clips"]
-        if shard_name(Clip.parse(clip_id).actor) == path.name
-    )
-    if stored != expected:
-        return f"{path}: its {len(stored)} clips are not the {len(expected)} of the manifest"
-    if labels != [Clip.parse(clip_id).label for clip_id in stored]:
-        return f"{path}: labels do not belong to the clips' names"
     return None
+
+
+def check_rows(shard: Shard, name: str, manifest: dict[str, Any]) -> None:
+    """Raise CacheError unless a shard holds what the manifest says of the shard of this name."""
+    clips = [Clip.parse(clip_id) for clip_id in sorted(manifest["clips"])]
+    clips = [clip for clip in clips if shard_name(clip.actor) == name]
+    if shard.clip_ids != [clip.clip_id for clip in clips]:
+        raise CacheError(
+            f"{shard.path}: its {len(shard.clip_ids)} clips are not the {len(clips)} of the "
+            "manifest"
+        )
+    for field in NAMED:
+        if field != "clip_id" and shard.column(field).tolist() != [
+            getattr(clip, field) for clip in clips
+        ]:
+            raise CacheError(f"{shard.path}: {field}s do not belong to the clips' names")
+    frames = manifest["config"].get("frames")
+    if frames is not None and ("frames" not in shard or shard.is_jpeg != ("codec" in frames)):
+        raise CacheError(f"{shard.path}: its frames are not as the manifest's settings say")

@@ -126,6 +126,7 @@ def _end_with(parent_pid: int) -> None:
 
 
 def _process(source: Source, work: Work, settings: Settings, drawn: bool) -> Result:
+    read_ns = time.time_ns()
     try:
         content = source.file.read()
         # One thread of everything: the jobs are the parallelism, and a sum that is split over
@@ -147,5 +148,5 @@ def _process(source: Source, work: Work, settings: Settings, drawn: bool) -> Res
         "source_sha256": hashlib.sha256(content).hexdigest(),
         "notes": list(notes),
     }
-    work.save(source.clip.clip_id, arrays, record)
+    work.save(source.clip.clip_id, arrays, record, read_ns)
     return Result(source, None)

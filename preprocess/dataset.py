@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from cache.clips import AUDIO_ONLY, FULL_AV, SONG, VIDEO_ONLY, Clip
-from cache.manifest import RAVDESS
+from cache.manifest import CONTROL, RAVDESS
 from preprocess.decode import MAX_BYTES, ClipError
 from preprocess.settings import Settings
 
@@ -191,7 +191,8 @@ def _warn_of_others(raw: Path, found: Found) -> None:
 
 def _name(path: Path, folder: Path) -> str:
     """A path below `folder` for people and for JSON, whatever bytes it is made of."""
-    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+    name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
 
 
 def _walk(folder: Path, found: Found) -> Iterator[Path]:

@@ -7,6 +7,7 @@ manifest is written and `.work` goes. Every step leaves a state from which the n
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from cache.manifest import (
 )
 from cache.schema import shard_name
 from cache.shard import CacheError, open_shard, write_shard
-from preprocess.dataset import Source
+from preprocess.dataset import RawFile, Source
 from preprocess.settings import Settings
 from preprocess.work import Work, library_versions
 from preprocess.workers import process_all
@@ -87,7 +88,8 @@ def build(
     records, shards = _read_begun(cache, work, state)
     wanted = {source.clip.clip_id for source in sources}
     held = _held(cache, work, records, shards, wanted)
-    held -= _replaced(cache, work, records, [s for s in sources if s.clip.clip_id in held])
+    replaced = _replaced(cache, work, records, [s for s in sources if s.clip.clip_id in held])
+    held -= replaced
     todo = [source for source in sources if source.clip.clip_id not in held]
     lost = set(records) - held - wanted
     failures = {records[clip_id]["source"]: LOST for clip_id in lost}
@@ -122,6 +124,12 @@ def build(
             shards=entries.values(),
             clips=records,
         )
+    elif replaced:
+        (cache / MANIFEST_NAME).unlink(missing_ok=True)
+    # What these shards held was made of raw clips that are no more.
+    for actor in {Clip.parse(clip_id).actor for clip_id in replaced}:
+        if not any(Clip.parse(clip_id).actor == actor for clip_id in records):
+            (cache / shard_name(actor)).unlink(missing_ok=True)
     work.remove()
     made = sum(source.clip.clip_id in records for source in todo)
     return Outcome(made, len(records), failures, _twins(records))
@@ -236,21 +244,28 @@ def _held(
 def _replaced(
     cache: Path, work: Work, records: Mapping[str, dict], sources: Iterable[Source]
 ) -> set[str]:
-    """The clips whose raw file has come after they were made, and has other bytes."""
+    """The clips whose raw files have come after they were read, and have other bytes."""
     made_ns = {shard.name: shard.stat().st_mtime_ns for shard in sorted(cache.glob("actor_*.h5"))}
     waiting = work.waiting()
     replaced = set()
     for source in sources:
         clip_id = source.clip.clip_id
-        made = (
-            work.saved_ns(clip_id) if clip_id in waiting else made_ns[shard_name(source.clip.actor)]
+        read = (
+            work.read_ns(clip_id) if clip_id in waiting else made_ns[shard_name(source.clip.actor)]
         )
-        # The time of the last change of the file's own entry: a copy may keep the other time.
-        if source.file.path.stat().st_ctime_ns <= made:
-            continue
-        if hashlib.sha256(source.file.read()).hexdigest() != records[clip_id]["source_sha256"]:
+        if _changed_ns(source.file) > read:
+            content = source.file.read()
+            if hashlib.sha256(content).hexdigest() != records[clip_id]["source_sha256"]:
+                replaced.add(clip_id)
+        # Of these the manifest has no hash: their clip is made again, to the same bytes or others.
+        if any(_changed_ns(more) > read for more in (source.recording, source.landmarks) if more):
             replaced.add(clip_id)
     return replaced
+
+
+def _changed_ns(file: RawFile) -> int:
+    """When the file's own entry was changed last: a copy may keep the other time."""
+    return file.path.stat().st_ctime_ns
 
 
 def _twins(records: Mapping[str, dict]) -> list[list[str]]:
@@ -290,6 +305,9 @@ def _write_actor(
                     row = old[clip.clip_id]
                     yield clip, {name: opened.read(name, row) for name in opened.computed}
 
+    # The shard is as old as its oldest clip: a raw file that is newer is looked at again.
+    read_ns = min([*map(work.read_ns, waiting), *([shard.stat().st_mtime_ns] if old else [])])
     write_shard(shard, len(clips), settings.computed, rows())
+    os.utime(shard, ns=(read_ns, read_ns))
     work.note_shard(describe_shard(shard, len(clips)))
     work.forget(waiting)

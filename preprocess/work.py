@@ -1,6 +1,7 @@
 """The folder where finished clips wait for their shard, and what a stopped run left in it."""
 
 import json
+import os
 import platform
 import shutil
 import zipfile
@@ -99,12 +100,22 @@ class Work:
             raise CacheError(f"{platform.node()} has other versions: {'; '.join(differing)}")
 
     def save(
-        self, clip_id: str, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]
+        self,
+        clip_id: str,
+        arrays: Mapping[str, np.ndarray],
+        record: Mapping[str, Any],
+        read_ns: int,
     ) -> None:
-        """Keep a finished clip; a record is there only when its arrays are."""
+        """Keep a finished clip; a record is there only when its arrays are.
+
+        The arrays' file has the time `read_ns` when the raw clip was about to be read, in
+        nanoseconds of the epoch, so that a raw clip which changes later is noticed.
+        """
         path = self.folder / f"{clip_id}.npz"
-        with atomic_path(path) as temporary, temporary.open("wb") as opened:
-            np.savez(opened, **arrays)
+        with atomic_path(path) as temporary:
+            with temporary.open("wb") as opened:
+                np.savez(opened, **arrays)
+            os.utime(temporary, ns=(read_ns, read_ns))
         write_json(self.folder / f"{clip_id}.json", record)
 
     def record(self, clip_id: str) -> dict[str, Any]:
@@ -129,8 +140,8 @@ class Work:
         """The clips whose arrays wait here."""
         return {path.stem for path in self.folder.glob(f"{_CLIP}.npz")}
 
-    def saved_ns(self, clip_id: str) -> int:
-        """When the arrays of a waiting clip were saved, in nanoseconds of the epoch."""
+    def read_ns(self, clip_id: str) -> int:
+        """When the raw file of a waiting clip was read, in nanoseconds of the epoch."""
         return (self.folder / f"{clip_id}.npz").stat().st_mtime_ns
 
     def arrays(self, clip_id: str) -> dict[str, np.ndarray]:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from conftest import ORIGIN
 from cache.clips import expected_clips
 from cache.files import sha256_file
 from cache.manifest import fingerprint, read_manifest, write_manifest
+from cache.seals import checksum
 from cache.shard import CacheError
 
 CLIPS = [*expected_clips(3)[:2], *expected_clips(4)[:1]]
@@ -97,13 +99,70 @@ def test_a_manifest_of_version_1_is_migrated(noise_cache):
     def as_1(manifest):
         del manifest["checksum"]
         manifest["schema_version"] = 1
-        manifest["fingerprint"] = "of version 1"
+        manifest["fingerprint"] = fingerprint(manifest["config"], schema_version=1)
 
     change_manifest(cache, as_1)
     assert read_manifest(cache) == now
+    change_manifest(cache, lambda manifest: manifest["config"].update(test=2))
+    with pytest.raises(CacheError, match="does not belong to its config"):
+        read_manifest(cache)
     change_manifest(cache, lambda manifest: manifest.pop("config"))
     with pytest.raises(CacheError, match="config is missing or not a dict"):
         read_manifest(cache)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["clips"][CLIPS[0].clip_id].update(notes=[1]), "lacks source"),
+        (lambda m: m["config"].update(frames=5), "config.frames is not an object"),
+        (lambda m: m["config"].update(frames={"codec": "x"}), "its codec has no quality"),
+        (lambda m: m["versions"].update(numpy=2), "versions are not all strings"),
+        (lambda m: m.update(dataset="\x1b]0;title\x07"), r"x1b.* has characters that are no text"),
+        (lambda m: m.update(license="\ud800"), "has characters that are no text"),
+        (lambda m: m["shards"].append(m["shards"][0]), r"lists actor_03\.h5 twice"),
+        (lambda m: m["shards"][0].update(bytes=-5), "bytes or sha256 cannot be"),
+        (lambda m: m["shards"][0].update(bytes=10**40), "bytes or sha256 cannot be"),
+        (lambda m: m["shards"][0].update(sha256="x"), "bytes or sha256 cannot be"),
+        (lambda m: m.update(schema_version=1), "schema version 1 has no checksum"),
+        (lambda m: m.update(schema_version=True), "schema_version is missing or no whole number"),
+        (lambda m: m["config"].update(test=float("nan")), "NaN is no number"),
+        (lambda m: m["config"].update(test=float("inf")), "Infinity is no number"),
+    ],
+)
+def test_a_manifest_that_a_stranger_sealed_is_refused(noise_cache, change, message):
+    cache = noise_cache(CLIPS)
+
+    def sealed(manifest):
+        change(manifest)
+        manifest["fingerprint"] = fingerprint(manifest["config"])
+        if "checksum" in manifest:
+            manifest["checksum"] = checksum(manifest)
+
+    change_manifest(cache, sealed)
+    with pytest.raises(CacheError, match=message):
+        read_manifest(cache)
+
+
+def test_a_manifest_without_end_is_not_read(noise_cache):
+    path = noise_cache(CLIPS) / "manifest.json"
+    with path.open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(CacheError, match="more than 8388608 bytes: no manifest"):
+        read_manifest(path.parent)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CacheError, match=r"no manifest\.json"):
+        read_manifest(path.parent)
+
+
+@pytest.mark.parametrize("depth", [500, 985, 5000, 200_000])
+def test_a_manifest_of_many_floors_is_refused_or_read(noise_cache, depth):
+    path = noise_cache(CLIPS) / "manifest.json"
+    deep = "[" * depth + "]" * depth
+    path.write_text(path.read_text().replace('"test": 1', f'"test": {deep}'))
+    with pytest.raises(CacheError, match=r"manifest\.json"):
+        read_manifest(path.parent)
 
 
 def test_a_flipped_bit_anywhere_in_the_manifest_is_found(noise_cache):

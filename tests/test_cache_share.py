@@ -13,7 +13,7 @@ from cache.__main__ import main
 from cache.clips import expected_clips
 from cache.files import write_json
 from cache.reader import Cache
-from cache.seals import checksum
+from cache.seals import checksum, fingerprint
 from preprocess.__main__ import main as preprocess
 from train.cli import main as train
 
@@ -203,6 +203,12 @@ def test_a_damaged_cache_is_not_packed_and_a_strange_folder_not_packed_into(
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     assert main(["pack", str(built), str(tmp_path / "mine")]) == 2
     assert "holds thesis.tex, expected a new folder" in capsys.readouterr().err
+    (tmp_path / "mine" / "thesis.tex").rename(tmp_path / "mine" / "README.md")
+    assert main(["pack", str(built), str(tmp_path / "mine")]) == 2
+    assert (tmp_path / "mine" / "README.md").read_text() == "years of work"
+    assert main(["pack", str(built), str(built)]) == 0, "a cache may be given its papers in place"
+    for name in ("README.md", "SHA256SUMS", "clips.csv", "croissant.json"):
+        (built / name).unlink()
     assert main(["pack", str(built), str(tmp_path / "pack")]) == 0
     assert main(["pack", str(built), str(tmp_path / "pack"), "--codec", "jpeg"]) == 2
     assert "is a pack of another cache" in capsys.readouterr().err
@@ -298,3 +304,57 @@ def test_diff_tells_what_differs_and_by_how_much(noise_cache, tmp_path, capsys):
     mean = 26 / (4 * 13 * 212)
     assert said[-1].startswith("mfcc: differs in 1 of 4 clips, at most by 26 ")
     assert f"by {mean:.3g} in the mean" in said[-1]
+
+
+def test_a_pack_that_was_stopped_is_completed(built, tmp_path, monkeypatch):
+    assert main(["pack", str(built), str(tmp_path / "straight")]) == 0
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    for step in ("_copy", "write_manifest", "croissant"):
+        monkeypatch.setattr(f"cache.pack.{step}", stop)
+        assert main(["pack", str(built), str(tmp_path / "stopped")]) == 1
+        monkeypatch.undo()
+    assert main(["pack", str(built), str(tmp_path / "stopped")]) == 0
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "straight")
+
+
+def test_clips_that_are_here_are_not_lost_to_a_smaller_cache(noise_cache, tmp_path, capsys):
+    mine = shutil.copytree(noise_cache(CLIPS), tmp_path / "mine")
+    shutil.rmtree(tmp_path / "cache")
+    small = noise_cache(CLIPS[:1])
+    before = contents(mine)
+    assert main(["fetch", str(small), str(mine)]) == 2
+    assert "holds another actor_03.h5, of other clips" in capsys.readouterr().err
+    assert contents(mine) == before
+
+
+def test_redirects_are_followed_without_what_comes_on_the_way(built, tmp_path, server, capsys):
+    """The server of these tests sends /records/7/files/... elsewhere."""
+    serve(server, built)
+    address = f"http://127.0.0.1:{server.server_port}/records/7/files"
+    assert main(["fetch", address, str(tmp_path / "there")]) == 0
+    assert contents(tmp_path / "there") == contents(built)
+
+
+def test_a_password_in_an_address_is_not_shown(server, tmp_path, capsys):
+    address = f"http://me:secret@127.0.0.1:{server.server_port}/x"
+    assert main(["fetch", address, str(tmp_path / "there")]) == 1
+    err = capsys.readouterr().err
+    assert "the server answers 404" in err
+    assert "secret" not in err
+
+
+def test_shards_that_are_not_as_the_settings_say_are_found(built, tmp_path, capsys):
+    """A manifest that a stranger sealed promises JPEGs; the shards hold none."""
+    cache = shutil.copytree(built, tmp_path / "cache")
+    manifest = json.loads((cache / "manifest.json").read_text())
+    manifest["config"]["frames"]["codec"] = {"name": "jpeg", "quality": 95}
+    manifest["fingerprint"] = fingerprint(manifest["config"])
+    manifest["checksum"] = checksum(manifest)
+    write_json(cache / "manifest.json", manifest)
+    assert main(["verify", str(cache)]) == 1
+    assert "its frames are not as the manifest's settings say" in capsys.readouterr().err
+    assert main(["fetch", str(cache), str(tmp_path / "there")]) == 1
+    assert "its frames are not as" in capsys.readouterr().err

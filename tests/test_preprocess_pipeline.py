@@ -511,3 +511,56 @@ def test_other_sizes_rates_and_sounds_will_do(sample_frames, size):
     loudest_hz = np.argmax(spectrum) * 44_100 / len(arrays["waveform"])
     assert loudest_hz == pytest.approx(440, abs=2)
     assert spectrum[len(spectrum) // 4 :].max() < 0.01 * spectrum.max()  # above 5.5 kHz
+
+
+def test_a_raw_clip_that_is_replaced_while_its_actor_is_under_way_is_made_again(
+    built, raw, tmp_path, monkeypatch
+):
+    cache = tmp_path / "cache"
+    path = raw / "Actor_02" / "01-01-05-01-02-01-02.mp4"
+    content = path.read_bytes()
+    path.write_bytes((raw / "Actor_01" / "01-01-03-01-01-01-01.mp4").read_bytes())
+
+    def process_and_replace(source, *arguments, **options):
+        result = process(source, *arguments, **options)
+        if source.file.path == path:
+            path.write_bytes(content)
+        return result
+
+    monkeypatch.setattr("preprocess.clip.process", process_and_replace)
+    assert features(raw, cache) == 0
+    monkeypatch.undo()
+    assert features(raw, cache) == 0
+    assert contents(cache) == contents(built)
+
+
+def test_a_recording_that_was_replaced_is_heard(sample_clips, tmp_path):
+    clip_id = "01-01-03-01-01-01-01"
+    raw, cache = tmp_path / "raw", tmp_path / "cache"
+    put(raw, f"Actor_01/{clip_id}.mp4", (sample_clips / f"Actor_01/{clip_id}.mp4").read_bytes())
+    put(raw, "sample.json", (sample_clips / "sample.json").read_bytes())
+    sounds = []
+    for hertz in (1, 2):
+        path = raw / "Actor_01" / f"03{clip_id[2:]}.wav"
+        soundfile.write(path, hertz * tone(3.2).T, 48_000, subtype="PCM_16")
+        assert features(raw, cache, "--audio", "wav", "--waveform") == 0
+        sounds.append(Cache(cache).read(clip_id, "waveform").astype(float))
+    np.testing.assert_allclose(sounds[1], 2 * sounds[0], atol=2)
+
+
+def test_a_cache_whose_raw_clips_all_went_bad_is_no_cache(built, raw, tmp_path, capsys):
+    cache = shutil.copytree(built, tmp_path / "cache")
+    bad = raw / "Actor_05" / "01-01-01-01-01-01-05.mp4"
+    bad.write_bytes(b"no video")
+    assert features(raw, cache) == 1
+    assert list(contents(cache)) == [
+        "actor_01.h5",
+        "actor_02.h5",
+        "failures.json",
+        "manifest.json",
+    ]
+    for path in raw.glob("*/*.mp4"):
+        path.write_bytes(b"no video")
+    assert features(raw, cache) == 1
+    assert "no clip could be made" in capsys.readouterr().out
+    assert list(contents(cache)) == ["failures.json"]
