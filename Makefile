@@ -28,7 +28,7 @@ RUN   = .venv/bin/python
 .PHONY: help setup features ravdess train cv evaluate demo test lint bench-features bench-stream fuzz clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## .venv with everything in it (about 6 GB: torch comes with CUDA)
 

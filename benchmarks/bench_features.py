@@ -101,7 +101,7 @@ def clips_per_second(sources: list[Source], settings: Settings, jobs: int, drawn
         joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
     ):
         work = Work(Path(folder) / "work")
-        work.begin({"origin": {}, "config": {}, "versions": library_versions()})
+        work.begin({"origin": {}, "config": {}, "versions": library_versions(settings)})
 
         def run(clips: list[Source]) -> None:
             joblib.Parallel(batch_size=1)(

@@ -62,9 +62,9 @@ def inspect(cache: Cache, out: Path, count: int) -> int:
     return 0
 
 
-def pack_it(directory: Path, out: Path, codec: str, parts: int) -> int:
+def pack_it(directory: Path, out: Path, codec: str | None, parts: int) -> int:
     """Pack a cache; say where it is."""
-    for folder in pack(directory, out, as_jpeg=codec == "jpeg", parts=parts):
+    for folder in pack(directory, out, as_jpeg=codec and codec == "jpeg", parts=parts):
         total = sum(path.stat().st_size for path in folder.iterdir())
         print(f"{folder}: {total:,} bytes, ready to be uploaded as it is")
     return 0
@@ -147,7 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     directory(info, "DIR", "the cache", "directory")
     verify = command("verify", "is it what its manifest says?")
     directory(verify, "DIR", "the cache", "directory")
-    verify.add_argument("--quick", action="store_true", help="sizes and structure only")
+    verify.add_argument(
+        "--quick",
+        action="store_true",
+        help="sizes and structure only: a changed byte of a frame goes unseen",
+    )
     inspect = command("inspect", "a contact sheet of its faces, as PNG")
     directory(inspect, "DIR", "the cache", "directory")
     inspect.add_argument(
@@ -173,8 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument(
         "--codec",
         choices=("raw", "jpeg"),
-        default="raw",
-        help="jpeg: frames as JPEG, an eighth of the bytes, a little lossy",
+        help="jpeg: frames as JPEG, an eighth of the bytes, a little lossy (default: as they are)",
     )
     pack.add_argument(
         "--parts",

@@ -65,9 +65,7 @@ pretty_name: {_title(manifest)}
 language:
 - en
 task_categories:
-- video-classification
-- audio-classification
-tags:
+{_tasks(manifest)}tags:
 - emotion-recognition
 - ravdess
 - hdf5
@@ -101,17 +99,19 @@ and train from the address of this folder:
 
 ```
 python -m cache fetch ADDRESS data/cache
-python train.py --cache data/cache --fold 0
+python train.py --cache data/cache --fold 0{_model(manifest)}
 ```
 
+A folder that holds some of the actors joins others of the same settings: fetch one after the other.
+
 Without it: `clips.csv` says in which shard and row each clip lies. Shards are HDF5, every dataset
-has a row a clip: `mfcc`, `label`, `clip_id`, and so on; `manifest.json` has the checksum of every
-shard and of every raw clip.
+has a row a clip: {_arrays(manifest)}; `manifest.json` has the checksum of every shard and of every
+raw clip.
 
 ## Settings
 
 Made with {versions}. Others who run the same versions with these settings on the same raw clips get
-the same bytes:
+the same bytes{_packed(manifest)}:
 
 ```
 {settings}
@@ -122,9 +122,7 @@ the same bytes:
 - {_nature(manifest)}
 - Keep the folds apart by actor: clips of one actor in training and test give accuracies that mean
   nothing.
-- Faces are cropped by a detector's boxes, smoothed over time; `face_score` is 0 where a box was
-  interpolated.
-{_lossy(manifest)}
+{_cropped(manifest)}{_lossy(manifest)}
 ## Licence and citation
 
 [{manifest["license"]}]({license_url}). This folder is a work derived from the raw clips and is
@@ -172,7 +170,7 @@ def croissant(
     description = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "name": f"cfn-sr-cache-{manifest['fingerprint'][:12]}",
+        "name": f"cfn-sr-cache-{manifest['fingerprint'][:12]}-{manifest['checksum'][:12]}",
         "description": _description(manifest),
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "citeAs": manifest["citation"],
@@ -229,6 +227,46 @@ def _frames(manifest: Mapping[str, Any]) -> str:
         return "none: sound alone"
     codec = _codec(manifest)
     return f"JPEG, quality {codec['quality']}: **lossy**" if codec else "uint8 RGB, uncompressed"
+
+
+def _has_frames(manifest: Mapping[str, Any]) -> bool:
+    return "frames" in manifest["config"]
+
+
+def _tasks(manifest: Mapping[str, Any]) -> str:
+    return (
+        "- video-classification\n" if _has_frames(manifest) else ""
+    ) + "- audio-classification\n"
+
+
+def _model(manifest: Mapping[str, Any]) -> str:
+    return "" if _has_frames(manifest) else " --model audio_mfcc_cnn"
+
+
+def _arrays(manifest: Mapping[str, Any]) -> str:
+    names = ["`mfcc`", "`label`", "`clip_id`"]
+    if manifest["config"].get("waveform"):
+        names.append("`waveform`")
+    if _codec(manifest):
+        return (
+            f"{', '.join(names)}, and so on; only `frames_jpeg` holds JPEG files one after\n"
+            "the other, and `frames_end`, for each clip and frame, where its file ends there (it\n"
+            "begins where the one before ends)"
+        )
+    return ", ".join([*(["`frames`"] if _has_frames(manifest) else []), *names]) + ", and so on"
+
+
+def _packed(manifest: Mapping[str, Any]) -> str:
+    return ", after `python -m cache pack --codec jpeg`" if _codec(manifest) else ""
+
+
+def _cropped(manifest: Mapping[str, Any]) -> str:
+    if not _has_frames(manifest):
+        return ""
+    return (
+        "- Faces are cropped by boxes that were smoothed over time; `face_score` is 0 where a box\n"
+        "  was interpolated.\n"
+    )
 
 
 def _lossy(manifest: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ def differences(one: Cache, two: Cache) -> Iterator[str]:
         CacheError: if a shard cannot be read.
     """
     for key in ("dataset", "config", "versions"):
-        yield from _of_settings(key, one.manifest[key], two.manifest[key])
+        yield from settings_apart(key, one.manifest[key], two.manifest[key])
     clips = [cache.manifest["clips"] for cache in (one, two)]
     for mine, others, cache in ((clips[0], clips[1], one), (clips[1], clips[0], two)):
         alone = sorted(set(mine) - set(others))
@@ -37,11 +37,11 @@ def differences(one: Cache, two: Cache) -> Iterator[str]:
     yield from _of_fields(one, two, common)
 
 
-def _of_settings(name: str, one: Any, two: Any) -> Iterator[str]:
-    """Lines for what differs between two values, down to single entries of objects."""
+def settings_apart(name: str, one: Any, two: Any) -> Iterator[str]:
+    """A line for each entry in which two values differ, down to single entries of objects."""
     if isinstance(one, Mapping) and isinstance(two, Mapping):
         for key in sorted(set(one) | set(two)):
-            yield from _of_settings(f"{name}.{key}", one.get(key), two.get(key))
+            yield from settings_apart(f"{name}.{key}".lstrip("."), one.get(key), two.get(key))
     elif one != two:
         yield f"{name}: {one!r} and {two!r}"
 

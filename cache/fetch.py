@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.clips import Clip
+from cache.diff import settings_apart
 from cache.files import locked
 from cache.manifest import MANIFEST_NAME, MAX_BYTES, parse_manifest, read_manifest, write_manifest
 from cache.schema import shard_name
@@ -99,11 +100,12 @@ def _ours(directory: Path, theirs: dict[str, Any], names: Collection[str]) -> di
     if not (directory / MANIFEST_NAME).exists():
         return None
     ours = read_manifest(directory)
-    for key, what in (("dataset", "data"), ("fingerprint", "settings"), ("versions", "versions")):
-        if ours[key] != theirs[key]:
+    for key in ("dataset", "config", "versions"):
+        apart = list(settings_apart(key, ours[key], theirs[key]))
+        if apart:
             raise CacheError(
-                f"{directory}: holds a cache with other {what} ({ours[key]} here, {theirs[key]} "
-                "there). Choose another folder"
+                f"{directory}: holds another cache ({'; '.join(apart)}, here and there). "
+                "Choose another folder"
             )
     mine = {shard["file"]: shard["sha256"] for shard in ours["shards"]}
     for shard in theirs["shards"]:

@@ -9,6 +9,7 @@ from cache.clips import EMOTIONS, Clip
 from cache.files import atomic_path
 from cache.reader import Cache
 from cache.schema import FRAME_COUNT
+from cache.shard import CacheError
 
 _STEP = 3  # every third of the 30 frames
 _SIZE = 112  # pixels a side of a frame on the sheet
@@ -40,6 +41,8 @@ def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:
         clips: which to show, in this order.
         path: the PNG; appears whole or not at all.
     """
+    if "frames" not in cache.fields(clips[0].clip_id):
+        raise CacheError(f"{cache.directory}: holds sound alone, so there are no faces to look at")
     from PIL import Image, ImageDraw  # torchvision brings it; nothing else here needs pictures
 
     columns = len(range(0, FRAME_COUNT, _STEP))

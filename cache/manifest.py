@@ -32,6 +32,8 @@ RAVDESS = {
     ),
 }
 
+RAVDESS_AUDIO = RAVDESS | {"dataset": "RAVDESS speech, audio only"}
+
 _KEYS = {
     "schema_version": int,
     "dataset": str,
@@ -101,7 +103,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CacheError(
             f"{directory}: no {MANIFEST_NAME}, so no finished cache. "
-            "Run `make features`, or point --cache at a finished one"
+            "Run `make features`, or name a finished one"
         )
     with path.open("rb") as opened:
         return parse_manifest(opened.read(MAX_BYTES + 1), path)

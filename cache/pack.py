@@ -29,13 +29,13 @@ CROISSANT_NAME = "croissant.json"
 _BEGUN = ".begun"  # lies there until all is: a folder with it is ours to go on with
 
 
-def pack(cache: Path, out: Path, *, as_jpeg: bool, parts: int) -> list[Path]:
+def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Path]:
     """Write one or more folders that can be uploaded as they are; the same cache, the same bytes.
 
     Args:
         cache: a finished cache; it is verified first.
         out: the folder to write, new, or an earlier pack of the same cache, which is completed.
-        as_jpeg: store frames as JPEGs, which loses a little and is marked.
+        as_jpeg: store frames as JPEGs, which loses a little and is marked; None as they are.
         parts: how many folders `out/part_1` ... to share the actors among; 1 is `out` itself.
             Each is a cache of its own, and fetching one after the other joins them.
 
@@ -47,6 +47,10 @@ def pack(cache: Path, out: Path, *, as_jpeg: bool, parts: int) -> list[Path]:
         OSError: if `out` cannot be written.
     """
     source = Cache(cache)
+    if out.resolve().is_relative_to(cache.resolve()):
+        raise CacheError(f"{out}: lies in the cache itself. Choose a folder outside")
+    if source.is_jpeg and as_jpeg is False:
+        raise CacheError(f"{cache}: holds JPEGs already, the raw frames are not to be had back")
     problems = [problem for problem in problems_of(cache, source.manifest) if problem]
     if problems:
         raise CacheError(f"{problems[0]} ({len(problems)} problems in all)")
@@ -56,7 +60,7 @@ def pack(cache: Path, out: Path, *, as_jpeg: bool, parts: int) -> list[Path]:
     shares = np.array_split(actors, parts)
     folders = [out / f"part_{n}" for n in range(1, parts + 1)] if parts > 1 else [out]
     for folder, share in zip(folders, shares, strict=True):
-        _pack_part(source, folder, share.tolist(), as_jpeg)
+        _pack_part(source, folder, share.tolist(), bool(as_jpeg))
     return folders
 
 

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         landmarks = args.landmarks and args.landmarks.resolve()
         found = find_clips(args.raw.resolve(), settings, landmarks)
-        raw_origin = origin(args.raw)
+        raw_origin = origin(args.raw, args.modality)
     except (OSError, ValueError) as exc:
         return _refuse(str(exc))
     for line in found.warnings[:10]:
@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     if not sources and not found.failures:
         return _refuse(
             f"{args.raw}: no clip of the wanted actors, expected "
-            f"{'01-01-*.mp4' if args.modality == 'av' else '03-01-*.wav'} in Actor_NN folders or "
-            "RAVDESS's zips"
+            f"{'01-01-*.mp4' if args.modality == 'av' else '03-01-*.wav or .flac'} in Actor_NN "
+            "folders or RAVDESS's zips"
         )
     started = time.monotonic()
     try:
@@ -63,11 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     except (CacheError, BusyError) as exc:
         return _refuse(str(exc))
     except LostWorkersError as exc:
-        print(
-            f"error: {exc}. What is done is kept: run again to go on, with fewer --jobs if memory "
-            "is short",
-            file=sys.stderr,
-        )
+        print(f"error: {exc}. What is done is kept: run again to go on", file=sys.stderr)
         return 1
     except OSError as exc:
         print(f"error: {args.cache}: cannot be written ({exc})", file=sys.stderr)
@@ -87,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print(f"no clip could be made, so {args.cache} holds none")
     if outcome.total < expected and raw_origin["dataset"].startswith("RAVDESS"):
-        print(f"note: RAVDESS has {expected} clips of these {len(args.only)} actors")
+        print(f"note: RAVDESS has {expected} clips of the {len(args.only)} actors asked for")
     for names in outcome.twins[:10]:
         print(f"note: the same bytes under different names: {', '.join(names)}")
     for name, reason in sorted(failures.items()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from cache.clips import AUDIO_ONLY, FULL_AV, SONG, VIDEO_ONLY, Clip
-from cache.manifest import CONTROL, RAVDESS
+from cache.manifest import CONTROL, RAVDESS, RAVDESS_AUDIO
 from preprocess.decode import MAX_BYTES, ClipError
 from preprocess.settings import Settings
 
@@ -111,15 +111,19 @@ def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> 
     return found
 
 
-def origin(raw: Path) -> dict[str, str]:
+def origin(raw: Path, modality: str = "av") -> dict[str, str]:
     """`dataset`, `license` and `citation` of the clips in `raw`, for the manifest.
+
+    Args:
+        raw: the folder.
+        modality: of the cache, "av" or "audio".
 
     Raises:
         ValueError: if the folder is marked as a sample and the mark cannot be read.
     """
     marker = raw / SAMPLE_NAME
     if not marker.is_file():
-        return RAVDESS
+        return RAVDESS if modality == "av" else RAVDESS_AUDIO
     try:
         seed = int(json.loads(marker.read_text(encoding="utf-8"))["seed"])
     except (OSError, ValueError, KeyError, TypeError) as exc:

@@ -95,7 +95,10 @@ def _unpack_all(files: Sequence[ZenodoFile], folder: Path) -> dict[str, str]:
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    files = [VIDEO[actor] for actor in sorted(set(args.only))]
+    if args.no_video and not (args.audio or args.landmarks):
+        print("error: --no-video without --audio or --landmarks leaves nothing", file=sys.stderr)
+        return 2
+    files = [] if args.no_video else [VIDEO[actor] for actor in sorted(set(args.only))]
     files += [AUDIO] * args.audio + [LANDMARKS] * args.landmarks
     return run(files, args.out, unpacked=args.unpack, jobs=args.jobs)
 
@@ -108,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--landmarks", action="store_true", help="also the tracked faces, as CSV (0.4 GB)"
     )
     add_only(parser, "videos of these actors, 1..24 (default: all, 13.4 GB)")
+    parser.add_argument("--no-video", action="store_true", help="leave the videos out")
     parser.add_argument(
         "--unpack",
         action="store_true",

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from cache.clips import Clip
+from cache.diff import settings_apart
 from cache.files import sha256_file, sweep, write_json
 from cache.manifest import (
     FAILURES_NAME,
     MANIFEST_NAME,
     RAVDESS,
+    RAVDESS_AUDIO,
     describe_shard,
     fingerprint,
     read_manifest,
@@ -82,7 +84,7 @@ def build(
     state = {
         "origin": dict(origin),
         "config": settings.config(),
-        "versions": library_versions(),
+        "versions": library_versions(settings),
     }
     work = Work(cache / WORK_NAME)
     records, shards = _read_begun(cache, work, state)
@@ -103,7 +105,12 @@ def build(
         if not unfinished[actor]:  # the run before this one was stopped just there
             _write_actor(cache, work, actor, records, settings)
     for result in process_all(
-        todo, work, settings, jobs=jobs, scheduler=scheduler, drawn=origin != RAVDESS
+        todo,
+        work,
+        settings,
+        jobs=jobs,
+        scheduler=scheduler,
+        drawn=origin not in (RAVDESS, RAVDESS_AUDIO),
     ):
         clip = result.source.clip
         if result.failure is None:
@@ -196,7 +203,8 @@ def _check_same(cache: Path, begun: Mapping[str, Any], state: Mapping[str, Any])
             f"{cache}: holds {begun['dataset']!r}, not {state['origin']['dataset']!r}. {advice}"
         )
     if fingerprint(begun["config"]) != fingerprint(state["config"]):
-        raise CacheError(f"{cache}: was begun with other settings. {advice}")
+        apart = "; ".join(settings_apart("", begun["config"], state["config"]))
+        raise CacheError(f"{cache}: was begun with other settings ({apart}). {advice}")
     differing = [
         f"{name} {begun['versions'].get(name)} then, {now} now"
         for name, now in state["versions"].items()

@@ -16,27 +16,22 @@ import numpy as np
 
 from cache.files import atomic_path, sweep, write_json
 from cache.shard import CacheError
+from preprocess.settings import Settings
 
 _STATE = "state.json"
 _CLIP = "-".join(["[0-9][0-9]"] * 7)
 
-# The libraries whose version can change a byte of a shard.
-_LIBRARIES = (
-    "av",
-    "facenet-pytorch",
-    "h5py",
-    "librosa",
-    "numpy",
-    "scipy",
-    "soxr",
-    "torch",
-    "torchvision",
-)
+# The libraries whose version can change a byte: of sound, of pictures, of faces by MTCNN.
+_OF_SOUND = ("h5py", "librosa", "numpy", "scipy", "soxr")
+_OF_PICTURES = ("av",)
+_OF_MTCNN = ("facenet-pytorch", "torch", "torchvision")
 
 
-def library_versions() -> dict[str, str]:
-    """The versions that are installed where this runs."""
-    return {name: version(name) for name in _LIBRARIES}
+def library_versions(settings: Settings) -> dict[str, str]:
+    """The versions of what these settings use, as installed where this runs."""
+    names = [*_OF_SOUND, *(_OF_PICTURES if settings.modality == "av" else ())]
+    names += _OF_MTCNN if settings.modality == "av" and settings.faces == "mtcnn" else ()
+    return {name: version(name) for name in sorted(names)}
 
 
 @dataclass(frozen=True)
@@ -92,9 +87,9 @@ class Work:
                 "folder and the cache under the same paths"
             )
         differing = [
-            f"{name} {installed}, expected {begun['versions'].get(name)}"
-            for name, installed in library_versions().items()
-            if begun["versions"].get(name) != installed
+            f"{name} {version(name)}, expected {expected}"
+            for name, expected in begun["versions"].items()
+            if version(name) != expected
         ]
         if differing:
             raise CacheError(f"{platform.node()} has other versions: {'; '.join(differing)}")

@@ -99,7 +99,7 @@ def process_all(
                 suspects = sorted(work.running() & set(left))
                 if not suspects:
                     raise LostWorkersError(
-                        "a worker process was killed, perhaps for want of memory"
+                        "a worker process was killed, perhaps for want of memory: try fewer --jobs"
                     ) from exc
                 for clip_id in suspects:
                     yield run_alone(left.pop(clip_id))
@@ -123,7 +123,12 @@ def _run_dask(tasks: list[Any], client: "Client") -> "Iterator[Result]":
     from distributed.comm import CommClosedError
 
     try:
-        client.wait_for_workers(2, timeout=_CONNECT_S)  # with one, joblib would work right here
+        try:
+            client.wait_for_workers(2, timeout=_CONNECT_S)  # with one, joblib would work here
+        except TimeoutError as exc:
+            raise LostWorkersError(
+                f"the dask cluster has fewer than two workers after {_CONNECT_S} s: start more"
+            ) from exc
         for address, threads in sorted(client.nthreads().items()):
             if threads > 1:
                 raise CacheError(
@@ -139,9 +144,7 @@ def _run_dask(tasks: list[Any], client: "Client") -> "Iterator[Result]":
         raise BrokenProcessPool(str(exc)) from exc
     except (CommClosedError, FutureCancelledError, TimeoutError) as exc:
         reason = (str(exc) or type(exc).__name__).splitlines()[0]
-        raise LostWorkersError(
-            f"the dask cluster is gone, silent, or has fewer than two workers ({reason})"
-        ) from exc
+        raise LostWorkersError(f"the dask cluster is gone, or silent ({reason})") from exc
 
 
 def _cluster(scheduler: str | None) -> "AbstractContextManager[Client | None]":

@@ -8,6 +8,8 @@ import subprocess
 import mlcroissant
 import numpy as np
 import pytest
+import soundfile
+from media import tone
 
 from cache.__main__ import main
 from cache.clips import expected_clips
@@ -90,6 +92,10 @@ def test_jpeg_is_an_eighth_and_reads_as_frames(built, tmp_path, capsys):
             )
     capsys.readouterr()
     assert main(["verify", str(out)]) == 0
+    assert main(["pack", str(out), str(tmp_path / "again")]) == 0
+    assert contents(tmp_path / "again") == contents(out)
+    assert main(["pack", str(out), str(tmp_path / "raw"), "--codec", "raw"]) == 2
+    assert "holds JPEGs already" in capsys.readouterr().err
     assert main(["diff", str(built), str(out)]) == 1
     said = capsys.readouterr().out
     assert "config.frames.codec: None and {" in said
@@ -185,7 +191,7 @@ def test_another_cache_is_not_joined(built, noise_cache, tmp_path, capsys):
     other = noise_cache(CLIPS)
     before = contents(other)
     assert main(["fetch", str(built), str(other)]) == 2
-    assert "holds a cache with other data" in capsys.readouterr().err
+    assert "holds another cache (dataset: " in capsys.readouterr().err
     assert contents(other) == before
 
 
@@ -206,9 +212,9 @@ def test_a_damaged_cache_is_not_packed_and_a_strange_folder_not_packed_into(
     (tmp_path / "mine" / "thesis.tex").rename(tmp_path / "mine" / "README.md")
     assert main(["pack", str(built), str(tmp_path / "mine")]) == 2
     assert (tmp_path / "mine" / "README.md").read_text() == "years of work"
-    assert main(["pack", str(built), str(built)]) == 0, "a cache may be given its papers in place"
-    for name in ("README.md", "SHA256SUMS", "clips.csv", "croissant.json"):
-        (built / name).unlink()
+    for inside in (built, built / "pack"):
+        assert main(["pack", str(built), str(inside)]) == 2
+        assert "lies in the cache itself" in capsys.readouterr().err
     assert main(["pack", str(built), str(tmp_path / "pack")]) == 0
     assert main(["pack", str(built), str(tmp_path / "pack"), "--codec", "jpeg"]) == 2
     assert "is a pack of another cache" in capsys.readouterr().err
@@ -358,3 +364,30 @@ def test_shards_that_are_not_as_the_settings_say_are_found(built, tmp_path, caps
     assert "its frames are not as the manifest's settings say" in capsys.readouterr().err
     assert main(["fetch", str(cache), str(tmp_path / "there")]) == 1
     assert "its frames are not as" in capsys.readouterr().err
+
+
+def test_a_cache_of_sound_says_so_and_trains_what_it_can(tmp_path, capsys):
+    for actor in (1, 2, 5, 6):
+        path = tmp_path / "raw" / f"03-01-06-01-02-01-{actor:02d}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, tone(3.2).T, 48_000, subtype="PCM_16")
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    options = ["--modality", "audio", "--jobs", "1"]
+    assert preprocess(["--raw", str(tmp_path / "raw"), "--cache", str(cache), *options]) == 0
+    assert main(["pack", str(cache), str(out)]) == 0
+    card = (out / "README.md").read_text()
+    assert "# MFCCs of RAVDESS speech, audio only" in card
+    assert "--fold 0 --model audio_mfcc_cnn" in card
+    assert "video" not in card.replace("audio-video", "")
+    assert "face_score" not in card
+    assert main(["pack", str(cache), str(tmp_path / "j"), "--codec", "jpeg"]) == 2
+    assert "holds no frames" in capsys.readouterr().err
+    assert main(["inspect", str(cache), "--out", str(tmp_path / "x.png")]) == 2
+    assert "holds sound alone" in capsys.readouterr().err
+    fold = ["--cache", str(cache), "--fold", "0", "--runs", str(tmp_path / "runs")]
+    assert train(fold) == 2
+    assert "holds no frames, which cfn_sr looks at. Train --model audio_mfcc_cnn" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "runs").exists()
+    assert train([*fold, "--model", "audio_mfcc_cnn", "--epochs", "1"]) == 0

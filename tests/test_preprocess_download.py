@@ -354,3 +354,17 @@ def test_downloads_are_unpacked_beside_the_zips_on_request(go, server, tmp_path,
     assert "failed: b.zip: holds '../evil.mp4'" in printed.err
     assert go(files[:1], unpacked=True) == 0
     assert "3 recordings there already, nothing to unpack" in capsys.readouterr().out
+
+
+def test_recordings_can_be_had_without_the_videos(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def note(files, *_, **__):
+        asked.extend(file.name for file in files)
+        return 0
+
+    monkeypatch.setattr("preprocess.download.run", note)
+    assert main(["--out", str(tmp_path), "--audio", "--no-video"]) == 0
+    assert asked == [AUDIO.name]
+    assert main(["--out", str(tmp_path), "--no-video"]) == 2
+    assert "leaves nothing" in capsys.readouterr().err

@@ -290,6 +290,8 @@ def test_a_cache_of_recordings_holds_no_picture(tmp_path):
         "03-01-06-01-02-01-05",
     ]
     assert cache.read("03-01-06-01-02-01-05", "mfcc").std() > 1
+    assert cache.manifest["dataset"] == "RAVDESS speech, audio only"
+    assert set(cache.manifest["versions"]) == {"h5py", "librosa", "numpy", "scipy", "soxr"}
     with pytest.raises(CacheError, match=r"actor_05.h5: holds no frames"):
         cache.read("03-01-06-01-02-01-05", "frames")
 
@@ -313,7 +315,7 @@ def test_the_recordings_sound_is_shifted_to_the_clips_time(sample_clips, tmp_pat
     assert np.abs(waveforms[0] - waveforms[1]).max() < 4
 
 
-def test_landmarks_say_where_the_face_is(sample_clips, tmp_path):
+def test_landmarks_say_where_the_face_is(sample_clips, tmp_path, capsys):
     clip_id = "01-01-03-01-01-01-01"
     raw, points = tmp_path / "raw", tmp_path / "points"
     put(raw, f"Actor_01/{clip_id}.mp4", (sample_clips / f"Actor_01/{clip_id}.mp4").read_bytes())
@@ -327,6 +329,8 @@ def test_landmarks_say_where_the_face_is(sample_clips, tmp_path):
     np.testing.assert_allclose((box[:, 1] + box[:, 3]) / 2, 400, atol=0.5)
     assert (cache.read(clip_id, "face_score") == 1).all()
     assert features(raw, tmp_path / "cache") == 2  # other settings, other bytes
+    err = capsys.readouterr().err
+    assert "was begun with other settings (faces.detect_height: None and 144" in err
 
 
 def test_every_setting_is_in_the_fingerprint():

@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
             torch.set_num_threads(1)
         cache = Cache(args.cache)
         train_clips, test_clips = fold_clips(cache, args.split, args.fold)
+        check_fields(cache, train_clips[0], args.model)
         config = {
             "model": args.model,
             "parameters": _parameters(args.model, args.preset),
@@ -127,7 +128,7 @@ def fold_clips(cache: Cache, split: str, fold: int) -> tuple[list[Clip], list[Cl
             raise CacheError(
                 f"{cache.directory}: no clips of the {what} actors "
                 f"{', '.join(map(str, actors_of[what]))} of fold {fold}. Add them with "
-                "`make features`, or choose another --fold"
+                "`make features` or `python -m cache fetch`, or choose another --fold"
             )
     for what, clips in clips_of.items():
         missing = sorted(set(actors_of[what]) - {clip.actor for clip in clips})
@@ -138,6 +139,20 @@ def fold_clips(cache: Cache, split: str, fold: int) -> tuple[list[Clip], list[Cl
                 file=sys.stderr,
             )
     return clips_of["training"], clips_of["test"]
+
+
+def check_fields(cache: Cache, clip: Clip, name: str) -> None:
+    """Raise CacheError if the cache lacks what the network looks at."""
+    missing = sorted(set(model.inputs(name)) - set(cache.fields(clip.clip_id)))
+    if not missing:
+        return
+    there = set(cache.fields(clip.clip_id))
+    could = [other for other in model.NAMES if set(model.inputs(other)) <= there]
+    advice = f"Train --model {could[0]}, or take" if could else "Take"
+    raise CacheError(
+        f"{cache.directory}: holds no {', '.join(missing)}, which {name} looks at. {advice} a "
+        "cache that has them"
+    )
 
 
 def _parameters(name: str, preset: str) -> int:
