@@ -192,12 +192,12 @@ def croissant(
 
 
 def _title(manifest: Mapping[str, Any]) -> str:
-    what = "Face crops and MFCCs" if "frames" in manifest["config"] else "MFCCs"
+    what = "Face crops and MFCCs" if _has_frames(manifest) else "MFCCs"
     return f"{what} of {manifest['dataset'].replace(':', ',')}"
 
 
 def _description(manifest: Mapping[str, Any]) -> str:
-    pictures = "30 face crops of 224x224 and " if "frames" in manifest["config"] else ""
+    pictures = "30 face crops of 224x224 and " if _has_frames(manifest) else ""
     return (
         f"{pictures}13-dimensional MFCCs of 2.45 s of sound for each of {len(manifest['clips'])} "
         f"clips of {manifest['dataset']}, made by CFN-SR. One HDF5 shard for each actor."
@@ -223,7 +223,7 @@ def _codec(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _frames(manifest: Mapping[str, Any]) -> str:
-    if "frames" not in manifest["config"]:
+    if not _has_frames(manifest):
         return "none: sound alone"
     codec = _codec(manifest)
     return f"JPEG, quality {codec['quality']}: **lossy**" if codec else "uint8 RGB, uncompressed"

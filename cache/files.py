@@ -67,13 +67,15 @@ def sweep(folder: Path) -> None:
         leftover.unlink()
 
 
+def write_text(final: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic_path(final) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(final: Path, content: Any) -> None:
     """Write `content` as sorted, indented UTF-8 JSON: the same content gives the same bytes."""
-    with atomic_path(final) as temporary:
-        temporary.write_text(
-            json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
-            encoding="utf-8",
-        )
+    write_text(final, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def sha256_file(path: Path) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from cache import jpeg
 from cache.card import COLUMNS, card, croissant
 from cache.clips import EMOTIONS, Clip
-from cache.files import atomic_path, sha256_file, sweep
+from cache.files import atomic_path, sha256_file, sweep, write_text
 from cache.manifest import MANIFEST_NAME, describe_shard, read_manifest, write_manifest
 from cache.reader import Cache
 from cache.schema import COMPUTED, NAMED, shard_name
@@ -92,13 +93,13 @@ def _pack_part(source: Cache, folder: Path, actors: list[int], as_jpeg: bool) ->
             )
             entries.append(describe_shard(folder / name, len(own)))
     manifest = write_manifest(folder, shards=entries, **described)
-    _write(folder / TABLE_NAME, _table(manifest))
+    write_text(folder / TABLE_NAME, _table(manifest))
     sums = {name: sha256_file(folder / name) for name in (MANIFEST_NAME, TABLE_NAME)}
     sums |= {entry["file"]: entry["sha256"] for entry in manifest["shards"]}
-    _write(folder / CARD_NAME, card(manifest))
-    _write(folder / CROISSANT_NAME, croissant(manifest, _sizes(folder, sums), sums))
+    write_text(folder / CARD_NAME, card(manifest))
+    write_text(folder / CROISSANT_NAME, croissant(manifest, _sizes(folder, sums), sums))
     sums |= {name: sha256_file(folder / name) for name in (CARD_NAME, CROISSANT_NAME)}
-    _write(folder / SUMS_NAME, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+    write_text(folder / SUMS_NAME, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
     (folder / _BEGUN).unlink()
 
 
@@ -127,8 +128,6 @@ def _packed(folder: Path, described: Mapping[str, Any]) -> dict[str, dict[str, A
 
 def _as_jpeg(source: Cache) -> tuple[dict[str, Any], dict[str, str]]:
     """Settings and versions of the source with its frames as JPEGs."""
-    from importlib.metadata import version
-
     config = source.manifest["config"]
     if "frames" not in config:
         raise CacheError(f"{source.directory}: holds no frames, so there is nothing for JPEG")
@@ -179,8 +178,3 @@ def _table(manifest: Mapping[str, Any]) -> str:
 
 def _sizes(folder: Path, names: Mapping[str, str]) -> dict[str, int]:
     return {name: os.stat(folder / name).st_size for name in names}
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -423,6 +423,8 @@ def _session(url: str) -> "requests.Session":
         os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     )
     session.headers.update(_HEADERS)
+    # `_get` follows redirects. Told not to, a session still reads all that comes with one.
+    session.get_redirect_target = lambda _: None
     return session
 
 

@@ -40,7 +40,8 @@ class RawFile:
                     return opened.read(MAX_BYTES + 1)
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as opened:
                 return opened.read(MAX_BYTES + 1)
-        except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as exc:
+        except (OSError, zipfile.BadZipFile, EOFError, RuntimeError) as exc:
+            # RuntimeError is zipfile's for a member that is encrypted or packed in a way it lacks.
             raise ClipError(f"{self.name} cannot be read ({exc})") from exc
 
 

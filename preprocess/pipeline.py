@@ -131,12 +131,7 @@ def build(
             shards=entries.values(),
             clips=records,
         )
-    elif replaced:
-        (cache / MANIFEST_NAME).unlink(missing_ok=True)
-    # What these shards held was made of raw clips that are no more.
-    for actor in {Clip.parse(clip_id).actor for clip_id in replaced}:
-        if not any(Clip.parse(clip_id).actor == actor for clip_id in records):
-            (cache / shard_name(actor)).unlink(missing_ok=True)
+    _drop_replaced(cache, replaced, records)
     work.remove()
     made = sum(source.clip.clip_id in records for source in todo)
     return Outcome(made, len(records), failures, _twins(records))
@@ -269,6 +264,15 @@ def _replaced(
         if any(_changed_ns(more) > read for more in (source.recording, source.landmarks) if more):
             replaced.add(clip_id)
     return replaced
+
+
+def _drop_replaced(cache: Path, replaced: Collection[str], records: Mapping[str, dict]) -> None:
+    """Remove what was made of raw clips that are no more, where nothing took their place."""
+    if replaced and not records:
+        (cache / MANIFEST_NAME).unlink(missing_ok=True)
+    filled = {Clip.parse(clip_id).actor for clip_id in records}
+    for actor in {Clip.parse(clip_id).actor for clip_id in replaced} - filled:
+        (cache / shard_name(actor)).unlink(missing_ok=True)
 
 
 def _changed_ns(file: RawFile) -> int:

@@ -2,6 +2,8 @@
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+REDIRECT_MIB = 64  # what a redirect carries: a client that reads it could be made to read more
+
 
 class Server(ThreadingHTTPServer):
     """Serves `contents`; a name's next fault in `faults` decides how the next request goes."""
@@ -9,6 +11,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.contents, self.faults = {}, {}
+        self.redirect_mib = 0  # sent along with redirects
         self.requests = []  # (name, headers), without those that were sent elsewhere
 
     @property
@@ -25,7 +28,15 @@ class Handler(BaseHTTPRequestHandler):
         if place == "/records/7/files":  # as Zenodo may
             self.send_response(302)
             self.send_header("Location", f"/elsewhere/{name}")
+            self.send_header("Content-Length", str(REDIRECT_MIB << 20))
             self.end_headers()
+            try:
+                for _ in range(REDIRECT_MIB):
+                    self.wfile.write(bytes(1 << 20))
+                    self.server.redirect_mib += 1
+            except ConnectionError:
+                pass  # nobody reads what comes with a redirect
+            self.close_connection = True
             return
         self.server.requests.append((name, dict(self.headers)))
         content = self.server.contents.get(name)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from media import tone
+from server import REDIRECT_MIB
 
 from cache.__main__ import main
 from cache.clips import expected_clips
@@ -342,6 +343,7 @@ def test_redirects_are_followed_without_what_comes_on_the_way(built, tmp_path, s
     address = f"http://127.0.0.1:{server.server_port}/records/7/files"
     assert main(["fetch", address, str(tmp_path / "there")]) == 0
     assert contents(tmp_path / "there") == contents(built)
+    assert server.redirect_mib < 4 * REDIRECT_MIB / 2  # four files; some lies in the sockets
 
 
 def test_a_password_in_an_address_is_not_shown(server, tmp_path, capsys):

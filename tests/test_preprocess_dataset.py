@@ -201,3 +201,30 @@ def test_what_macos_adds_to_a_zip_is_passed_over(tmp_path):
     found = find_clips(tmp_path, Settings())
     assert ids(found) == [GOOD]
     assert not found.failures
+
+
+@pytest.mark.parametrize(("field", "reason"), [("method", "compression"), ("flag", "encrypted")])
+def test_a_zip_member_that_cannot_be_unpacked_is_named(tmp_path, field, reason):
+    """zipfile has errors of its own for a way of packing that it lacks, and for a password."""
+    path = tmp_path / "Video_Speech_Actor_05.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"Actor_05/{GOOD}.mp4", b"content")
+    content = bytearray(path.read_bytes())
+    for start, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # flags; the method is behind
+        place = content.index(start) + at + (2 if field == "method" else 0)
+        content[place] = 99 if field == "method" else 1
+    path.write_bytes(content)
+    (source,) = find_clips(tmp_path, Settings()).sources
+    with pytest.raises(ClipError, match=f"cannot be read .*{reason}"):
+        source.file.read()
+
+
+def test_a_zip_of_a_version_to_come_is_named(tmp_path):
+    path = tmp_path / "Video_Speech_Actor_05.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"Actor_05/{GOOD}.mp4", b"content")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(content)
+    found = find_clips(tmp_path, Settings())
+    assert "not a readable zip (zip file version 9.9)" in found.failures[path.name]
