@@ -56,7 +56,7 @@ def jitter(boxes: np.ndarray) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_boxes")
-    parser.add_argument("--raw", type=Path, help="clips to measure on")
+    parser.add_argument("--raw", type=Path, metavar="DIR", help="clips to measure on")
     args = parser.parse_args(argv)
     real = os.environ.get("CFNSR_REAL_DATA")
     if not args.raw and not real:

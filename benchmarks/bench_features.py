@@ -162,7 +162,7 @@ def _resident_kb(pid: int) -> tuple[int, int]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_features")
-    parser.add_argument("--raw", type=Path, help="clips to measure on")
+    parser.add_argument("--raw", type=Path, metavar="DIR", help="clips to measure on")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)

@@ -21,8 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m evaluate",
         description="Write report.html and summary.json from the trainer's runs.",
     )
-    parser.add_argument("--runs", type=Path, required=True, help="folder with <model>/fold_<k>/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    parser.add_argument(
+        "--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder for the report"
+    )
     arguments = parser.parse_args(argv)
     try:
         models, left_out = read_runs(arguments.runs)

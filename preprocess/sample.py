@@ -269,7 +269,9 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m preprocess.sample",
         description="Draw a synthetic sample of talking faces, named and coded as RAVDESS.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, as RAVDESS's")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder to write, as RAVDESS's"
+    )
     parser.add_argument(
         "--actors",
         type=_whole_number(1, len(ACTORS)),

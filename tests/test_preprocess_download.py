@@ -368,3 +368,14 @@ def test_recordings_can_be_had_without_the_videos(tmp_path, monkeypatch, capsys)
     assert asked == [AUDIO.name]
     assert main(["--out", str(tmp_path), "--no-video"]) == 2
     assert "leaves nothing" in capsys.readouterr().err
+
+
+def test_a_zip_of_a_version_to_come_is_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Actor_01/03-01-01-01-01-01-01.wav", b"content")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(content)
+    with pytest.raises(DownloadError, match=r"is a damaged zip \(zip file version 9\.9\)"):
+        unpack(path, tmp_path / "out", members=1, most_bytes=100)
