@@ -14,8 +14,14 @@ FOLD    ?= 0
 FOLDS   ?= 0 1 2 3 4
 MODEL   ?= cfn_sr
 PRESET  ?= paper
-EPOCHS  ?= 70
+EPOCHS  ?= $(if $(filter tiny,$(PRESET)),16,70)
 ARGS    ?=
+
+# Rows of the paper's tables, each trained on FOLDS, TRAIN_JOBS runs at once: a tiny network needs
+# one core, a full one a GPU.
+TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf erann cfn_sr
+TABLE2 = cfn_sr cfn_sr_no_cross_modal cfn_sr_video_to_audio cfn_sr_no_self_attention cfn_sr_no_residual
+TRAIN_JOBS ?= $(if $(filter tiny,$(PRESET)),$(JOBS),1)
 
 # The demo: clips an actor of the sample, and epochs.
 DEMO_CLIPS  ?= 8
@@ -23,12 +29,19 @@ DEMO_EPOCHS ?= 16
 
 READY = .venv/.ready
 RUN   = .venv/bin/python
+TRAIN = $(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --preset $(PRESET) --epochs $(EPOCHS) --resume $(ARGS)
+jobs_of = $(foreach model,$(1),$(foreach fold,$(FOLDS),row/$(model)/$(fold)))
+
+# Goals run one after the other, even under -j; only the runs of a table go side by side.
+ifeq ($(MAKELEVEL),0)
+.NOTPARALLEL:
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess train cv evaluate demo test lint bench-features bench-stream fuzz clean
+.PHONY: help setup features ravdess train cv table1 table2 rows evaluate demo test lint bench-features bench-stream fuzz clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## .venv with everything in it (about 6 GB: torch comes with CUDA)
 
@@ -36,27 +49,47 @@ $(READY): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), expected 3.11 or later: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[features,share,report,cluster,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[features,share,weights,report,cluster,dev]'
 	@touch $@
 
 features: $(READY) ## shards from RAVDESS=DIR in CACHE=DIR, or from the synthetic sample
 ifeq ($(RAVDESS),)
 	$(RUN) -m preprocess.sample --out data/sample --jobs $(JOBS)
-	$(RUN) -m preprocess --raw data/sample --cache '$(CACHE)' --jobs $(JOBS)
+	$(RUN) -m preprocess --raw data/sample --cache '$(CACHE)' --jobs $(JOBS) --waveform
 else
-	$(RUN) -m preprocess --raw '$(RAVDESS)' --cache '$(CACHE)' --jobs $(JOBS)
+	$(RUN) -m preprocess --raw '$(RAVDESS)' --cache '$(CACHE)' --jobs $(JOBS) --waveform
 endif
 
 ravdess: $(READY) ## download and verify RAVDESS into DIR=DIR (12.4 GiB)
 	$(RUN) -m preprocess.download --out '$(or $(DIR),$(error say where to: make ravdess DIR=/path/to/ravdess))' $(ARGS)
 
 train: $(READY) ## FOLD=K of MODEL=NAME from CACHE=DIR
-	$(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --fold $(FOLD) --model $(MODEL) --preset $(PRESET) --epochs $(EPOCHS) --resume $(ARGS)
+	$(TRAIN) --model $(MODEL) --fold $(FOLD)
 
 cv: $(READY) ## the paper's five folds, one after the other
 	@for fold in $(FOLDS); do \
 		$(MAKE) --no-print-directory train FOLD=$$fold || exit $$?; \
 	done
+
+table1: $(READY) ## every row of the paper's Table 1, then the report
+	@$(call train_table,$(TABLE1))
+
+table2: $(READY) ## every row of its Table 2, then the report
+	@$(call train_table,$(TABLE2))
+
+# A row that fails does not keep the others from being trained and reported.
+define train_table
+status=0; \
+$(if $(filter 1,$(TRAIN_JOBS)),,TQDM_DISABLE=1) $(MAKE) --no-print-directory --keep-going --jobs=$(TRAIN_JOBS) $(call jobs_of,$(1)) || status=$$?; \
+$(RUN) -m evaluate --runs '$(RUNS)' --out '$(OUT)' || status=$$?; \
+exit $$status
+endef
+
+rows: ## every run of both tables as a goal, one a line, for a cluster's jobs
+	@printf '%s\n' $(sort $(call jobs_of,$(TABLE1) $(TABLE2)))
+
+row/%: $(READY)
+	@$(TRAIN) --model $(*D) --fold $(*F)
 
 evaluate: $(READY) ## report in OUT=DIR from RUNS=DIR
 	$(RUN) -m evaluate --runs '$(RUNS)' --out '$(OUT)'

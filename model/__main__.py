@@ -5,41 +5,53 @@ import os
 import sys
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.registry import NAMES, PRESETS, SYSTEMS, build, count_parameters
+from model.registry import INPUT_SHAPES, NAMES, PRESETS, SYSTEMS, build, count_parameters
 
 
-def gflops(net: nn.Module) -> float:
-    """GFLOP of one forward pass of one clip (a multiply-add counts two); `net` is on "meta"."""
-    frames = torch.empty(1, 3, 30, 224, 224, device="meta")
-    mfcc = torch.empty(1, 13, 212, device="meta")
+def gflops(net: nn.Module, inputs: tuple[Tensor | None, Tensor | None]) -> float:
+    """GFLOP of one forward pass of one clip (a multiply-add counts two); `net` is on "meta".
+
+    Convolutions and products of matrices; Fourier transforms and the rest are not counted.
+    """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net.eval()(frames, mfcc)
+        net.eval()(*inputs)
     return counter.get_total_flops() / 1e9
+
+
+def one_clip(name: str) -> tuple[Tensor | None, Tensor | None]:
+    """What network `name` takes for one clip, on "meta": frames, and MFCCs or a waveform."""
+    fields = {
+        field: torch.empty(1, *INPUT_SHAPES[field], device="meta") for field in SYSTEMS[name].inputs
+    }
+    return fields.get("frames"), fields.get("mfcc", fields.get("waveform"))
 
 
 def print_list(preset: str) -> None:
     """One line a network: name, fusion stage, parameters and GFLOPs, the paper's figures."""
-    print(f"preset {preset}; the paper's accuracies are of the best epoch on the test fold")
-    print(
-        f"{'name':18} {'fusion':8} {'parameters':>12} {'GFLOPs/clip':>12} "
-        f"{'paper: parameters':>18} {'paper: accuracy':>16}"
-    )
+    if preset == "paper":
+        print("the paper's accuracies are of the best epoch on the test fold")
+        paper = f" {'paper: parameters':>18} {'paper: accuracy':>16}"
+    else:
+        print(f"preset {preset}: made for a CPU, with no figures of the paper")
+        paper = ""
+    print(f"{'name':25} {'fusion':8} {'parameters':>12} {'GFLOPs/clip':>12}{paper}")
     for name, system in SYSTEMS.items():
         with torch.device("meta"):
             net = build(name, preset)
-        print(
-            f"{name:18} {system.stage:8} {count_parameters(net):12,} {gflops(net):12.3f} "
-            f"{system.paper_parameters:>18} {system.paper_accuracy:15.2f}%"
-        )
+        if preset == "paper":
+            paper = f" {system.paper_parameters:>18} {system.paper_accuracy:15.2f}%"
+        flops = gflops(net, one_clip(name))
+        print(f"{name:25} {system.stage:8} {count_parameters(net):12,} {flops:12.3f}{paper}")
 
 
 def print_description(name: str, preset: str) -> None:
     """Every layer that holds parameters or changes a shape: name, type, output, parameters."""
     with torch.device("meta"):
         net = build(name, preset).eval()
+    print(f"looks at: {', '.join(SYSTEMS[name].inputs)}")
     print(f"{'layer':34} {'type':28} {'output':24} {'parameters':>12}")
 
     def report(label: str, module: nn.Module):
@@ -52,10 +64,10 @@ def print_description(name: str, preset: str) -> None:
         return hook
 
     for label, module in net.named_modules():
-        if label.count(".") <= 1:
+        if label.count(".") <= 2:
             module.register_forward_hook(report(label or name, module))
     with torch.no_grad():
-        net(torch.empty(1, 3, 30, 224, 224, device="meta"), torch.empty(1, 13, 212, device="meta"))
+        net(*one_clip(name))
 
 
 def main(argv: list[str] | None = None) -> int:

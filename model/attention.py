@@ -41,13 +41,13 @@ class AudioSelfAttention(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Attend from the last step: audio map (B, C, steps) -> (B, C)."""
+        """Let each step of the audio map hear those before it: (B, C, steps) -> (B, C, steps)."""
         x = audio.transpose(1, 2)  # (B, C, steps) -> (B, steps, C)
         steps = x.shape[1]
         x = math.sqrt(self.channels) * x + sinusoids(steps, self.channels).to(x)
         mask = nn.Transformer.generate_square_subsequent_mask(steps, device=x.device, dtype=x.dtype)
         x = self.encoder(self.dropout(x), mask=mask, is_causal=True)
-        return x[:, -1]
+        return x.transpose(1, 2)  # (B, steps, C) -> (B, C, steps)
 
 
 def sinusoids(steps: int, channels: int) -> Tensor:

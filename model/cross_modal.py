@@ -5,7 +5,10 @@ from torch import Tensor, nn
 
 
 class CrossModalBlock(nn.Module):
-    """Weights each position of the video map by how well it fits the audio vector.
+    """Weights each position of one modality's map by how well it fits the other's vector.
+
+    A->V, the paper's choice, weighs the positions of the video by the sound; V->A (Table 2) weighs
+    the steps of the sound by the video, with the same affines.
 
     Differs from the paper: Eq. (7) leaves k channels and Eq. (8) multiplies them with C channels;
     as in the public code, a further affine k -> 1 makes one score per position, and softmax runs
@@ -16,23 +19,46 @@ class CrossModalBlock(nn.Module):
         video_channels: C.
         audio_channels: d_f.
         hidden: k. 135,297 parameters for 2048, 64 and 64.
+        guided: whose map is weighted, "video" (A->V) or "audio" (V->A).
+        residual: whether Eq. (8) adds the map as it was.
     """
 
-    def __init__(self, *, video_channels: int = 2048, audio_channels: int = 64, hidden: int = 64):
+    def __init__(
+        self,
+        *,
+        video_channels: int = 2048,
+        audio_channels: int = 64,
+        hidden: int = 64,
+        guided: str = "video",
+        residual: bool = True,
+    ):
         super().__init__()
+        self.guided = guided
+        self.residual = residual
         self.video_affine = nn.Linear(video_channels, hidden)  # W_v, b_v
         self.audio_affine = nn.Linear(audio_channels, hidden, bias=False)  # W_a
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Fuse the video map (B, C, S, H, W) with the audio vector (B, d_f).
+        """Fuse the map of the guided modality with the vector of the other.
+
+        Args:
+            video: (B, C, S, H, W); for V->A (B, C).
+            audio: (B, d_f); for V->A (B, d_f, steps).
 
         Returns:
-            The fused map X_o, (B, C, S, H, W), and the attention, (B, S, H, W), which sums to 1
-            over the positions of each clip.
+            The fused map X_o, in the guided map's shape, and the attention, (B, S, H, W) or
+            (B, steps), which sums to 1 over the positions of each clip.
         """
-        positions = video.flatten(2).transpose(1, 2)  # (B, C, S, H, W) -> (B, S*H*W, C)
-        joint = self.video_affine(positions) + self.audio_affine(audio)[:, None]
-        score = self.score(torch.tanh(joint))  # (B, S*H*W, 1), Eq. (7)
-        attention = torch.softmax(score, dim=1).view(-1, *video.shape[2:])
-        return video * attention[:, None] + video, attention  # Eq. (8)
+        guided = video if self.guided == "video" else audio
+        # A vector is a map of one position: (B, 1, k) + (B, positions, k).
+        joint = self.video_affine(_positions(video)) + self.audio_affine(_positions(audio))
+        score = self.score(torch.tanh(joint))  # (B, positions, 1), Eq. (7)
+        attention = torch.softmax(score, dim=1).view(-1, *guided.shape[2:])
+        fused = guided * attention[:, None]  # Eq. (8)
+        return (fused + guided if self.residual else fused), attention
+
+
+def _positions(features: Tensor) -> Tensor:
+    """(B, C, ...) -> (B, positions, C); one position if there is nothing after C."""
+    return features.reshape(*features.shape[:2], -1).transpose(1, 2)

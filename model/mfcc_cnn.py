@@ -7,7 +7,8 @@ class MfccCnn(nn.Module):
     """MFCCs to a map of audio features, Eq. (1)-(3): (B, 13, 212) -> (B, 64, 26).
 
     20,704 parameters with the defaults, named as in the public code. The flattening of Eq. (3)
-    is left to the caller, because self-attention needs the map as a sequence.
+    is left to the caller, because self-attention needs the map as a sequence. Networks that fuse
+    inside the encoder call `block1`, `block2`, `downsample` and `block3` themselves.
 
     Differs from the paper: Eq. (1)-(2) leave open that the second convolution's ReLU is followed
     by max-pooling before its batch norm; this is the order in the public code.
@@ -31,11 +32,25 @@ class MfccCnn(nn.Module):
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool1d(8)
         self.dropout = nn.Dropout(dropout)
+        self.low_channels = low
         self.channels = high
+
+    def block1(self, mfcc: Tensor) -> Tensor:
+        """Eq. (1): (B, 13, 212) -> (B, 32, 210)."""
+        return self.bn1(self.relu(self.conv1(mfcc)))
+
+    def block2(self, x: Tensor) -> Tensor:
+        """Eq. (1) again, up to the ReLU: (B, 32, 210) -> (B, 32, 208)."""
+        return self.relu(self.conv2(x))
+
+    def downsample(self, x: Tensor) -> Tensor:
+        """Eq. (2): (B, 32, 208) -> (B, 32, 26)."""
+        return self.dropout(self.bn2(self.maxpool(x)))
+
+    def block3(self, x: Tensor) -> Tensor:
+        """Eq. (3) before its flattening: (B, 32, 26) -> (B, 64, 26)."""
+        return self.bn3(self.relu(self.conv3(x)))
 
     def forward(self, mfcc: Tensor) -> Tensor:
         """Encode MFCCs, float (B, 13, 212), into (B, 64, 26)."""
-        x = self.bn1(self.relu(self.conv1(mfcc)))  # (B, 32, 210), Eq. (1)
-        x = self.maxpool(self.relu(self.conv2(x)))  # (B, 32, 208) -> (B, 32, 26)
-        x = self.dropout(self.bn2(x))  # Eq. (2)
-        return self.bn3(self.relu(self.conv3(x)))  # (B, 64, 26), Eq. (3)
+        return self.block3(self.downsample(self.block2(self.block1(mfcc))))

@@ -1,14 +1,28 @@
-"""Every network by name, in the sizes of its presets."""
+"""Every network by name, in the sizes of its presets, with the figures of its row in the paper."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from model.attention import AudioSelfAttention
 from model.cfn_sr import CfnSr
+from model.concat_fc import ConcatFc
 from model.cross_modal import CrossModalBlock
+from model.erann import Erann
+from model.late_fusion import (
+    LateFusion,
+    Rule,
+    averaging,
+    multiplication,
+    multiplicative,
+    multiplicative_loss,
+)
+from model.mcbp import Mcbp
 from model.mfcc_cnn import MfccCnn
+from model.mmtm import MmtmNetwork
+from model.msaf import MsafNetwork
 from model.resnext3d import ResNeXt3D
 from model.unimodal import AudioNetwork, VideoNetwork
 
@@ -20,11 +34,24 @@ class Preset:
     video: dict
     audio: dict
     self_attention: dict
-    hidden: int
+    cross_modal: dict
+    concat_fc: dict
+    mcbp: dict
+    msaf: dict
+    erann: dict
 
 
 PRESETS = {
-    "paper": Preset(video={"frames": 30, "size": 224}, audio={}, self_attention={}, hidden=64),
+    "paper": Preset(
+        video={"frames": 30, "size": 224},
+        audio={},
+        self_attention={},
+        cross_modal={},
+        concat_fc={},
+        mcbp={},
+        msaf={},
+        erann={},
+    ),
     # The same modules for a CPU: fewer channels and layers, 10 frames of 56x56 pixels.
     "tiny": Preset(
         video={
@@ -37,81 +64,186 @@ PRESETS = {
         },
         audio={"channels": (32, 32)},
         self_attention={"channels": 32, "heads": 4, "layers": 2, "feedforward": 64},
-        hidden=16,
+        cross_modal={"hidden": 16},
+        concat_fc={"hidden": (64, 32)},
+        mcbp={"outputs": 1_024},
+        msaf={"blocks": (8, 8)},
+        erann={"width": 1, "blocks": 1, "bands": 64, "hop": 690},
     ),
 }
+
+# What `System.inputs` may name, and the shape of one clip of it as networks take it.
+INPUT_SHAPES = {"frames": (3, 30, 224, 224), "mfcc": (13, 212), "waveform": (108_045,)}
+_BOTH = ("frames", "mfcc")
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Loss of each clip, Eq. (10): logits (B, classes), labels (B,) -> (B,)."""
+    return functional.cross_entropy(logits, labels, reduction="none")
 
 
 @dataclass(frozen=True)
 class System:
     """One row of the paper's tables.
 
-    `inputs` are the fields of the cache that the network looks at, of `frames` and `mfcc`.
-    `paper_parameters` (millions) and `paper_accuracy` (percent) are the paper's figures; its
-    accuracies are those of the best epoch on the test fold.
+    `label`, `stage`, `paper_parameters` and `paper_accuracy` (percent) stand in the paper; its
+    accuracies are those of the best epoch on the test fold. `make` takes a preset and whether the
+    video encoder has its stem's ReLU. `inputs` are the fields of the cache that the network looks
+    at, of `INPUT_SHAPES`. `loss` gives each clip's.
     """
 
-    make: Callable[[Preset], nn.Module]
-    inputs: tuple[str, ...]
+    make: Callable[[Preset, bool], nn.Module]
+    label: str
     stage: str
     paper_parameters: str
     paper_accuracy: float
+    inputs: tuple[str, ...] = _BOTH
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
 
 
-def _video(preset: Preset) -> nn.Module:
-    return VideoNetwork(video=ResNeXt3D(**preset.video))
+def _encoders(preset: Preset, stem_relu: bool) -> dict[str, nn.Module]:
+    return {
+        "video": ResNeXt3D(**preset.video, stem_relu=stem_relu),
+        "audio": MfccCnn(**preset.audio),
+    }
 
 
-def _audio(preset: Preset) -> nn.Module:
-    return AudioNetwork(audio=MfccCnn(**preset.audio))
+def _unimodal(preset: Preset, stem_relu: bool) -> dict[str, nn.Module]:
+    parts = _encoders(preset, stem_relu)
+    return {
+        "video": VideoNetwork(video=parts["video"]),
+        "audio": AudioNetwork(audio=parts["audio"]),
+    }
 
 
-def _cfn_sr(preset: Preset) -> nn.Module:
-    video = ResNeXt3D(**preset.video)
-    audio = MfccCnn(**preset.audio)
-    return CfnSr(
-        video=video,
-        audio=audio,
-        self_attention=AudioSelfAttention(**preset.self_attention),
-        cross_modal=CrossModalBlock(
-            video_channels=video.channels, audio_channels=audio.channels, hidden=preset.hidden
-        ),
-    )
+def _late(rule: Rule) -> Callable[[Preset, bool], nn.Module]:
+    return lambda preset, relu: LateFusion(**_unimodal(preset, relu), rule=rule)
+
+
+def _cfn_sr(
+    *, self_attention: bool = True, cross_modal: bool = True, **of_block
+) -> Callable[[Preset, bool], nn.Module]:
+    """CFN-SR with or without its parts; `of_block` are arguments of the cross-modal block."""
+
+    def make(preset: Preset, stem_relu: bool) -> nn.Module:
+        parts = _encoders(preset, stem_relu)
+        attention = AudioSelfAttention(**preset.self_attention) if self_attention else None
+        block = None
+        if cross_modal:
+            block = CrossModalBlock(
+                video_channels=parts["video"].channels,
+                audio_channels=parts["audio"].channels,
+                **preset.cross_modal,
+                **of_block,
+            )
+        return CfnSr(**parts, self_attention=attention, cross_modal=block)
+
+    return make
 
 
 SYSTEMS = {
-    "video_resnext50": System(_video, ("frames",), "-", "25.88M", 62.99),
-    "audio_mfcc_cnn": System(_audio, ("mfcc",), "-", "0.03M", 56.53),
-    "cfn_sr": System(_cfn_sr, ("frames", "mfcc"), "Model", "26.30M", 75.76),
+    "video_resnext50": System(
+        lambda preset, relu: VideoNetwork(video=_encoders(preset, relu)["video"]),
+        *("3D ResNeXt50 (Vid.)", "-", "25.88M", 62.99),
+        inputs=("frames",),
+    ),
+    "audio_mfcc_cnn": System(
+        lambda preset, relu: AudioNetwork(audio=MfccCnn(**preset.audio)),
+        *("1D CNN (Aud.)", "-", "0.03M", 56.53),
+        inputs=("mfcc",),
+    ),
+    "averaging": System(_late(averaging), "Averaging", "Late", "25.92M", 68.82),
+    "multiplicative": System(
+        _late(multiplicative),
+        *("Multiplicative, beta 0.3", "Late", "25.92M", 70.35),
+        loss=multiplicative_loss,
+    ),
+    "multiplication": System(_late(multiplication), "Multiplication", "Late", "25.92M", 70.56),
+    "concat_fc": System(
+        lambda preset, relu: ConcatFc(**_encoders(preset, relu), **preset.concat_fc),
+        *("Concat + FC", "Early", "26.87M", 71.04),
+    ),
+    "mcbp": System(
+        lambda preset, relu: Mcbp(**_encoders(preset, relu), **preset.mcbp),
+        *("MCBP", "Early", "51.03M", 71.32),
+    ),
+    "mmtm": System(
+        lambda preset, relu: MmtmNetwork(**_unimodal(preset, relu)),
+        *("MMTM", "Model", "31.97M", 73.12),
+    ),
+    "msaf": System(
+        lambda preset, relu: MsafNetwork(**_unimodal(preset, relu), **preset.msaf),
+        *("MSAF", "Model", "25.94M", 74.86),
+    ),
+    "erann": System(
+        lambda preset, relu: Erann(**preset.erann),
+        *("ERANNs", "Model", "-", 74.80),
+        inputs=("waveform",),
+    ),
+    "cfn_sr": System(_cfn_sr(), "CFN-SR, A->V", "Model", "26.30M", 75.76),
+    "cfn_sr_no_cross_modal": System(
+        _cfn_sr(self_attention=False, cross_modal=False),
+        *("w/o cross-modal blocks", "Model", "25.92M", 73.50),
+    ),
+    "cfn_sr_video_to_audio": System(
+        _cfn_sr(guided="audio"), "V->A cross-modal", "Model", "25.67M", 74.15
+    ),
+    "cfn_sr_no_self_attention": System(
+        _cfn_sr(self_attention=False), "w/o self-attention", "Model", "26.05M", 73.86
+    ),
+    "cfn_sr_no_residual": System(_cfn_sr(residual=False), "w/o residual", "Model", "26.30M", 75.33),
 }
 
 NAMES = tuple(SYSTEMS)
 
+# The paper's tables as names of their rows, in its order.
+TABLES = {
+    "Table 1": NAMES[: NAMES.index("cfn_sr") + 1],
+    "Table 2": (
+        "cfn_sr",
+        "cfn_sr_no_cross_modal",
+        "cfn_sr_video_to_audio",
+        "cfn_sr_no_self_attention",
+        "cfn_sr_no_residual",
+    ),
+}
 
-def build(name: str, preset: str = "paper") -> nn.Module:
+
+def build(name: str, preset: str = "paper", *, stem_relu: bool = True) -> nn.Module:
     """Make a network with fresh weights, drawn from torch's global generator.
 
     Args:
         name: one of `NAMES`.
         preset: "paper" for the published sizes, "tiny" for the demo and tests on a CPU.
+        stem_relu: False leaves out the ReLU after the video stem's batch norm, as the released
+            fusion networks do by accident; for comparison with their weights.
 
     Returns:
         A module with `net(frames, mfcc) -> logits`: frames float (B, 3, 30, 224, 224), mfcc float
-        (B, 13, 212), logits (B, 8).
+        (B, 13, 212), logits (B, 8). Unimodal networks ignore one of the two; "erann" takes a
+        waveform, float (B, 108045), -1..1, in place of the MFCCs (see `inputs`).
 
     Raises:
-        ValueError: for a name or preset that does not exist.
+        ValueError: for a name or preset that does not exist, or `stem_relu=False` for a network
+            that looks at no frames.
     """
     if name not in SYSTEMS:
         raise ValueError(f"model is {name!r}, expected one of {', '.join(SYSTEMS)}")
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
-    return SYSTEMS[name].make(PRESETS[preset])
+    if not stem_relu and "frames" not in inputs(name):
+        raise ValueError(f"stem_relu is False, but {name} has no video encoder. Leave it out")
+    return SYSTEMS[name].make(PRESETS[preset], stem_relu)
 
 
 def inputs(name: str) -> tuple[str, ...]:
     """Which fields of the cache network `name` looks at; the others may be passed as None."""
     return SYSTEMS[name].inputs
+
+
+def loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss that network `name` is trained with: logits (B, 8), labels (B,) -> (B,)."""
+    return SYSTEMS[name].loss
 
 
 def input_size(preset: str) -> tuple[int, int]:

@@ -46,6 +46,7 @@ class ResNeXt3D(nn.Module):
 
     With the defaults, 3D ResNeXt-50: (B, 3, 30, 224, 224) -> (B, 2048, 2, 7, 7), 25,865,664
     parameters, named as in the public 3D-ResNets code. It ends before pooling and classifier.
+    Networks that fuse inside the encoder call `stem` and `layer1`..`layer4` themselves.
 
     Args:
         stem: channels of the 7x7x7 convolution.
@@ -82,16 +83,20 @@ class ResNeXt3D(nn.Module):
             inputs = EXPANSION * width
             rest = [Bottleneck(inputs, width, cardinality, stride=1) for _ in range(count - 1)]
             setattr(self, f"layer{number}", nn.Sequential(first, *rest))
+        self.stage_channels = tuple(EXPANSION * width for width in widths)
         self.channels = inputs
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
+    def stem(self, frames: Tensor) -> Tensor:
+        """All before layer1: (B, 3, 30, 224, 224) -> (B, 64, 15, 56, 56)."""
+        x = thin(frames, self.frames, self.size)
+        return self.maxpool(self.relu(self.bn1(self.conv1(x))))
+
     def forward(self, frames: Tensor) -> Tensor:
         """Encode normalised frames, float (B, 3, T, H, W), into (B, C, S, H', W')."""
-        x = thin(frames, self.frames, self.size)
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(frames)))))
 
 
 def thin(frames: Tensor, count: int, size: int) -> Tensor:

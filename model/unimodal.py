@@ -1,4 +1,4 @@
-"""The two encoders alone, each with its own classifier (first rows of Table 1)."""
+"""The two encoders, each with its own classifier (first rows of Table 1; parts of other rows)."""
 
 from torch import Tensor, nn
 
@@ -16,7 +16,11 @@ class VideoNetwork(nn.Module):
 
     def forward(self, frames: Tensor, mfcc: Tensor | None) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) into logits (B, classes); `mfcc` is ignored."""
-        return self.fc(pool(self.video(frames)))
+        return self.classify(self.video(frames))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B, classes) from the encoder's map (B, C, S, H, W)."""
+        return self.fc(pool(features))
 
 
 class AudioNetwork(nn.Module):
@@ -30,4 +34,8 @@ class AudioNetwork(nn.Module):
 
     def forward(self, frames: Tensor | None, mfcc: Tensor) -> Tensor:
         """Classify MFCCs (B, 13, 212) into logits (B, classes); `frames` is ignored."""
-        return self.fc1(self.dropout(self.audio(mfcc).flatten(1)))
+        return self.classify(self.audio(mfcc))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B, classes) from the encoder's map (B, C, 26)."""
+        return self.fc1(self.dropout(features.flatten(1)))

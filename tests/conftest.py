@@ -15,6 +15,8 @@ from cache.files import write_json
 from cache.manifest import describe_shard, write_manifest
 from cache.schema import FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
+from preprocess import sample
+from preprocess.__main__ import main as preprocess_main
 from preprocess.decode import decode
 from preprocess.sample import SETTINGS, VERSION, clip_path, write_clip
 
@@ -97,6 +99,17 @@ def sample_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_clip(clip, 0, clip_path(out, clip))
     write_json(out / SETTINGS, {"seed": 0, "version": VERSION})
     return out
+
+
+@pytest.fixture(scope="session")
+def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of a drawn sample with waveforms: 8 clips, one an emotion, of each of 2 actors."""
+    out = tmp_path_factory.mktemp("sample_cache")
+    numbers = ["--actors", "2", "--clips-per-actor", "8", "--jobs", "2"]
+    assert sample.main(["--out", str(out / "raw"), *numbers]) == 0
+    made = [*("--raw", str(out / "raw"), "--cache", str(out / "cache")), *("--jobs", "2")]
+    assert preprocess_main([*made, "--waveform"]) == 0
+    return out / "cache"
 
 
 @pytest.fixture(scope="session")

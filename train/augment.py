@@ -1,4 +1,4 @@
-"""From the cache's uint8 frames to the network's input, and the augmentation of Sec. 3.2.
+"""From the cache's integers to the network's input, and the augmentation of Sec. 3.2.
 
 A clip is cropped and flipped once, the same for all of its frames, so that it does not flicker.
 """
@@ -67,6 +67,11 @@ def to_input(frames: Tensor, size: int, crops: Tensor | None = None) -> Tensor:
         torch.tensor(values, device=frames.device).view(3, 1, 1, 1) * 255 for values in (MEAN, STD)
     )
     return (clips - mean) / std
+
+
+def to_waveform(waveform: Tensor) -> Tensor:
+    """16-bit samples, int16 of any shape, as float32 of -1..1."""
+    return waveform.float() / 32_768
 
 
 def _crop(

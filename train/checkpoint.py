@@ -1,7 +1,6 @@
 """A run's state on disk: weights, optimiser, epoch and settings, never code."""
 
 import errno
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ import torch
 from torch import nn
 
 from cache.files import atomic_path
+from model.weights import WeightsError, read_data
 
 CHECKPOINT_VERSION = 1
+_KEYS = {"checkpoint_version", "epoch", "config", "model", "optimizer"}
 
 
 class CheckpointError(ValueError):
@@ -55,13 +56,10 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         CheckpointError: if the file is damaged, holds more than data, or is of another version.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as exc:  # torch's own words advise to run the code in it
-        raise CheckpointError(f"{path}: holds more than data, or is damaged: refused") from exc
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as exc:
-        raise CheckpointError(f"{path}: damaged ({exc or type(exc).__name__})") from exc
-    keys = {"checkpoint_version", "epoch", "config", "model", "optimizer"}
-    if not isinstance(state, dict) or set(state) != keys:
+        state = read_data(path, device)
+    except WeightsError as exc:
+        raise CheckpointError(str(exc)) from exc
+    if not is_checkpoint(state):
         raise CheckpointError(f"{path}: not a checkpoint of this program")
     if state["checkpoint_version"] != CHECKPOINT_VERSION:
         raise CheckpointError(
@@ -69,3 +67,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
             f"expected {CHECKPOINT_VERSION}"
         )
     return state
+
+
+def is_checkpoint(data: Any) -> bool:
+    """Whether what a file holds is laid out as `save` does it."""
+    return isinstance(data, dict) and set(data) == _KEYS

@@ -14,9 +14,11 @@ from cache.reader import Cache
 from cache.shard import CacheError
 from cache.splits import SPLITS, test_actors, train_actors
 from cache.verify import problems_of
+from model.weights import PARTS
 from train.checkpoint import CheckpointError
 from train.loop import TrainingError
 from train.run import is_done, train_fold
+from train.start import Start, read_start
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         cache = Cache(args.cache)
         train_clips, test_clips = fold_clips(cache, args.split, args.fold)
         check_fields(cache, train_clips[0], args.model)
+        held_out = test_actors(args.split, args.fold)
+        starts = read_starts({"video": args.init_video, "audio": args.init_audio}, held_out)
         config = {
             "model": args.model,
             "parameters": _parameters(args.model, args.preset),
@@ -45,9 +49,10 @@ def main(argv: list[str] | None = None) -> int:
             "learning_rate": args.lr,
             "seed": args.seed,
             "train_actors": list(train_actors(args.split, args.fold)),
-            "test_actors": list(test_actors(args.split, args.fold)),
+            "test_actors": list(held_out),
             "train_clips": len(train_clips),
             "test_clips": len(test_clips),
+            "init": {part: start.record for part, start in starts.items()},
             "cache": {
                 key: cache.manifest[key]
                 for key in ("dataset", "config", "fingerprint", "schema_version")
@@ -72,7 +77,14 @@ def main(argv: list[str] | None = None) -> int:
             )
         with locked(run):
             lines = train_fold(
-                run, config, cache, train_clips, test_clips, device=device, resume=args.resume
+                run,
+                config,
+                cache,
+                train_clips,
+                test_clips,
+                starts=starts,
+                device=device,
+                resume=args.resume,
             )
     except (CacheError, CheckpointError, ValueError) as exc:
         print(f"error: {exc}", file=sys.stderr)
@@ -148,11 +160,33 @@ def check_fields(cache: Cache, clip: Clip, name: str) -> None:
         return
     there = set(cache.fields(clip.clip_id))
     could = [other for other in model.NAMES if set(model.inputs(other)) <= there]
-    advice = f"Train --model {could[0]}, or take" if could else "Take"
+    if missing == ["waveform"]:
+        advice = "Build the cache with --waveform, as `make features` does"
+    elif could:
+        advice = f"Train --model {could[0]}, or take a cache that has them"
+    else:
+        advice = "Take a cache that has them"
     raise CacheError(
-        f"{cache.directory}: holds no {', '.join(missing)}, which {name} looks at. {advice} a "
-        "cache that has them"
+        f"{cache.directory}: holds no {', '.join(missing)}, which {name} looks at. {advice}"
     )
+
+
+def read_starts(files: dict[str, Path | None], held_out: tuple[int, ...]) -> dict[str, Start]:
+    """The weights that encoders start from, with a warning where their actors are not known."""
+    starts = {}
+    for part, path in files.items():
+        if path is None:
+            continue
+        if not path.is_file():
+            raise ValueError(f"--init-{part} is {path}, expected a file of weights")
+        starts[part] = read_start(path, part, held_out)
+        if starts[part].record["run"] is None:
+            print(
+                f"warning: {path} does not say which actors it was trained on. If it saw actors "
+                f"{', '.join(map(str, held_out))}, the accuracy says nothing of new actors",
+                file=sys.stderr,
+            )
+    return starts
 
 
 def _parameters(name: str, preset: str) -> int:
@@ -204,6 +238,14 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto takes a GPU when there is one (default: auto)",
     )
+    for part in PARTS:
+        parser.add_argument(
+            f"--init-{part}",
+            type=Path,
+            metavar="FILE",
+            help=f"start the {part} encoder from these weights: a public checkpoint, .safetensors, "
+            "or last.pt of a unimodal run of the same fold",
+        )
     parser.add_argument("--resume", action="store_true", help="go on from last.pt if it is there")
     return parser
 

@@ -1,16 +1,16 @@
 """Train for an epoch, test after it: the arithmetic of a run, without its files."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from train.augment import to_input
+from train.augment import to_input, to_waveform
 
 Batch = tuple[Tensor, dict[str, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class TrainingError(RuntimeError):
@@ -30,15 +30,18 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Batch],
     *,
+    loss_of: Loss,
     size: int,
     crops: Tensor,
 ) -> Scores:
-    """One pass over the training clips: Eq. (10) and an optimiser step for each batch.
+    """One pass over the training clips: the mean loss and an optimiser step for each batch.
 
     Args:
-        net: called with frames float (B, 3, T, size, size) and mfcc float (B, 13, 212).
+        net: called with frames float (B, 3, T, size, size), and mfcc float (B, 13, 212) or a
+            waveform float (B, 108045).
         optimizer: over the parameters of `net`.
         batches: as from `train.stream.batches`.
+        loss_of: the loss of each clip, from logits (B, 8) and labels (B,).
         size: pixels a side that the network looks at.
         crops: for every clip by position, as from `train.augment.draw_crops`.
 
@@ -49,7 +52,7 @@ def train_epoch(
     total, correct, count = 0.0, 0, 0
     for positions, inputs, labels in batches:
         logits = _logits(net, inputs, size, crops[positions])
-        loss = functional.cross_entropy(logits, labels)
+        loss = loss_of(logits, labels).mean()
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss became {loss.item()} after {count} clips of this epoch. "
@@ -65,7 +68,9 @@ def train_epoch(
 
 
 @torch.inference_mode()
-def test(net: nn.Module, batches: Iterable[Batch], *, size: int) -> tuple[Scores, Tensor]:
+def test(
+    net: nn.Module, batches: Iterable[Batch], *, loss_of: Loss, size: int
+) -> tuple[Scores, Tensor]:
     """One pass over the held-out clips, without augmentation.
 
     Returns:
@@ -78,7 +83,7 @@ def test(net: nn.Module, batches: Iterable[Batch], *, size: int) -> tuple[Scores
     total, correct, probabilities = 0.0, 0, []
     for _, inputs, labels in batches:
         logits = _logits(net, inputs, size)
-        total += functional.cross_entropy(logits, labels, reduction="sum").item()
+        total += loss_of(logits, labels).sum().item()
         correct += (logits.argmax(1) == labels).sum().item()
         probabilities.append(logits.softmax(dim=1).cpu())
     if not math.isfinite(total):
@@ -97,4 +102,7 @@ def _logits(
     device = next(iter(inputs.values())).device
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         frames = to_input(inputs["frames"], size, crops) if "frames" in inputs else None
-        return net(frames, inputs.get("mfcc")).float()
+        sound = inputs.get("mfcc")
+        if "waveform" in inputs:
+            sound = to_waveform(inputs["waveform"])
+        return net(frames, sound).float()

@@ -15,10 +15,12 @@ import model
 from cache.clips import EMOTIONS, Clip
 from cache.files import atomic_path, sweep, write_json
 from cache.reader import Cache
+from model.weights import load_encoder
 from train.augment import draw_crops
 from train.checkpoint import CheckpointError, load, save
 from train.loop import Batch, test, train_epoch
 from train.seeds import AUGMENTATION, DROPOUT, ORDER, WEIGHTS, generator, seed_of
+from train.start import Start
 from train.stream import Clips, batches, default_workers
 
 # A run may go on elsewhere; all else in its config must be the same.
@@ -32,6 +34,7 @@ def train_fold(
     train_clips: list[Clip],
     test_clips: list[Clip],
     *,
+    starts: Mapping[str, Start],
     device: torch.device,
     resume: bool,
 ) -> list[dict[str, Any]]:
@@ -46,6 +49,7 @@ def train_fold(
         config: settings of the run, as they go into config.json.
         cache: where the clips lie.
         train_clips, test_clips: of the fold.
+        starts: weights to start from, for the encoders "video" and "audio"; the rest is drawn.
         device: to train on.
         resume: go on from `last.pt`; without it, an unfinished run is refused.
 
@@ -54,6 +58,7 @@ def train_fold(
 
     Raises:
         CheckpointError: if `run` holds a run that this one cannot go on from.
+        WeightsError: if a start does not fit the network.
         TrainingError: if the loss is not finite.
     """
     _check_folder(run, config, resume)
@@ -65,9 +70,13 @@ def train_fold(
     inputs = model.inputs(config["model"])
     train_set, test_set = (Clips(cache, c, inputs, frames) for c in (train_clips, test_clips))
     reading = {"batch_size": batch_size, "device": device, "workers": default_workers(device)}
+    judging = {"loss_of": model.loss(config["model"]), "size": size}
 
     torch.manual_seed(seed_of(seed, 0, WEIGHTS))
-    net = model.build(config["model"], config["preset"]).to(device)
+    net = model.build(config["model"], config["preset"])
+    for part, start in starts.items():
+        tqdm.write(load_encoder(net, part, start.state))
+    net.to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=config["learning_rate"])
     lines = _restore(run, config, net, optimizer, device) if resume else []
     write_json(run / "config.json", config)
@@ -82,9 +91,9 @@ def train_fold(
         crops = draw_crops(clips, generator(seed, epoch, AUGMENTATION))
         order = generator(seed, epoch, ORDER)
         train_batches = _counted(batches(train_set, **reading, order=order), bar)
-        trained = train_epoch(net, optimizer, train_batches, size=size, crops=crops)
+        trained = train_epoch(net, optimizer, train_batches, crops=crops, **judging)
         train_seconds = time.perf_counter() - started
-        tested, probabilities = test(net, batches(test_set, **reading), size=size)
+        tested, probabilities = test(net, batches(test_set, **reading), **judging)
         lines.append(
             {
                 "epoch": epoch,
@@ -104,7 +113,7 @@ def train_fold(
         )
     bar.close()
     if probabilities is None:  # stopped after the last epoch, before its predictions
-        _, probabilities = test(net, batches(test_set, **reading), size=size)
+        _, probabilities = test(net, batches(test_set, **reading), **judging)
     _write_predictions(run, test_clips, probabilities)
     return lines
 
@@ -142,7 +151,7 @@ def _check_same(where: Path, begun: Any, config: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless a run that was begun with `begun` is the one of `config`."""
     begun = begun if isinstance(begun, dict) else {}
     differing = [
-        f"{key} was {begun.get(key)!r}, now {value!r}"
+        f"{key} was {_brief(begun.get(key))}, now {_brief(value)}"
         for key, value in config.items()
         if key not in _MAY_DIFFER and begun.get(key) != value
     ]
@@ -151,6 +160,12 @@ def _check_same(where: Path, begun: Any, config: Mapping[str, Any]) -> None:
             f"{where}: holds a run with other settings ({'; '.join(differing)}). "
             "Choose another --runs, or remove that folder"
         )
+
+
+def _brief(value: Any) -> str:
+    """A setting for a message, cut where it gets long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _restore(

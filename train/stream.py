@@ -16,8 +16,8 @@ class Clips(Dataset):
     """Clips of a cache as (position, inputs, label).
 
     `position` is the clip's index in `clips`; `inputs` holds what the network looks at: `frames`
-    uint8 (T, 224, 224, 3), `mfcc` float32 (13, 212); `label` is an int. Pickles without open
-    files, so loader workers open their own.
+    uint8 (T, 224, 224, 3), `mfcc` float32 (13, 212), `waveform` int16 (108045,); `label` is an
+    int. Pickles without open files, so loader workers open their own.
 
     Args:
         cache: where the clips lie.

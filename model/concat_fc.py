@@ -1,0 +1,47 @@
+"""Early fusion by concatenation and fully connected layers (Ortega et al. 2019)."""
+
+import torch
+from torch import Tensor, nn
+
+from model.mfcc_cnn import MfccCnn
+from model.resnext3d import ResNeXt3D, pool
+
+
+class ConcatFc(nn.Module):
+    """Both encoders' features side by side, then three layers: 3712 -> 256 -> 128 -> 8.
+
+    26,870,824 parameters. Differs from the source, which joins hand-made features: the layer sizes
+    are those that give the paper's 26.87M, ReLU lies between them, and the audio is dropped out
+    as in the unimodal network.
+
+    Args:
+        video, audio: the encoders.
+        hidden: channels of the first two layers.
+        classes: number of emotions.
+    """
+
+    def __init__(
+        self,
+        *,
+        video: ResNeXt3D,
+        audio: MfccCnn,
+        hidden: tuple[int, int] = (256, 128),
+        classes: int = 8,
+    ):
+        super().__init__()
+        self.video = video
+        self.audio = audio
+        self.dropout = nn.Dropout(0.4)
+        wide, narrow = hidden
+        self.head = nn.Sequential(
+            nn.Linear(video.channels + audio.channels * audio.STEPS, wide),
+            nn.ReLU(),
+            nn.Linear(wide, narrow),
+            nn.ReLU(),
+            nn.Linear(narrow, classes),
+        )
+
+    def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
+        """Classify frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212) into logits (B, classes)."""
+        audio = self.dropout(self.audio(mfcc).flatten(1))  # (B, 64, 26) -> (B, 1664)
+        return self.head(torch.cat([pool(self.video(frames)), audio], dim=1))

@@ -1,0 +1,74 @@
+"""Log-mel spectrograms on the device that the waveform lies on."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from model.precision import without_autocast
+
+SAMPLE_RATE_HZ = 44_100
+
+
+class LogMel(nn.Module):
+    """Waveforms to log-mel spectrograms: float (B, samples) -> float32 (B, bands, frames).
+
+    Power spectra of Hann windows, reflected at the ends, in triangular bands of equal width on the
+    mel scale and of equal area (Slaney's scale and norm, as librosa's default), in decibels of a
+    full-scale power of 1, from -100 dB on.
+
+    Args:
+        bands: mel bands.
+        window: samples a window.
+        hop: samples from window to window.
+        low_hz, high_hz: edges of the lowest and the highest band.
+    """
+
+    def __init__(self, *, bands: int, window: int, hop: int, low_hz: float, high_hz: float):
+        super().__init__()
+        self.window = window
+        self.hop = hop
+        # Follow from the arguments, so no part of a checkpoint.
+        filters = mel_filters(bands, window, low_hz, high_hz)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("hann", torch.hann_window(window), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Transform waveforms (B, samples), -1..1, in float32 even under autocast."""
+        with without_autocast(waveform.device):
+            spectrum = torch.stft(
+                waveform.float(), self.window, self.hop, window=self.hann, return_complex=True
+            )  # (B, window // 2 + 1, frames)
+            power = spectrum.real.square() + spectrum.imag.square()
+            return 10 * torch.log10((self.filters @ power).clamp(min=1e-10))
+
+
+def mel_filters(bands: int, window: int, low_hz: float, high_hz: float) -> Tensor:
+    """Triangles of area 1 (in Hz) over the bins of a spectrum, float32 (bands, window // 2 + 1).
+
+    Source: Slaney 1998, Auditory Toolbox.
+    """
+    low, high = (_hz_to_mel(hz) for hz in (low_hz, high_hz))
+    edges = [_mel_to_hz(low + (high - low) * i / (bands + 1)) for i in range(bands + 2)]
+    edges = torch.tensor(edges, dtype=torch.float64)
+    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    hz = torch.arange(window // 2 + 1, dtype=torch.float64) * SAMPLE_RATE_HZ / window
+    rising, falling = (hz - left) / (centre - left), (right - hz) / (right - centre)
+    triangles = torch.minimum(rising, falling).clamp(min=0)
+    return (triangles * 2 / (right - left)).float()
+
+
+# Slaney's scale: linear below 1 kHz, 15 mel; above, 27 mel are a factor of 6.4.
+_HZ_A_MEL, _BREAK_HZ, _BREAK_MEL, _STEP = 200 / 3, 1_000.0, 15.0, math.log(6.4) / 27
+
+
+def _hz_to_mel(hz: float) -> float:
+    if hz < _BREAK_HZ:
+        return hz / _HZ_A_MEL
+    return _BREAK_MEL + math.log(hz / _BREAK_HZ) / _STEP
+
+
+def _mel_to_hz(mel: float) -> float:
+    if mel < _BREAK_MEL:
+        return mel * _HZ_A_MEL
+    return _BREAK_HZ * math.exp((mel - _BREAK_MEL) * _STEP)

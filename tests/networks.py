@@ -1,0 +1,33 @@
+"""What tests of networks share: tiny networks, clips of noise, batch norms that do something."""
+
+import torch
+from torch import Tensor, nn
+
+import model
+
+
+def tiny(name: str, seed: int = 0) -> nn.Module:
+    """A tiny network in evaluation mode, its weights drawn from `seed`."""
+    torch.manual_seed(seed)
+    return model.build(name, "tiny").eval()
+
+
+def clips(name: str, count: int, seed: int = 1) -> list[Tensor]:
+    """Noise in the shapes of what network `name` takes: frames, and MFCCs or a waveform."""
+    generator = torch.Generator().manual_seed(seed)
+    sound = "waveform" if "waveform" in model.inputs(name) else "mfcc"
+    return [
+        torch.randn(count, *model.INPUT_SHAPES[field], generator=generator)
+        for field in ("frames", sound)
+    ]
+
+
+def unusual_statistics(net: nn.Module) -> nn.Module:
+    """The network in evaluation mode, with batch norms that change what they are given."""
+    generator = torch.Generator().manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+            module.running_var.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return net.eval()

@@ -1,0 +1,139 @@
+"""Weights to start from: recorded, loaded, and refused where they would leak."""
+
+import json
+
+import pytest
+import torch
+from networks import tiny
+
+import model
+from train.cli import main
+from train.start import read_start
+
+TEST_ACTORS = (1, 2, 3, 4)  # of fold 0
+
+
+def train(cache, runs, name, *extra, fold=0, epochs=1):
+    return main(
+        [
+            *("--cache", str(cache), "--runs", str(runs), "--fold", str(fold), "--model", name),
+            *("--preset", "tiny", "--epochs", str(epochs), "--device", "cpu"),
+            *map(str, extra),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def unimodal_runs(fold_cache, tmp_path_factory):
+    """One epoch of both unimodal networks on folds 0 and 1 of a cache of noise."""
+    runs = tmp_path_factory.mktemp("runs")
+    for name in ("video_resnext50", "audio_mfcc_cnn"):
+        for fold in (0, 1):
+            assert train(fold_cache, runs, name, fold=fold) == 0
+    return runs
+
+
+def last(runs, name, fold=0):
+    return runs / name / f"fold_{fold}" / "last.pt"
+
+
+def starts(runs, fold=0):
+    return (
+        *("--init-video", last(runs, "video_resnext50", fold)),
+        *("--init-audio", last(runs, "audio_mfcc_cnn", fold)),
+    )
+
+
+def test_fusion_starts_from_the_unimodal_runs_of_its_fold(
+    fold_cache, unimodal_runs, tmp_path, capsys, monkeypatch
+):
+    built = {}
+    original = model.build
+
+    def remember(*arguments):
+        built["net"] = original(*arguments)
+        return built["net"]
+
+    monkeypatch.setattr(model, "build", remember)
+    # A step of nothing leaves the weights as they were loaded.
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)
+    assert train(fold_cache, tmp_path, "cfn_sr", *starts(unimodal_runs)) == 0
+    for part, name in (("video", "video_resnext50"), ("audio", "audio_mfcc_cnn")):
+        run = torch.load(last(unimodal_runs, name), weights_only=True)["model"]
+        for key, parameter in getattr(built["net"], part).named_parameters():
+            assert torch.equal(parameter, run[f"{part}.{key}"])
+    printed = capsys.readouterr()
+    assert "video encoder: 102 tensors loaded; its classifier" in printed.out
+    assert "warning" not in printed.err.split("clips to train")[0]
+    record = json.loads((tmp_path / "cfn_sr/fold_0/config.json").read_text())["init"]
+    assert set(record) == {"video", "audio"}
+    assert record["video"]["run"] == {
+        "model": "video_resnext50",
+        "split": "paper",
+        "fold": 0,
+        "epochs": 1,
+    }
+    assert len(record["video"]["sha256"]) == 64
+
+
+def test_weights_that_have_seen_the_test_actors_are_refused(
+    fold_cache, unimodal_runs, tmp_path, capsys
+):
+    assert train(fold_cache, tmp_path, "cfn_sr", *starts(unimodal_runs, fold=1)) == 2
+    error = capsys.readouterr().err
+    assert "was trained on actors [1, 2, 3, 4], whom this fold tests" in error
+    assert not (tmp_path / "cfn_sr").exists()
+
+
+def test_a_public_file_is_used_with_a_warning(fold_cache, tmp_path, capsys):
+    public = {k.removeprefix("audio."): t for k, t in tiny("audio_mfcc_cnn").state_dict().items()}
+    torch.save({"state_dict": public}, tmp_path / "public.pth")
+    status = train(fold_cache, tmp_path, "audio_mfcc_cnn", "--init-audio", tmp_path / "public.pth")
+    assert status == 0
+    assert "does not say which actors it was trained on" in capsys.readouterr().err
+    config = json.loads((tmp_path / "audio_mfcc_cnn/fold_0/config.json").read_text())
+    assert config["init"]["audio"]["run"] is None
+
+
+def test_another_start_is_another_run(fold_cache, unimodal_runs, tmp_path, capsys):
+    assert train(fold_cache, tmp_path, "averaging", *starts(unimodal_runs)) == 0
+    assert train(fold_cache, tmp_path, "averaging", *starts(unimodal_runs)) == 0  # nothing to do
+    assert train(fold_cache, tmp_path, "averaging") == 2
+    assert "holds a run with other settings (init was {'audio'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "problem"),
+    [
+        ("audio_mfcc_cnn", "video", "the network has no video encoder to load it into"),
+        ("cfn_sr", "audio", "does not fit the audio encoder"),
+    ],
+)
+def test_weights_that_do_not_fit_leave_no_run(
+    name, part, problem, fold_cache, unimodal_runs, tmp_path, capsys
+):
+    weights = last(unimodal_runs, "video_resnext50")  # of the other part for cfn_sr
+    assert train(fold_cache, tmp_path, name, f"--init-{part}", weights) == 2
+    assert problem in capsys.readouterr().err
+    assert not (tmp_path / name / "fold_0" / "config.json").exists()
+
+
+def test_a_missing_file_is_wrong_use(fold_cache, tmp_path, capsys):
+    assert train(fold_cache, tmp_path, "cfn_sr", "--init-video", tmp_path / "none.pth") == 2
+    assert "--init-video is" in capsys.readouterr().err
+
+
+def test_a_spoiled_run_is_refused_by_name(unimodal_runs, tmp_path):
+    state = torch.load(last(unimodal_runs, "audio_mfcc_cnn"), weights_only=True)
+    for key, value in (("config", {}), ("model", 3), ("config", 3)):
+        torch.save({**state, key: value}, tmp_path / "spoiled.pt")
+        with pytest.raises(ValueError, match=r"spoiled\.pt: not a whole checkpoint"):
+            read_start(tmp_path / "spoiled.pt", "audio", TEST_ACTORS)
+
+
+def test_erann_is_trained_on_waveforms_and_says_so_where_there_are_none(
+    fold_cache, tmp_path, capsys
+):
+    assert train(fold_cache, tmp_path, "erann") == 2
+    error = capsys.readouterr().err
+    assert "holds no waveform, which erann looks at. Build the cache with --waveform" in error
