@@ -7,10 +7,13 @@ import torch
 import model
 from cache.clips import EMOTIONS
 from cache.files import locked
+from model.registry import cross_entropy
 from train.checkpoint import CheckpointError, load
 from train.cli import main
 from train.loop import Scores, TrainingError, train_epoch
 from train.loop import test as held_out
+
+JUDGING = {"loss_of": cross_entropy, "size": 56}
 
 
 def train(cache, runs, *more):
@@ -154,7 +157,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     crops = torch.tensor([[0, 0, 1, 1, 0]] * 2, dtype=torch.float32)
     optimizer = torch.optim.Adam(net.parameters())
     with pytest.raises(TrainingError, match="the loss became nan after 0 clips"):
-        train_epoch(net, optimizer, [batch], size=56, crops=crops)
+        train_epoch(net, optimizer, [batch], crops=crops, **JUDGING)
 
 
 class _Evil:
@@ -188,7 +191,7 @@ def test_the_network_learns_a_few_clips_by_heart():
     crops = torch.tensor([[0, 0, 1, 1, 0]] * 8, dtype=torch.float32)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(20):
-        scores = train_epoch(net, optimizer, [batch], size=56, crops=crops)
+        scores = train_epoch(net, optimizer, [batch], crops=crops, **JUDGING)
     assert scores.accuracy == 1.0
     assert scores.loss < 0.5
 
@@ -255,7 +258,7 @@ def test_the_learning_rate_is_the_one_asked_for(fold_cache, tmp_path):
 def test_every_epoch_has_an_order_and_crops_of_its_own(fold_cache, tmp_path, monkeypatch):
     epochs = []
 
-    def record(net, optimizer, batches, *, size, crops):
+    def record(net, optimizer, batches, *, crops, **judging):
         epochs.append((torch.cat([positions for positions, *_ in batches]).tolist(), crops))
         return Scores(1.0, 0.5)
 
@@ -285,8 +288,8 @@ def test_testing_is_in_evaluation_mode_whatever_the_batches():
         (positions[i : i + 1], {k: v[i : i + 1] for k, v in inputs.items()}, labels[i : i + 1])
         for i in range(4)
     ]
-    together, shares = held_out(net, [(positions, inputs, labels)], size=56)
-    alone, alone_shares = held_out(net.train(), singles, size=56)
+    together, shares = held_out(net, [(positions, inputs, labels)], **JUDGING)
+    alone, alone_shares = held_out(net.train(), singles, **JUDGING)
     torch.testing.assert_close(shares, alone_shares, rtol=0, atol=1e-5)
     assert together.loss == pytest.approx(alone.loss, abs=1e-4)
     assert together.loss == pytest.approx(
@@ -307,7 +310,7 @@ def test_losses_are_means_over_clips_not_over_batches():
         batch[1].pop("frames")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
     crops = torch.zeros(6, 5)
-    uneven = train_epoch(net, optimizer, monitored, size=56, crops=crops)
+    uneven = train_epoch(net, optimizer, monitored, crops=crops, **JUDGING)
     with torch.no_grad():
         sums = [
             torch.nn.functional.cross_entropy(net(None, inputs["mfcc"]), labels, reduction="sum")
@@ -329,5 +332,12 @@ def test_each_clip_gets_the_crop_of_its_own_position(monkeypatch):
     ((_, inputs, labels),) = noise_batches([2])
     crops = torch.rand(5, 5)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
-    train_epoch(net, optimizer, [(torch.tensor([4, 1]), inputs, labels)], size=56, crops=crops)
+    train_epoch(
+        net,
+        optimizer,
+        [(torch.tensor([4, 1]), inputs, labels)],
+        loss_of=cross_entropy,
+        size=56,
+        crops=crops,
+    )
     assert torch.equal(seen[0], crops[[4, 1]])
