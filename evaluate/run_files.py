@@ -68,6 +68,16 @@ def setting(config: dict[str, Any], name: str) -> Any:
     return value
 
 
+def start_of(config: dict[str, Any]) -> str:
+    """What the weights of a run started from, in words that are the same for all folds."""
+    starts = []
+    for part, record in sorted(config.get("init", {}).items(), reverse=True):
+        run = record["run"]
+        source = f"{run['model']}, {run['epochs']} epochs" if run else "a file of unknown actors"
+        starts.append(f"{part}: {source}")
+    return "; ".join(starts) or "random weights"
+
+
 def read_run(folder: Path) -> Run:
     """Read one fold's folder and check it against the format, its split and itself.
 
@@ -167,6 +177,11 @@ def _wrong_types(config: dict[str, Any]) -> list[str]:
             problems.append(
                 f"{name} is {shown(value)}, expected {expected}. Remove the run and train it again"
             )
+    if not _is_init(config.get("init", {})):
+        problems.append(
+            f"init is {shown(config['init'])}, expected the weights that the run started from. "
+            "Remove the run and train it again"
+        )
     return problems
 
 
@@ -355,6 +370,20 @@ def _is_actors(value: Any) -> bool:
         and len(value) > 0
         and all(_is_count(actor) and actor in ACTORS for actor in value)
         and all(lower < higher for lower, higher in pairwise(value))
+    )
+
+
+def _is_init(value: Any) -> bool:
+    """Whether a value says, for each encoder, from which run or file it started."""
+
+    def is_run(run: Any) -> bool:
+        return run is None or (
+            isinstance(run, dict) and _is_text(run.get("model")) and _is_count(run.get("epochs"))
+        )
+
+    return isinstance(value, dict) and all(
+        part in ("video", "audio") and isinstance(record, dict) and is_run(record.get("run"))
+        for part, record in value.items()
     )
 
 

@@ -12,7 +12,9 @@ from evaluate.run_files import (
     setting,
     shown,
     shown_name,
+    start_of,
 )
+from evaluate.tables import in_order
 
 # Settings that runs must share before their accuracies are averaged. Device and versions may
 # differ: the report lists them.
@@ -52,7 +54,8 @@ def read_runs(runs: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
         runs: folder with `<model>/fold_<k>/`.
 
     Returns:
-        The usable runs of each model, sorted by model and fold; and what had to be left out.
+        The usable runs of each model, in the order of the paper's tables and sorted by fold; and
+        what had to be left out.
         A model whose runs must not be averaged is left out whole; a fold outside the headline
         that differs from the rest is left out alone.
 
@@ -84,7 +87,7 @@ def read_runs(runs: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
             if problems:
                 models[model].remove(run)
                 left_out.append(LeftOut(run.name, "not comparable", tuple(problems)))
-    return models, left_out
+    return in_order(models), left_out
 
 
 def _in_headline(run: Run) -> bool:
@@ -109,6 +112,12 @@ def disagreements(runs: list[Run]) -> list[str]:
         for run in runs[1:]
         for name in SHARED_SETTINGS
         if setting(first.config, name) != setting(run.config, name)
+    ]
+    problems += [
+        f"{first.name} and {run.name}: they started from {start_of(first.config)} and from "
+        f"{start_of(run.config)}, so they must not be averaged. Train one again"
+        for run in runs[1:]
+        if start_of(first.config) != start_of(run.config)
     ]
     tested: dict[str, Run] = {}
     for run in runs:

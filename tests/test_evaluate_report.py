@@ -182,6 +182,76 @@ def test_the_papers_number_stands_only_beside_the_papers_network(tmp_path, setti
     assert "75.76" not in page_text(tmp_path / "out")
 
 
+def table_rows(out: Path, title: str) -> dict[str, dict]:
+    tables = json.loads((out / "summary.json").read_text())["tables"]
+    (table,) = [each for each in tables if each["title"] == title]
+    return {row["model"]: row for row in table["rows"]}
+
+
+def test_the_papers_tables_are_filled_beside_its_figures(tmp_path, capsys):
+    for fold in range(5):
+        write(tmp_path / "runs", make_run(fold, 180))
+        write(tmp_path / "runs", make_run(fold, 150, model="msaf", best=0.8, parameters=25_940_724))
+    write(tmp_path / "runs", make_run(0, 120, model="averaging", parameters=25_916_080))
+    assert evaluate(tmp_path / "runs", tmp_path / "out") == 0
+    rows = table_rows(tmp_path / "out", "Table 1")
+    assert rows["msaf"] == {
+        **{"model": "msaf", "label": "MSAF", "stage": "Model"},
+        **{"accuracy_last": 0.625, "accuracy_best_on_test": 0.8, "parameters": 25_940_724},
+        **{"folds": 5, "headline_folds": 5},
+        **{"paper_accuracy": 0.7486, "paper_parameters": "25.94M"},
+    }
+    assert rows["cfn_sr"]["accuracy_last"] == 0.75
+    assert rows["mmtm"]["accuracy_last"] is None
+    assert rows["mmtm"]["paper_accuracy"] == 0.7312
+    text = page_text(tmp_path / "out")
+    assert "MSAF msaf Model 62.50 % 80.00 % 74.86 % 25,940,724 25.94M" in text
+    assert "Averaging averaging, 1 of 5 folds Late 50.00 % 90.00 % 68.82 % 25,916,080" in text
+    assert "MMTM mmtm Model not trained 73.12 % 31.97M" in text
+    assert "not comparable with the paper's" not in text
+    assert "Table 2 of the paper" not in text  # of its rows CFN-SR alone was trained
+    # Models in the order of the tables, not of the alphabet or of their accuracy.
+    named = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert named == ["averaging", "msaf", "cfn_sr"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"preset": "tiny"}, "preset tiny"),
+        (
+            {
+                "cache": {
+                    **{"dataset": "synthetic sample, seed 0", "fingerprint": "a" * 64},
+                    "schema_version": 1,
+                }
+            },
+            "synthetic sample, seed 0",
+        ),
+    ],
+)
+def test_a_table_of_something_else_says_that_it_does_not_compare(settings, words, tmp_path):
+    for name in ("cfn_sr", "cfn_sr_no_residual"):
+        write(tmp_path / "runs", make_run(0, 180, model=name, **settings))
+    evaluate(tmp_path / "runs", tmp_path / "out")
+    text = page_text(tmp_path / "out")
+    assert "Table 2 of the paper" in text
+    assert f"Ours are of {words}: not comparable with the paper's." in text
+
+
+def test_what_the_weights_started_from_is_shown(tmp_path):
+    run = {"model": "audio_mfcc_cnn", "split": "paper", "fold": 0, "epochs": 70}
+    ours = {"file": "last.pt", "sha256": "0" * 64, "run": run}
+    public = {"file": "public.pth", "sha256": "1" * 64, "run": None}
+    write(tmp_path / "runs", make_run(0, 180, init={"audio": ours}))
+    write(tmp_path / "runs", make_run(0, 180, model="msaf", init={"audio": ours, "video": public}))
+    evaluate(tmp_path / "runs", tmp_path / "out")
+    text = page_text(tmp_path / "out")
+    assert "audio: audio_mfcc_cnn, 70 epochs" in text
+    assert "video: a file of unknown actors; audio: audio_mfcc_cnn, 70 epochs" in text
+    assert "msaf started from published weights." in text
+
+
 def test_models_trained_differently_are_marked_as_not_comparable(tmp_path):
     write(tmp_path / "runs", make_run(0, 180))
     write(tmp_path / "runs", make_run(0, 190, model="video", preset="tiny"))

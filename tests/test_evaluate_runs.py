@@ -70,6 +70,29 @@ def test_runs_are_grouped_by_model_and_sorted_by_fold(tmp_path):
     }
 
 
+def test_folds_that_started_from_different_weights_are_not_averaged(tmp_path):
+    run = {"model": "audio_mfcc_cnn", "split": "paper", "fold": 0, "epochs": 70}
+    for fold in range(2):  # each from the run of its own fold: the same start
+        init = {"audio": {"file": "last.pt", "sha256": str(fold) * 64, "run": run | {"fold": fold}}}
+        write_run(tmp_path, "msaf", fold, init=init)
+        write_run(tmp_path, "mmtm", fold, init=init if fold else {})
+    models, left_out = read_runs(tmp_path)
+    assert list(models) == ["msaf"]
+    assert left_out[0].problems == (
+        "mmtm/fold_0 and mmtm/fold_1: they started from random weights and from "
+        "audio: audio_mfcc_cnn, 70 epochs, so they must not be averaged. Train one again",
+    )
+
+
+@pytest.mark.parametrize(
+    "init",
+    [[], {"face": {"run": None}}, {"video": 3}, {"video": {"run": {"model": 3, "epochs": 1}}}],
+)
+def test_a_start_of_another_form_is_damage(init, tmp_path):
+    with pytest.raises(DamagedRunError, match=r"config\.json: init is .* expected the weights"):
+        read_run(write_run(tmp_path, init=init))
+
+
 def test_a_diverged_run_is_a_result_too(tmp_path):
     folder = write_run(tmp_path)
     replace(folder / "metrics.jsonl", '"test_loss": 2.0', '"test_loss": NaN')
