@@ -35,6 +35,12 @@ def test_actors(split: str, fold: int) -> tuple[int, ...]:
     return folds[fold]
 
 
+def validation_actors(split: str, fold: int) -> tuple[int, ...]:
+    """The training actors of a fold that choices may be made on: those that the next fold tests."""
+    test_actors(split, fold)  # raises for what does not exist
+    return SPLITS[split][(fold + 1) % len(HEADLINE_FOLDS[split])]
+
+
 def train_actors(split: str, fold: int) -> tuple[int, ...]:
     """The actors that fold `fold` of `split` trains on: all that it does not test, sorted."""
     held_out = test_actors(split, fold)

@@ -64,6 +64,9 @@ def multiplicative(video: Tensor, audio: Tensor, beta: float = 0.3) -> Tensor:
     return weigh_video * video + weigh_audio * audio
 
 
-def multiplicative_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Loss of each clip, (B,), from what `multiplicative` gave, (B, classes), and labels (B,)."""
-    return -logits.gather(1, labels[:, None])[:, 0]
+def multiplicative_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Loss of each clip, (B,): of what `multiplicative` gave and target distributions (B, classes).
+
+    Where a target is certain of a class, minus the sum at that class.
+    """
+    return -(targets * logits).sum(dim=1)

@@ -77,9 +77,9 @@ INPUT_SHAPES = {"frames": (3, 30, 224, 224), "mfcc": (13, 212), "waveform": (108
 _BOTH = ("frames", "mfcc")
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Loss of each clip, Eq. (10): logits (B, classes), labels (B,) -> (B,)."""
-    return functional.cross_entropy(logits, labels, reduction="none")
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Loss of each clip, Eq. (10): logits and target distributions (B, classes) -> (B,)."""
+    return functional.cross_entropy(logits, targets, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def inputs(name: str) -> tuple[str, ...]:
 
 
 def loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss that network `name` is trained with: logits (B, 8), labels (B,) -> (B,)."""
+    """What network `name` is trained with: logits and target distributions (B, 8) to (B,)."""
     return SYSTEMS[name].loss
 
 

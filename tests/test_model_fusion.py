@@ -48,7 +48,7 @@ def test_multiplication_is_the_product_of_the_distributions():
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 def test_the_multiplicative_loss_weighs_each_modality_by_the_others_doubt(beta):
     labels = torch.tensor([1, 2])
-    loss = multiplicative_loss(multiplicative(VIDEO, AUDIO, beta), labels)
+    loss = multiplicative_loss(multiplicative(VIDEO, AUDIO, beta), torch.eye(3)[labels])
     for b, label in enumerate(labels.tolist()):
         v, a = softmax(VIDEO[b].tolist())[label], softmax(AUDIO[b].tolist())[label]
         expected = -((1 - a) ** beta) * math.log(v) - (1 - v) ** beta * math.log(a)
@@ -57,7 +57,7 @@ def test_the_multiplicative_loss_weighs_each_modality_by_the_others_doubt(beta):
 
 def test_multiplicative_weights_are_constants_to_the_gradient():
     video = VIDEO.clone().requires_grad_()
-    multiplicative_loss(multiplicative(video, AUDIO), torch.tensor([0, 0])).sum().backward()
+    multiplicative_loss(multiplicative(video, AUDIO), torch.eye(3)[[0, 0]]).sum().backward()
     for b in range(2):
         v, a = softmax(VIDEO[b].tolist()), softmax(AUDIO[b].tolist())
         for c in range(3):  # q_v times the gradient of -log p_v, that of q_a is not there
@@ -67,7 +67,7 @@ def test_multiplicative_weights_are_constants_to_the_gradient():
 
 def test_a_sure_modality_leaves_the_multiplicative_loss_finite():
     logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
-    loss = multiplicative_loss(multiplicative(logits, logits), torch.tensor([0]))
+    loss = multiplicative_loss(multiplicative(logits, logits), torch.eye(3)[[0]])
     loss.sum().backward()
     assert loss.item() == 0
     assert logits.grad.isfinite().all()
@@ -76,7 +76,7 @@ def test_a_sure_modality_leaves_the_multiplicative_loss_finite():
 def test_the_multiplicative_network_is_trained_with_its_own_loss():
     assert model.loss("multiplicative") is multiplicative_loss
     labels = torch.tensor([1, 2])
-    own = model.loss("cfn_sr")(VIDEO, labels)
+    own = model.loss("cfn_sr")(VIDEO, torch.eye(3)[labels])
     assert own.tolist() == pytest.approx(
         [-math.log(softmax(VIDEO[b].tolist())[labels[b]]) for b in range(2)]
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 import model
 from cache.reader import Cache
 from train.augment import to_input, to_waveform
+from train.inputs import to_targets
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +36,13 @@ def test_every_network_learns_sixteen_clips_by_heart(name, sixteen_clips):
     net = tiny(name)
     sound = sixteen_clips["waveform" if "waveform" in model.inputs(name) else "mfcc"]
     frames, labels = sixteen_clips["frames"], sixteen_clips["labels"]
+    targets = to_targets(labels)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     accuracy = 0.0
     for _ in range(20):
         net.train()
         for _ in range(5):
-            loss = model.loss(name)(net(frames, sound), labels).mean()
+            loss = model.loss(name)(net(frames, sound), targets).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

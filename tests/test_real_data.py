@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from training import one_epoch
 
 import model
 from cache.reader import Cache
@@ -16,7 +17,7 @@ from preprocess.decode import ClipError, decode
 from preprocess.landmarks import landmark_boxes
 from preprocess.settings import Settings
 from train.augment import draw_crops
-from train.loop import train_epoch
+from train.inputs import Prepare
 
 # The sound of a clip lies 33.3 ms after that of the recording of the same words, at 48 kHz.
 LAG_SAMPLES = 1_600
@@ -115,8 +116,16 @@ def test_the_full_network_makes_a_training_step_on_two_real_clips(real_cache):
     labels = torch.tensor([clip.label for clip in clips])
     crops = draw_crops(2, torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    batch = (torch.arange(2), inputs, labels)
     started = time.perf_counter()
-    scores = train_epoch(net, optimizer, [(torch.arange(2), inputs, labels)], size=224, crops=crops)
-    print(f"a step on two clips: loss {scores.loss:.3f}, {time.perf_counter() - started:.1f} s")
-    assert 0 < scores.loss < 10
+    totals = one_epoch(
+        net.to(memory_format=torch.channels_last_3d),
+        optimizer,
+        [batch],
+        crops=crops,
+        prepare=Prepare(224),
+        precision=torch.bfloat16,
+    )
+    print(f"a step on two clips: {totals.mean_loss:.3f}, {time.perf_counter() - started:.1f} s")
+    assert 0 < totals.mean_loss < 10
     assert not torch.equal(net.head.weight, before)

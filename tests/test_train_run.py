@@ -3,17 +3,16 @@ import json
 
 import pytest
 import torch
+from training import JUDGING, one_epoch
 
 import model
 from cache.clips import EMOTIONS
 from cache.files import locked
-from model.registry import cross_entropy
-from train.checkpoint import CheckpointError, load
+from train.checkpoint import CheckpointError, load, save
 from train.cli import main
-from train.loop import Scores, TrainingError, train_epoch
+from train.loop import TrainingError
 from train.loop import test as held_out
-
-JUDGING = {"loss_of": cross_entropy, "size": 56}
+from train.run import train_fold
 
 
 def train(cache, runs, *more):
@@ -28,7 +27,8 @@ def lines_of(runs):
 
 def weights_of(runs):
     state = load(runs / "cfn_sr" / "fold_0" / "last.pt", torch.device("cpu"))
-    return {**state["model"], **{str(k): v for k, v in state["optimizer"]["state"].items()}}
+    moments = state["training"]["optimizer"]["state"]
+    return {**state["model"], **{str(k): v for k, v in moments.items()}}
 
 
 def test_a_run_leaves_the_files_of_the_contract(fold_cache, tmp_path):
@@ -84,17 +84,24 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(fold_cache, tmp_path):
     assert not torch.equal(one["head.weight"], other["head.weight"])
 
 
-def test_a_resumed_run_is_the_straight_run_to_the_bit(fold_cache, tmp_path, monkeypatch):
-    assert train(fold_cache, tmp_path / "straight", "--epochs", 3) == 0
+def stop_after_two(monkeypatch):
+    """Let a run save each epoch, and end it once two are saved."""
 
-    def stop_after_two(path, **state):
+    def save_and_end(path, **state):
         save(path, **state)
         if state["epoch"] == 2:
             raise KeyboardInterrupt
 
-    from train.checkpoint import save
+    def often(*arguments, **more):
+        return train_fold(*arguments, **more, save_every_s=0)
 
-    monkeypatch.setattr("train.run.save", stop_after_two)
+    monkeypatch.setattr("train.run.save", save_and_end)
+    monkeypatch.setattr("train.cli.train_fold", often)
+
+
+def test_a_resumed_run_is_the_straight_run_to_the_bit(fold_cache, tmp_path, monkeypatch):
+    assert train(fold_cache, tmp_path / "straight", "--epochs", 3) == 0
+    stop_after_two(monkeypatch)
     assert train(fold_cache, tmp_path / "resumed", "--epochs", 3) == 1
     monkeypatch.undo()
     assert train(fold_cache, tmp_path / "resumed", "--epochs", 3) == 2  # needs --resume
@@ -131,7 +138,7 @@ def test_a_run_with_other_settings_is_not_overwritten(fold_cache, tmp_path, caps
     ("more", "message"),
     [
         (["--fold", "6"], "fold is 6, expected 0..5"),
-        (["--fold", "2"], "no clips of the test actors 9, 10, 11, 12 of fold 2"),
+        (["--fold", "2"], "no clips of the test actors 9, 10, 11, 12 of this fold"),
         (["--cache", "nowhere"], "no finished cache"),
         (["--seed", "-1"], "--seed is -1, expected 0 or more"),
     ],
@@ -154,10 +161,9 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     net = model.build("audio_mfcc_cnn", "tiny")
     inputs = {"mfcc": torch.full((2, 13, 212), float("nan"))}
     batch = (torch.arange(2), inputs, torch.tensor([0, 1]))
-    crops = torch.tensor([[0, 0, 1, 1, 0]] * 2, dtype=torch.float32)
     optimizer = torch.optim.Adam(net.parameters())
-    with pytest.raises(TrainingError, match="the loss became nan after 0 clips"):
-        train_epoch(net, optimizer, [batch], crops=crops, **JUDGING)
+    with pytest.raises(TrainingError, match="the loss became nan in this epoch"):
+        one_epoch(net, optimizer, [batch])
 
 
 class _Evil:
@@ -166,7 +172,7 @@ class _Evil:
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, capsys):
-    torch.save({"checkpoint_version": 1, "model": _Evil()}, tmp_path / "last.pt")
+    torch.save({"checkpoint_version": 2, "model": _Evil()}, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="holds more than data"):
         load(tmp_path / "last.pt", torch.device("cpu"))
     assert "executed" not in capsys.readouterr().out
@@ -188,24 +194,16 @@ def test_the_network_learns_a_few_clips_by_heart():
     frames = torch.randint(0, 256, (8, 10, 56, 56, 3), dtype=torch.uint8)
     mfcc = torch.randn(8, 13, 212)
     batch = (torch.arange(8), {"frames": frames, "mfcc": mfcc}, torch.arange(8))
-    crops = torch.tensor([[0, 0, 1, 1, 0]] * 8, dtype=torch.float32)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(20):
-        scores = train_epoch(net, optimizer, [batch], crops=crops, **JUDGING)
-    assert scores.accuracy == 1.0
-    assert scores.loss < 0.5
+        totals = one_epoch(net, optimizer, [batch])
+    assert totals.accuracy == 1.0
+    assert totals.mean_loss < 0.5
 
 
 def unfinished(fold_cache, runs, monkeypatch, *more):
     """A run of three epochs that was stopped after its second."""
-    from train.checkpoint import save
-
-    def stop_after_two(path, **state):
-        save(path, **state)
-        if state["epoch"] == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("train.run.save", stop_after_two)
+    stop_after_two(monkeypatch)
     assert train(fold_cache, runs, "--epochs", 3, *more) == 1
     monkeypatch.undo()
     return runs / "cfn_sr" / "fold_0"
@@ -252,15 +250,16 @@ def test_two_processes_do_not_train_in_one_folder(fold_cache, tmp_path, capsys):
 def test_the_learning_rate_is_the_one_asked_for(fold_cache, tmp_path):
     assert train(fold_cache, tmp_path, "--epochs", 1, "--lr", 0.0125) == 0
     state = load(tmp_path / "cfn_sr" / "fold_0" / "last.pt", torch.device("cpu"))
-    assert state["optimizer"]["param_groups"][0]["lr"] == 0.0125
+    assert state["training"]["optimizer"]["param_groups"][0]["lr"] == 0.0125
 
 
 def test_every_epoch_has_an_order_and_crops_of_its_own(fold_cache, tmp_path, monkeypatch):
     epochs = []
 
-    def record(net, optimizer, batches, *, crops, **judging):
-        epochs.append((torch.cat([positions for positions, *_ in batches]).tolist(), crops))
-        return Scores(1.0, 0.5)
+    def record(net, optimizer, batches, totals, *, changes, **judging):
+        positions = torch.cat([positions for positions, *_ in batches]).tolist()
+        epochs.append((positions, changes.crops))
+        totals.clips = len(positions)
 
     monkeypatch.setattr("train.run.train_epoch", record)
     assert train(fold_cache, tmp_path, "--epochs", 2) == 0
@@ -291,8 +290,8 @@ def test_testing_is_in_evaluation_mode_whatever_the_batches():
     together, shares = held_out(net, [(positions, inputs, labels)], **JUDGING)
     alone, alone_shares = held_out(net.train(), singles, **JUDGING)
     torch.testing.assert_close(shares, alone_shares, rtol=0, atol=1e-5)
-    assert together.loss == pytest.approx(alone.loss, abs=1e-4)
-    assert together.loss == pytest.approx(
+    assert together.mean_loss == pytest.approx(alone.mean_loss, abs=1e-4)
+    assert together.mean_loss == pytest.approx(
         torch.nn.functional.nll_loss(shares.log(), labels).item(), abs=1e-4
     )
 
@@ -309,14 +308,13 @@ def test_losses_are_means_over_clips_not_over_batches():
     for batch in monitored:
         batch[1].pop("frames")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
-    crops = torch.zeros(6, 5)
-    uneven = train_epoch(net, optimizer, monitored, crops=crops, **JUDGING)
+    uneven = one_epoch(net, optimizer, monitored)
     with torch.no_grad():
         sums = [
             torch.nn.functional.cross_entropy(net(None, inputs["mfcc"]), labels, reduction="sum")
             for _, inputs, labels in monitored
         ]
-    assert uneven.loss == pytest.approx(sum(sums).item() / 6, rel=1e-5)
+    assert uneven.mean_loss == pytest.approx(sum(sums).item() / 6, rel=1e-5)
     assert abs(sums[0] / 5 - sums[1]) > 1e-3  # else a mean over batches would be the same
 
 
@@ -327,17 +325,10 @@ def test_each_clip_gets_the_crop_of_its_own_position(monkeypatch):
         seen.append(crops)
         return torch.zeros(len(frames), 3, 10, size, size)
 
-    monkeypatch.setattr("train.loop.to_input", record)
+    monkeypatch.setattr("train.inputs.to_input", record)
     net = model.build("cfn_sr", "tiny")
     ((_, inputs, labels),) = noise_batches([2])
     crops = torch.rand(5, 5)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
-    train_epoch(
-        net,
-        optimizer,
-        [(torch.tensor([4, 1]), inputs, labels)],
-        loss_of=cross_entropy,
-        size=56,
-        crops=crops,
-    )
+    one_epoch(net, optimizer, [(torch.tensor([4, 1]), inputs, labels)], crops=crops)
     assert torch.equal(seen[0], crops[[4, 1]])

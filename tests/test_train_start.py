@@ -56,7 +56,7 @@ def test_fusion_starts_from_the_unimodal_runs_of_its_fold(
 
     monkeypatch.setattr(model, "build", remember)
     # A step of nothing leaves the weights as they were loaded.
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
     assert train(fold_cache, tmp_path, "cfn_sr", *starts(unimodal_runs)) == 0
     for part, name in (("video", "video_resnext50"), ("audio", "audio_mfcc_cnn")):
         run = torch.load(last(unimodal_runs, name), weights_only=True)["model"]

@@ -74,6 +74,75 @@ def to_waveform(waveform: Tensor) -> Tensor:
     return waveform.float() / 32_768
 
 
+def draw_sound(count: int, generator: torch.Generator) -> Tensor:
+    """Draw how the sound of each clip of an epoch is moved and hidden, for `change_mfcc`.
+
+    Returns:
+        float32 (count, 5), uniform in 0..1: shift; width and place of a span of time; width and
+        place of a span of coefficients.
+    """
+    return torch.rand(count, 5, generator=generator)
+
+
+def change_mfcc(
+    mfcc: Tensor, draws: Tensor, *, shift: int, mask_steps: int, mask_coefficients: int
+) -> Tensor:
+    """Move MFCCs in time, and hide a span of time and a span of coefficients of each clip.
+
+    Args:
+        mfcc: float (B, 13, steps).
+        draws: (B, 5), as from `draw_sound`.
+        shift: most steps to either side; what comes in repeats the edge.
+        mask_steps, mask_coefficients: widest spans; what is hidden is the coefficient's mean over
+            the clip.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    coefficients, steps = mfcc.shape[1:]
+    draws = draws.to(mfcc.device)
+    means = mfcc.mean(dim=2, keepdim=True)  # (B, 13, 1)
+    moved_by = (draws[:, 0] * (2 * shift + 1)).floor().long() - shift  # (B,), -shift..shift
+    time = torch.arange(steps, device=mfcc.device)
+    source = (time - moved_by[:, None]).clamp(0, steps - 1)  # (B, steps)
+    mfcc = mfcc.gather(2, source[:, None].expand_as(mfcc))
+    hidden_steps = _span(draws[:, 1], draws[:, 2], mask_steps, steps)[:, None, :]
+    hidden_rows = _span(draws[:, 3], draws[:, 4], mask_coefficients, coefficients)[:, :, None]
+    return torch.where(hidden_steps | hidden_rows, means, mfcc)
+
+
+def _span(width: Tensor, place: Tensor, widest: int, length: int) -> Tensor:
+    """True in a span of 0..`widest` of `length`, drawn by `width` and `place` (B,): (B, length)."""
+    width = (width * (widest + 1)).floor()
+    start = (place * (length - width + 1)).floor()
+    index = torch.arange(length, device=width.device)
+    return (index >= start[:, None]) & (index < (start + width)[:, None])
+
+
+def drop_modality(
+    frames: Tensor, sound: Tensor, draws: Tensor, share: float
+) -> tuple[Tensor, Tensor]:
+    """Set one modality of some clips to zero, which is its mean where inputs are normalised.
+
+    Args:
+        frames, sound: (B, ...).
+        draws: (B,), uniform in 0..1; below share / 2 the frames go, below `share` the sound.
+        share: of clips that lose a modality.
+    """
+
+    def zeroed(x: Tensor, gone: Tensor) -> Tensor:
+        return x * (~gone).to(x).reshape(-1, *[1] * (x.dim() - 1))
+
+    draws = draws.to(frames.device)
+    no_frames = draws < share / 2
+    return zeroed(frames, no_frames), zeroed(sound, (draws < share) & ~no_frames)
+
+
+def mix(tensor: Tensor, weight: float) -> Tensor:
+    """Each clip mixed with the one across its batch: weight * x + (1 - weight) * reversed x."""
+    return weight * tensor + (1 - weight) * tensor.flip(0)
+
+
 def _crop(
     clip: Tensor, size: int, left: float, top: float, width: float, height: float, flip: float
 ) -> Tensor:

@@ -1,18 +1,21 @@
-"""A run's state on disk: weights, optimiser, epoch and settings, never code."""
+"""A run's state on disk: weights, optimiser, place in the schedule and settings, never code."""
 
 import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from cache.files import atomic_path
 from model.weights import WeightsError, read_data
 
-CHECKPOINT_VERSION = 1
-_KEYS = {"checkpoint_version", "epoch", "config", "model", "optimizer"}
+CHECKPOINT_VERSION = 2
+PREVIOUS = "previous.pt"  # beside last.pt: the checkpoint before it
+
+# `model` are the weights that are tested and used, `training` what training needs to go on.
+_KEYS = {"checkpoint_version", "epoch", "config", "model", "inputs", "training"}
 
 
 class CheckpointError(ValueError):
@@ -22,26 +25,38 @@ class CheckpointError(ValueError):
 def save(
     path: Path,
     *,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
     epoch: int,
     config: Mapping[str, Any],
+    model: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    training: Mapping[str, Any],
 ) -> None:
-    """Write the state after `epoch` to `path`, whole or not at all.
+    """Write a state to `path`, whole or not at all; what was there before becomes `PREVIOUS`.
 
     The file holds tensors, numbers and strings alone, so `torch.load(..., weights_only=True)`
     reads it.
+
+    Args:
+        path: `last.pt` of a run.
+        epoch: how many epochs are done.
+        config: of the run.
+        model: state of the network that is tested.
+        inputs: what its inputs are normalised with, tensors by name.
+        training: everything else that a run needs to go on.
     """
     state = {
         "checkpoint_version": CHECKPOINT_VERSION,
         "epoch": epoch,
         "config": dict(config),
-        "model": net.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "model": dict(model),
+        "inputs": dict(inputs),
+        "training": dict(training),
     }
     try:
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
+            if path.is_file():  # killed right after this, a run goes on from there
+                os.replace(path, path.with_name(PREVIOUS))
     except RuntimeError as exc:  # torch's way to say that a write failed
         raise OSError(errno.EIO, f"{path} cannot be written: {str(exc).splitlines()[0]}") from exc
 
@@ -50,7 +65,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     """Read what `save` wrote; code in the file is refused.
 
     Returns:
-        `epoch`, `config`, `model` and `optimizer`.
+        `epoch`, `config`, `model`, `inputs` and `training`.
 
     Raises:
         CheckpointError: if the file is damaged, holds more than data, or is of another version.
@@ -59,13 +74,14 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         state = read_data(path, device)
     except WeightsError as exc:
         raise CheckpointError(str(exc)) from exc
+    version = state.get("checkpoint_version") if isinstance(state, dict) else None
+    if isinstance(version, int) and version != CHECKPOINT_VERSION:
+        raise CheckpointError(
+            f"{path}: a checkpoint of version {version}, expected {CHECKPOINT_VERSION}. "
+            "Remove that folder, and train again"
+        )
     if not is_checkpoint(state):
         raise CheckpointError(f"{path}: not a checkpoint of this program")
-    if state["checkpoint_version"] != CHECKPOINT_VERSION:
-        raise CheckpointError(
-            f"{path}: a checkpoint of version {state['checkpoint_version']}, "
-            f"expected {CHECKPOINT_VERSION}"
-        )
     return state
 
 

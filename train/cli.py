@@ -1,7 +1,12 @@
 """`python train.py --cache DIR --fold K`: train one fold and write its run."""
 
 import argparse
+import os
+import signal
 import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,43 +17,52 @@ from cache.clips import Clip
 from cache.files import locked
 from cache.reader import Cache
 from cache.shard import CacheError
-from cache.splits import SPLITS, test_actors, train_actors
+from cache.splits import SPLITS, test_actors, train_actors, validation_actors
 from cache.verify import problems_of
 from model.weights import PARTS
 from train.checkpoint import CheckpointError
 from train.loop import TrainingError
-from train.run import is_done, train_fold
+from train.recipe import add_arguments, from_arguments
+from train.run import Stopped, is_done, train_fold
 from train.start import Start, read_start
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    run = args.runs / args.model / f"fold_{args.fold}"
+    kind = "validation" if args.validate else "fold"
+    run = args.runs / args.model / f"{kind}_{args.fold}"
     try:
         if not 0 <= args.seed < 2**63:
             raise ValueError(f"--seed is {args.seed}, expected 0 or more, below 2**63")
+        recipe = from_arguments(args)
         device = pick_device(args.device)
-        if args.preset == "tiny" and device.type == "cpu":
+        if args.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+            torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = not args.deterministic
+        parameters = _parameters(args.model, args.preset)
+        if parameters < 1_000_000 and device.type == "cpu":
             # Too little arithmetic to share: threads would wait for each other, and for seconds
             # whenever another program holds a core.
             torch.set_num_threads(1)
         cache = Cache(args.cache)
-        train_clips, test_clips = fold_clips(cache, args.split, args.fold)
+        trained, held_out = actors_of(args.split, args.fold, validate=args.validate)
+        train_clips, test_clips = clips_of(cache, trained, held_out)
         check_fields(cache, train_clips[0], args.model)
-        held_out = test_actors(args.split, args.fold)
         starts = read_starts({"video": args.init_video, "audio": args.init_audio}, held_out)
         config = {
             "model": args.model,
-            "parameters": _parameters(args.model, args.preset),
+            "parameters": parameters,
             "preset": args.preset,
             "split": args.split,
             "fold": args.fold,
             "recipe": args.recipe,
-            "epochs": args.epochs,
-            "batch_size": args.batch_size,
-            "learning_rate": args.lr,
+            **asdict(recipe),
+            "precision": pick_precision(args.precision, device, args.preset, args.model),
+            "deterministic": args.deterministic,
             "seed": args.seed,
-            "train_actors": list(train_actors(args.split, args.fold)),
+            "validation": args.validate,
+            "train_actors": list(trained),
             "test_actors": list(held_out),
             "train_clips": len(train_clips),
             "test_clips": len(test_clips),
@@ -82,18 +96,24 @@ def main(argv: list[str] | None = None) -> int:
                 cache,
                 train_clips,
                 test_clips,
+                recipe=recipe,
                 starts=starts,
                 device=device,
                 resume=args.resume,
+                compiled=args.compile,
+                stop=asked_to_stop(),
             )
     except (CacheError, CheckpointError, ValueError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
+    except Stopped as exc:
+        print(f"{run}: {exc}", file=sys.stderr)
+        return 1
     except (TrainingError, OSError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: finished epochs are kept, go on with --resume", file=sys.stderr)
+        print("interrupted: go on from the last checkpoint with --resume", file=sys.stderr)
         return 1
     if done_before:
         print(f"{run}: {len(lines)} epochs are trained already, nothing to do")
@@ -118,6 +138,26 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def pick_precision(name: str, device: torch.device, preset: str, network: str) -> str:
+    """The type to compute in: "auto" is bfloat16 where arithmetic is what takes the time.
+
+    That is on a GPU, and on a CPU for full-size networks that look at frames; a tiny network on a
+    CPU would spend more on conversion than it saves.
+    """
+    if name != "auto":
+        return name
+    heavy = preset == "paper" and "frames" in model.inputs(network)
+    return "bfloat16" if device.type == "cuda" or heavy else "float32"
+
+
+def asked_to_stop() -> Callable[[], bool]:
+    """Whether SIGTERM came, by which job schedulers announce the end; asked between two steps."""
+    came = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: came.set())
+    return came.is_set
+
+
 def describe(device: torch.device) -> str:
     """The device in words, such as `cpu (2 threads)`."""
     if device.type == "cuda":
@@ -126,31 +166,48 @@ def describe(device: torch.device) -> str:
     return f"cpu ({threads} thread{'s' * (threads > 1)})"
 
 
-def fold_clips(cache: Cache, split: str, fold: int) -> tuple[list[Clip], list[Clip]]:
-    """The training clips and the test clips of a fold, sorted; no actor is in both.
+def actors_of(
+    split: str, fold: int, *, validate: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The actors that a fold trains on, and those that it holds out; no actor is in both.
+
+    Args:
+        split, fold: of `cache.splits`.
+        validate: hold out the validation actors, and leave the test actors out altogether.
+    """
+    trained = train_actors(split, fold)
+    if not validate:
+        return trained, test_actors(split, fold)
+    held_out = validation_actors(split, fold)
+    return tuple(actor for actor in trained if actor not in held_out), held_out
+
+
+def clips_of(
+    cache: Cache, trained: tuple[int, ...], held_out: tuple[int, ...]
+) -> tuple[list[Clip], list[Clip]]:
+    """The clips to train on and the clips to test, sorted.
 
     Raises:
-        ValueError: for a fold that does not exist.
         CacheError: if the cache has no clip of either part.
     """
-    actors_of = {"training": train_actors(split, fold), "test": test_actors(split, fold)}
-    clips_of = {what: cache.of_actors(actors) for what, actors in actors_of.items()}
-    for what, clips in clips_of.items():
+    parts = []
+    for what, actors in (("training", trained), ("test", held_out)):
+        clips = cache.of_actors(actors)
         if not clips:
             raise CacheError(
-                f"{cache.directory}: no clips of the {what} actors "
-                f"{', '.join(map(str, actors_of[what]))} of fold {fold}. Add them with "
-                "`make features` or `python -m cache fetch`, or choose another --fold"
+                f"{cache.directory}: no clips of the {what} actors {', '.join(map(str, actors))} "
+                "of this fold. Add them with `make features` or `python -m cache fetch`, or choose "
+                "another --fold"
             )
-    for what, clips in clips_of.items():
-        missing = sorted(set(actors_of[what]) - {clip.actor for clip in clips})
+        missing = sorted(set(actors) - {clip.actor for clip in clips})
         if missing:
             print(
                 f"warning: {cache.directory} has no clips of {what} actors "
                 f"{', '.join(map(str, missing))}: this is not the full fold",
                 file=sys.stderr,
             )
-    return clips_of["training"], clips_of["test"]
+        parts.append(clips)
+    return parts[0], parts[1]
 
 
 def check_fields(cache: Cache, clip: Clip, name: str) -> None:
@@ -215,19 +272,7 @@ def _parser() -> argparse.ArgumentParser:
         "--preset", choices=model.PRESETS, default="paper", help="its size (default: paper)"
     )
     parser.add_argument(
-        "--recipe", choices=("paper",), default="paper", help="how to train (default: paper)"
-    )
-    parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)"
-    )
-    parser.add_argument(
-        "--epochs", type=_positive(int), default=70, metavar="N", help="fixed number (default: 70)"
-    )
-    parser.add_argument(
-        "--batch-size", type=_positive(int), default=16, metavar="N", help="clips (default: 16)"
-    )
-    parser.add_argument(
-        "--lr", type=_positive(float), default=1e-3, metavar="X", help="of Adam (default: 0.001)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="of all randomness (default: 0)"
@@ -246,18 +291,22 @@ def _parser() -> argparse.ArgumentParser:
             help=f"start the {part} encoder from these weights: a public checkpoint, .safetensors, "
             "or last.pt of a unimodal run of the same fold",
         )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto: bfloat16 on a GPU and for the full-size network, else float32 (default: auto)",
+    )
+    parser.add_argument(
+        "--validate",
+        action="store_true",
+        help="hold out four training actors in place of the test actors, to choose settings by: "
+        "writes validation_K, which is no result",
+    )
+    parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="the same bits again on a GPU too; slower"
+    )
+    add_arguments(parser)
     parser.add_argument("--resume", action="store_true", help="go on from last.pt if it is there")
     return parser
-
-
-def _positive(kind: type):
-    def parse(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = 0
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
-        return value
-
-    return parse

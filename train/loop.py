@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from train.augment import to_input, to_waveform
+from train.inputs import Changes, Prepare, to_targets
+from train.stream import Batch
 
-Batch = tuple[Tensor, dict[str, Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -17,92 +17,123 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Mean loss and accuracy (0..1) over the clips of one pass."""
+@dataclass
+class Totals:
+    """Sums over the clips of a pass so far; on the device, so that no step waits for them."""
 
-    loss: float
-    accuracy: float
+    loss: Tensor
+    correct: Tensor
+    clips: int = 0
+
+    @classmethod
+    def zero(cls, device: torch.device) -> "Totals":
+        return cls(torch.zeros((), device=device), torch.zeros((), device=device))
+
+    def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch: losses (B,), logits (B, 8), labels (B,)."""
+        self.loss += losses.detach().sum()
+        self.correct += (logits.argmax(1) == labels).sum()
+        self.clips += len(labels)
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss.item() / self.clips
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct.item() / self.clips
 
 
 def train_epoch(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Batch],
+    totals: Totals,
     *,
+    prepare: Prepare,
+    changes: Changes,
     loss_of: Loss,
-    size: int,
-    crops: Tensor,
-) -> Scores:
-    """One pass over the training clips: the mean loss and an optimiser step for each batch.
+    rate_at: Callable[[int], float],
+    precision: torch.dtype,
+    after_step: Callable[[], None] = lambda: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Pass over the training clips, or the rest of them: an optimiser step for each batch.
 
     Args:
-        net: called with frames float (B, 3, T, size, size), and mfcc float (B, 13, 212) or a
-            waveform float (B, 108045).
-        optimizer: over the parameters of `net`.
-        batches: as from `train.stream.batches`.
-        loss_of: the loss of each clip, from logits (B, 8) and labels (B,).
-        size: pixels a side that the network looks at.
-        crops: for every clip by position, as from `train.augment.draw_crops`.
+        net: called with frames and sound as from `prepare`.
+        optimizer: over its parameters.
+        batches: positions, inputs and labels, all but the last of the recipe's batch size.
+        totals: of the clips of this epoch before; the batches' are added.
+        prepare, changes: from fields to inputs and targets.
+        loss_of: the loss of each clip, from logits and targets (B, 8).
+        rate_at: the learning rate of a step, numbered from 0 in this epoch.
+        precision: bfloat16 for autocast, or float32.
+        after_step: called after each.
+        stop: asked after each step; true ends the pass early.
 
     Raises:
         TrainingError: if the loss is not finite.
     """
     net.train()
-    total, correct, count = 0.0, 0, 0
-    for positions, inputs, labels in batches:
-        logits = _logits(net, inputs, size, crops[positions])
-        loss = loss_of(logits, labels).mean()
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()} after {count} clips of this epoch. "
-                "The last checkpoint is kept; try a smaller --lr"
-            )
+    for positions, fields, labels in batches:
+        step = totals.clips // changes.recipe.batch_size
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step)
+        frames, sound = prepare(fields, changes.crops[positions])
+        frames, sound, targets = changes(step, positions, frames, sound, labels)
+        logits = _logits(net, frames, sound, precision)
+        losses = loss_of(logits, targets)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        losses.mean().backward()
         optimizer.step()
-        total += loss.item() * len(labels)
-        correct += (logits.argmax(1) == labels).sum().item()
-        count += len(labels)
-    return Scores(total / count, correct / count)
+        after_step()
+        totals.add(losses, logits, labels)
+        if stop():
+            break
+    if not math.isfinite(totals.mean_loss):
+        raise TrainingError(
+            f"the loss became {totals.mean_loss} in this epoch. The last checkpoint is kept; try a "
+            "smaller --lr"
+        )
 
 
 @torch.inference_mode()
 def test(
-    net: nn.Module, batches: Iterable[Batch], *, loss_of: Loss, size: int
-) -> tuple[Scores, Tensor]:
-    """One pass over the held-out clips, without augmentation.
+    net: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    prepare: Prepare,
+    loss_of: Loss,
+    precision: torch.dtype,
+) -> tuple[Totals, Tensor]:
+    """One pass over the held-out clips, without changes.
 
     Returns:
-        The scores, and probabilities float32 (N, 8) on the CPU in the order of the clips.
+        The totals, and probabilities float32 (N, 8) on the CPU in the order of the clips.
 
     Raises:
         TrainingError: if the loss is not finite.
     """
     net.eval()
-    total, correct, probabilities = 0.0, 0, []
-    for _, inputs, labels in batches:
-        logits = _logits(net, inputs, size)
-        total += loss_of(logits, labels).sum().item()
-        correct += (logits.argmax(1) == labels).sum().item()
-        probabilities.append(logits.softmax(dim=1).cpu())
-    if not math.isfinite(total):
+    totals, probabilities = None, []
+    for _, fields, labels in batches:
+        totals = totals or Totals.zero(labels.device)
+        logits = _logits(net, *prepare(fields), precision)
+        totals.add(loss_of(logits, to_targets(labels)), logits, labels)
+        probabilities.append(logits.softmax(dim=1))
+    if not math.isfinite(totals.mean_loss):
         raise TrainingError(
-            f"the loss on the test clips became {total}: the training has diverged. "
+            f"the loss on the test clips became {totals.mean_loss}: the training has diverged. "
             "The last checkpoint is kept; try a smaller --lr"
         )
-    joined = torch.cat(probabilities)
-    return Scores(total / len(joined), correct / len(joined)), joined
+    return totals, torch.cat(probabilities).cpu()
 
 
 def _logits(
-    net: nn.Module, inputs: dict[str, Tensor], size: int, crops: Tensor | None = None
+    net: nn.Module, frames: Tensor | None, sound: Tensor | None, precision: torch.dtype
 ) -> Tensor:
-    """Logits float32 (B, 8): in bfloat16 inside where a GPU does it, in float32 on a CPU."""
-    device = next(iter(inputs.values())).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        frames = to_input(inputs["frames"], size, crops) if "frames" in inputs else None
-        sound = inputs.get("mfcc")
-        if "waveform" in inputs:
-            sound = to_waveform(inputs["waveform"])
+    """Logits float32 (B, 8), with autocast inside unless `precision` is float32."""
+    device = sound.device if frames is None else frames.device
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         return net(frames, sound).float()

@@ -2,13 +2,15 @@
 
 import csv
 import json
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import model
@@ -16,15 +18,20 @@ from cache.clips import EMOTIONS, Clip
 from cache.files import atomic_path, sweep, write_json
 from cache.reader import Cache
 from model.weights import load_encoder
-from train.augment import draw_crops
-from train.checkpoint import CheckpointError, load, save
-from train.loop import Batch, test, train_epoch
-from train.seeds import AUGMENTATION, DROPOUT, ORDER, WEIGHTS, generator, seed_of
+from train.checkpoint import PREVIOUS, CheckpointError, load, save
+from train.inputs import Changes, Prepare, mfcc_statistics
+from train.loop import Totals, test, train_epoch
+from train.recipe import Recipe, learning_rate
+from train.seeds import DROPOUT, ORDER, WEIGHTS, generator, seed_of
 from train.start import Start
-from train.stream import Clips, batches, default_workers
+from train.stream import Batch, Clips, place
 
 # A run may go on elsewhere; all else in its config must be the same.
 _MAY_DIFFER = {"device", "versions"}
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and its state is saved."""
 
 
 def train_fold(
@@ -34,9 +41,13 @@ def train_fold(
     train_clips: list[Clip],
     test_clips: list[Clip],
     *,
+    recipe: Recipe,
     starts: Mapping[str, Start],
     device: torch.device,
     resume: bool,
+    compiled: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    save_every_s: float = 30.0,
 ) -> list[dict[str, Any]]:
     """Train for a fixed number of epochs and test after each; the last is the result.
 
@@ -49,9 +60,14 @@ def train_fold(
         config: settings of the run, as they go into config.json.
         cache: where the clips lie.
         train_clips, test_clips: of the fold.
+        recipe: how to train.
         starts: weights to start from, for the encoders "video" and "audio"; the rest is drawn.
         device: to train on.
         resume: go on from `last.pt`; without it, an unfinished run is refused.
+        compiled: whether the network goes through torch.compile.
+        stop: asked after each step; true saves the state and raises `Stopped`.
+        save_every_s: seconds between checkpoints, which an epoch's end may be late by; the last
+            epoch is always saved.
 
     Returns:
         The lines of metrics.jsonl, one an epoch.
@@ -60,60 +76,124 @@ def train_fold(
         CheckpointError: if `run` holds a run that this one cannot go on from.
         WeightsError: if a start does not fit the network.
         TrainingError: if the loss is not finite.
+        Stopped: if `stop` asked for it.
     """
     _check_folder(run, config, resume)
     if is_done(run):
         return _read_lines(run)
     sweep(run)
-    epochs, batch_size, seed = config["epochs"], config["batch_size"], config["seed"]
+    seed, name = config["seed"], config["model"]
     frames, size = model.input_size(config["preset"])
-    inputs = model.inputs(config["model"])
-    train_set, test_set = (Clips(cache, c, inputs, frames) for c in (train_clips, test_clips))
-    reading = {"batch_size": batch_size, "device": device, "workers": default_workers(device)}
-    judging = {"loss_of": model.loss(config["model"]), "size": size}
+    train_set, test_set = (
+        Clips(cache, clips, model.inputs(name), frames) for clips in (train_clips, test_clips)
+    )
 
     torch.manual_seed(seed_of(seed, 0, WEIGHTS))
-    net = model.build(config["model"], config["preset"])
+    net = model.build(name, config["preset"])
     for part, start in starts.items():
         tqdm.write(load_encoder(net, part, start.state))
     net.to(device)
-    optimizer = torch.optim.Adam(net.parameters(), lr=config["learning_rate"])
-    lines = _restore(run, config, net, optimizer, device) if resume else []
-    write_json(run / "config.json", config)
+    if "frames" in model.inputs(name):
+        net.to(memory_format=torch.channels_last_3d)
+    averaged = AveragedModel(net, avg_fn=_ema(recipe.ema), use_buffers=True) if recipe.ema else None
+    tested = averaged.module if averaged else net
+    optimizer = _optimizer(net, recipe)
+    statistics = {}
+    if recipe.mfcc_normalise and "mfcc" in model.inputs(name):
+        mean, std = mfcc_statistics(train_set)
+        statistics = {"mfcc_mean": mean.to(device), "mfcc_std": std.to(device)}
 
-    probabilities = None
-    clips = len(train_set)
-    bar = tqdm(total=epochs * clips, initial=len(lines) * clips, unit="clip", mininterval=0.5)
-    for epoch in range(len(lines) + 1, epochs + 1):
-        started = time.perf_counter()
-        torch.manual_seed(seed_of(seed, epoch, DROPOUT))
-        bar.set_description(f"fold {config['fold']}, epoch {epoch}/{epochs}")
-        crops = draw_crops(clips, generator(seed, epoch, AUGMENTATION))
-        order = generator(seed, epoch, ORDER)
-        train_batches = _counted(batches(train_set, **reading, order=order), bar)
-        trained = train_epoch(net, optimizer, train_batches, crops=crops, **judging)
+    totals, lines = Totals.zero(device), []
+    if resume:
+        totals, lines = _restore(run, config, net, averaged, optimizer, device)
+    write_json(run / "config.json", config)
+    call = torch.compile(net) if compiled else net
+    prepare = Prepare(size, **statistics)
+    common = {
+        "prepare": prepare,
+        "loss_of": model.loss(name),
+        "precision": getattr(torch, config["precision"]),
+    }
+    (train_source, where), (test_source, _) = (
+        place(each, device) for each in (train_set, test_set)
+    )
+    tqdm.write(f"{where}, batches of {recipe.batch_size} in {config['precision']}")
+
+    def save_state(epoch: int) -> None:
+        save(
+            run / "last.pt",
+            epoch=epoch,
+            config=config,
+            model=tested.state_dict(),
+            inputs=statistics,
+            training=_training_state(net, averaged, optimizer, totals),
+        )
+
+    clips, probabilities = len(train_set), None
+    steps = -(-clips // recipe.batch_size)
+    saved = time.monotonic()
+    bar = tqdm(
+        total=recipe.epochs * clips,
+        initial=len(lines) * clips + totals.clips,
+        unit="clip",
+        mininterval=0.5,
+    )
+    for epoch in range(len(lines) + 1, recipe.epochs + 1):
+        started, before = time.perf_counter(), totals.clips
+        if before == 0:
+            torch.manual_seed(seed_of(seed, epoch, DROPOUT))
+        bar.set_description(f"fold {config['fold']}, epoch {epoch}/{recipe.epochs}")
+        order = torch.randperm(clips, generator=generator(seed, epoch, ORDER))
+        batches = train_source.batches(order[before:], recipe.batch_size, device)
+        train_epoch(
+            call,
+            optimizer,
+            _counted(batches, bar),
+            totals,
+            changes=Changes(recipe, seed, epoch, clips),
+            rate_at=lambda step, done=(epoch - 1) * steps: learning_rate(
+                recipe, (done + step) / (recipe.epochs * steps)
+            ),
+            after_step=(lambda: averaged.update_parameters(net)) if averaged else _nothing,
+            stop=stop,
+            **common,
+        )
+        if totals.clips < clips:
+            save_state(epoch - 1)
+            bar.close()
+            raise Stopped(f"stopped in epoch {epoch}: saved, go on with --resume")
         train_seconds = time.perf_counter() - started
-        tested, probabilities = test(net, batches(test_set, **reading), **judging)
+        test_batches = test_source.batches(torch.arange(len(test_set)), recipe.batch_size, device)
+        test_totals, probabilities = test(tested, test_batches, **common)
         lines.append(
             {
                 "epoch": epoch,
-                "train_loss": trained.loss,
-                "train_accuracy": trained.accuracy,
-                "test_loss": tested.loss,
-                "test_accuracy": tested.accuracy,
-                "clips_per_second": clips / train_seconds,
+                "train_loss": totals.mean_loss,
+                "train_accuracy": totals.accuracy,
+                "test_loss": test_totals.mean_loss,
+                "test_accuracy": test_totals.accuracy,
+                "learning_rate": optimizer.param_groups[0]["lr"],
+                "clips_per_second": (clips - before) / train_seconds,
                 "seconds": time.perf_counter() - started,
             }
         )
+        totals = Totals.zero(device)
         # Metrics first: a checkpoint then never knows of an epoch that they do not.
         _write_lines(run, lines)
-        save(run / "last.pt", net=net, optimizer=optimizer, epoch=epoch, config=config)
+        if epoch == recipe.epochs or stop() or time.monotonic() - saved >= save_every_s:
+            save_state(epoch)
+            saved = time.monotonic()
         bar.set_postfix_str(
-            f"loss {trained.loss:.3f}, train {trained.accuracy:.1%}, test {tested.accuracy:.1%}"
+            f"loss {lines[-1]['train_loss']:.3f}, train {lines[-1]['train_accuracy']:.1%}, "
+            f"test {lines[-1]['test_accuracy']:.1%}"
         )
+        if stop() and epoch < recipe.epochs:
+            bar.close()
+            raise Stopped(f"stopped after epoch {epoch}: saved, go on with --resume")
     bar.close()
     if probabilities is None:  # stopped after the last epoch, before its predictions
-        _, probabilities = test(net, batches(test_set, **reading), **judging)
+        test_batches = test_source.batches(torch.arange(len(test_set)), recipe.batch_size, device)
+        _, probabilities = test(tested, test_batches, **common)
     _write_predictions(run, test_clips, probabilities)
     return lines
 
@@ -123,6 +203,35 @@ def is_done(run: Path) -> bool:
     return all((run / name).is_file() for name in ("config.json", "predictions.csv"))
 
 
+def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam with weight decay apart from the gradient, of matrices and kernels; without it, Adam."""
+    decayed = [p for p in net.parameters() if p.dim() > 1]
+    others = [p for p in net.parameters() if p.dim() <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=recipe.learning_rate,
+        fused=True,
+    )
+
+
+def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """A running mean that forgets faster at first, so that it does not hold on to the start."""
+
+    def average(mean: Tensor, value: Tensor, updates: Tensor | int) -> Tensor:
+        if not mean.is_floating_point():  # batch norm's counter
+            return value
+        return torch.lerp(mean, value, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
+
+    return average
+
+
+def _nothing() -> None:
+    pass
+
+
 def _counted(batches: Iterable[Batch], bar: tqdm) -> Iterator[Batch]:
     """The same batches, each shown on the bar when it is done."""
     for batch in batches:
@@ -130,10 +239,30 @@ def _counted(batches: Iterable[Batch], bar: tqdm) -> Iterator[Batch]:
         bar.update(len(batch[0]))
 
 
+def _training_state(
+    net: nn.Module,
+    averaged: AveragedModel | None,
+    optimizer: torch.optim.Optimizer,
+    totals: Totals,
+) -> dict[str, Any]:
+    """What a run needs to go on, besides the weights that are tested."""
+    device = totals.loss.device
+    return {
+        "net": net.state_dict() if averaged else None,
+        "updates": int(averaged.n_averaged) if averaged else 0,
+        "optimizer": optimizer.state_dict(),
+        "clips": totals.clips,
+        "loss": totals.loss,
+        "correct": totals.correct,
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
 def _check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:
     """Raise CheckpointError unless `run` is new, or holds this very run and may be gone on with."""
     if not (run / "config.json").is_file():
-        if any((run / name).exists() for name in ("last.pt", "predictions.csv")):
+        if any((run / name).exists() for name in ("last.pt", PREVIOUS, "predictions.csv")):
             raise CheckpointError(f"{run}: holds a run without its config.json. Remove that folder")
         return
     try:
@@ -141,7 +270,8 @@ def _check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:
     except ValueError as exc:
         raise CheckpointError(f"{run}/config.json: no JSON ({exc}). Remove that folder") from exc
     _check_same(run, begun, config)
-    if not is_done(run) and (run / "last.pt").is_file() and not resume:
+    saved = any((run / name).is_file() for name in ("last.pt", PREVIOUS))
+    if not is_done(run) and saved and not resume:
         raise CheckpointError(
             f"{run}: holds an unfinished run. Go on with --resume, or remove that folder"
         )
@@ -172,34 +302,53 @@ def _restore(
     run: Path,
     config: Mapping[str, Any],
     net: nn.Module,
+    averaged: AveragedModel | None,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
-) -> list[dict[str, Any]]:
-    """Load `last.pt` if there is one; the metrics of the epochs that it has behind it.
+) -> tuple[Totals, list[dict[str, Any]]]:
+    """Load the last checkpoint, or the one before it if that one is damaged or missing.
+
+    Returns:
+        Totals of the epoch that was left in its middle, and the metrics of those before.
 
     Raises:
         CheckpointError: if the checkpoint is of another run, or does not fit its metrics.
     """
-    path = run / "last.pt"
-    if not path.is_file():
-        return []
-    state = load(path, device)
+    totals = Totals.zero(device)
+    paths = [path for path in (run / "last.pt", run / PREVIOUS) if path.is_file()]
+    if not paths:
+        return totals, []
+    path = paths[0]
+    try:
+        state = load(path, device)
+    except CheckpointError as exc:
+        if len(paths) == 1:
+            raise
+        path = paths[1]
+        print(f"warning: {exc}; going on from {path.name}", file=sys.stderr)
+        state = load(path, device)
     _check_same(path, state["config"], config)
-    lines = _read_lines(run)
-    epoch = state["epoch"]
-    if not isinstance(epoch, int) or not 1 <= epoch <= min(config["epochs"], len(lines)):
+    epoch, training = state["epoch"], state["training"]
+    lines = [] if epoch == 0 else _read_lines(run)
+    if not isinstance(epoch, int) or not 0 <= epoch <= min(config["epochs"], len(lines)):
         raise CheckpointError(
             f"{path}: is of epoch {epoch!r}, metrics.jsonl has {len(lines)} of {config['epochs']}. "
             "They do not belong together: remove that folder"
         )
     try:
-        net.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        if averaged:
+            averaged.module.load_state_dict(state["model"])
+            averaged.n_averaged.fill_(training["updates"])
+        net.load_state_dict(training["net"] if averaged else state["model"])
+        optimizer.load_state_dict(training["optimizer"])
+        if training["clips"]:
+            totals = Totals(training["loss"], training["correct"], training["clips"])
+            torch.set_rng_state(training["random"].cpu())
+            if device.type == "cuda" and training["random_cuda"] is not None:
+                torch.cuda.set_rng_state(training["random_cuda"].cpu(), device)
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
         raise CheckpointError(f"{path}: does not fit the network ({exc})") from exc
-    for group in optimizer.param_groups:  # part of the state, but ours to say
-        group["lr"] = config["learning_rate"]
-    return lines[:epoch]
+    return totals, lines[:epoch]
 
 
 def _read_lines(run: Path) -> list[dict[str, Any]]:

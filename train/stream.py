@@ -1,87 +1,188 @@
 """Clips from the cache to the training loop, in an order that depends on seed and epoch alone."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from cache.clips import Clip
 from cache.reader import Cache
-from cache.schema import FRAME_COUNT
+from cache.schema import FIELDS, FRAME_COUNT
+
+# Positions int64 (B,) on the CPU; inputs by field and labels int64 (B,) on the device.
+Batch = tuple[Tensor, dict[str, Tensor], Tensor]
+
+AHEAD = 2  # batches that are read while one is trained on
+# Resident clips take at most this share of a GPU's free memory, since activations need the most of
+# it, and this much of the host's: more would gain nothing over shards in the page cache.
+DEVICE_SHARE, MEMORY_BYTES = 0.15, 2**30
 
 
-class Clips(Dataset):
-    """Clips of a cache as (position, inputs, label).
+class Clips:
+    """Clips of a cache by position, read into tensors that the caller holds.
 
-    `position` is the clip's index in `clips`; `inputs` holds what the network looks at: `frames`
-    uint8 (T, 224, 224, 3), `mfcc` float32 (13, 212), `waveform` int16 (108045,); `label` is an
-    int. Pickles without open files, so loader workers open their own.
+    Threads may read side by side: the cache reads past HDF5, without Python's lock.
 
     Args:
         cache: where the clips lie.
-        clips: which of them.
-        inputs: names of the fields to read; nothing else is.
+        clips: which of them; a position is an index into this list.
+        inputs: names of the fields to read; nothing else is. `frames` uint8 (T, 224, 224, 3),
+            `mfcc` float32 (13, 212), `waveform` int16 (108045,).
         frames: how many of the 30 frames to take, evenly spaced from the first.
     """
 
     def __init__(self, cache: Cache, clips: list[Clip], inputs: tuple[str, ...], frames: int):
         self.cache = cache
         self.clips = clips
-        self.inputs = inputs
+        self.labels = torch.tensor([clip.label for clip in clips])
         self.every = FRAME_COUNT // frames
+        self._shapes = {name: FIELDS[name].shape for name in inputs}
+        if "frames" in inputs:
+            self._shapes["frames"] = (frames, *FIELDS["frames"].shape[1:])
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, position: int) -> tuple[int, dict[str, Tensor], int]:
-        clip = self.clips[position]
-        inputs = {
-            name: torch.from_numpy(self.cache.read(clip.clip_id, name)) for name in self.inputs
+    @property
+    def bytes_per_clip(self) -> int:
+        return sum(
+            torch.Size(shape).numel() * FIELDS[name].dtype.itemsize
+            for name, shape in self._shapes.items()
+        )
+
+    def buffers(self, count: int, *, pinned: bool = False) -> dict[str, Tensor]:
+        """Uninitialised tensors for `count` clips: each input with `count` in front."""
+        types = {name: getattr(torch, FIELDS[name].dtype.name) for name in self._shapes}
+        return {
+            name: torch.empty(count, *shape, dtype=types[name], pin_memory=pinned)
+            for name, shape in self._shapes.items()
         }
-        if "frames" in inputs:
-            inputs["frames"] = inputs["frames"][:: self.every]
-        return position, inputs, clip.label
+
+    def read(self, position: int, into: dict[str, Tensor], row: int) -> None:
+        """Read the inputs of one clip into row `row` of `buffers`."""
+        clip_id = self.clips[position].clip_id
+        for name, tensor in into.items():
+            if name == "frames" and self.every > 1:
+                whole = torch.from_numpy(self.cache.read(clip_id, name))
+                tensor[row].copy_(whole[:: self.every])
+            else:
+                self.cache.read(clip_id, name, out=tensor[row].numpy())
 
 
-def batches(
-    clips: Clips,
-    batch_size: int,
-    device: torch.device,
-    *,
-    workers: int,
-    order: torch.Generator | None = None,
-) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor]]:
-    """Yield every clip once, in batches on `device`; the last batch may be smaller.
+@dataclass(frozen=True)
+class Resident:
+    """All inputs of some clips at once, (N, ...) each, on a device or in memory."""
 
-    Args:
-        clips: what to read.
-        batch_size: clips a batch.
-        device: where the tensors go; through pinned memory if it is a GPU.
-        workers: reading processes; 0 reads in this one.
-        order: draws the order; None keeps it.
+    inputs: dict[str, Tensor]
+    labels: Tensor
 
-    Yields:
-        positions int64 (B,) on the CPU; inputs, each with B in front, and labels int64 (B,) on
-        `device`.
+    def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield the clips at `positions` (N,) in batches; the last may be smaller."""
+        for batch in positions.split(batch_size):
+            index = batch.to(self.labels.device)
+            inputs = {name: tensor[index].to(device) for name, tensor in self.inputs.items()}
+            yield batch, inputs, self.labels[index].to(device)
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Clips that are read from their shards ahead of the step, into a few buffers in turn.
+
+    Memory is that of `AHEAD + 1` batches, whatever the number of clips.
     """
-    loader = DataLoader(
-        clips,
-        batch_size=batch_size,
-        sampler=None if order is None else torch.randperm(len(clips), generator=order).tolist(),
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        # HDF5 must not be forked while open.
-        multiprocessing_context="spawn" if workers else None,
-    )
-    for positions, inputs, labels in loader:
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
-        yield positions, moved, labels.to(device, non_blocking=True)
+
+    clips: Clips
+    readers: int
+
+    def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield the clips at `positions` (N,) in batches; the last may be smaller.
+
+        On the CPU a batch lies in a buffer, which is filled anew once the next batch is asked for.
+        """
+        on_gpu = device.type == "cuda"
+        steps: deque[torch.cuda.Event] = deque()
+        split = positions.split(batch_size)
+        ring = [
+            self.clips.buffers(batch_size, pinned=on_gpu) for _ in range(min(AHEAD + 1, len(split)))
+        ]
+        copies = torch.cuda.Stream(device) if on_gpu else None
+        with ThreadPoolExecutor(self.readers, thread_name_prefix="clips") as pool:
+
+            def begin(number: int) -> list[Future]:
+                buffer = ring[number % len(ring)]
+                return [
+                    pool.submit(self.clips.read, position, buffer, row)
+                    for row, position in enumerate(split[number].tolist())
+                ]
+
+            reading = [begin(number) for number in range(min(AHEAD, len(split)))]
+            try:
+                for number, batch in enumerate(split):
+                    for read in reading.pop(0):
+                        read.result()
+                    filled = {
+                        name: tensor[: len(batch)]
+                        for name, tensor in ring[number % len(ring)].items()
+                    }
+                    inputs = _to_gpu(filled, device, copies) if on_gpu else filled
+                    # The buffer after the last begun one was yielded a batch ago, and is free.
+                    if number + AHEAD < len(split):
+                        reading.append(begin(number + AHEAD))
+                    yield batch, inputs, self.clips.labels[batch].to(device)
+                    if on_gpu:  # no more than AHEAD steps wait there, with their inputs
+                        steps.append(torch.cuda.current_stream(device).record_event())
+                        if len(steps) > AHEAD:
+                            steps.popleft().synchronize()
+            finally:
+                for futures in reading:  # whoever asked for batches has gone
+                    for read in futures:
+                        read.cancel()
 
 
-def default_workers(device: torch.device) -> int:
-    """Reading processes: on a CPU none, since the network needs the cores; else up to 4."""
-    if device.type == "cpu":
-        return 0
+def _to_gpu(
+    filled: dict[str, Tensor], device: torch.device, copies: "torch.cuda.Stream"
+) -> dict[str, Tensor]:
+    """Copy pinned buffers while the GPU computes; returns once they may be filled anew."""
+    computing = torch.cuda.current_stream(device)
+    with torch.cuda.stream(copies):
+        inputs = {name: t.to(device, non_blocking=True) for name, t in filled.items()}
+    copies.synchronize()  # of the copies alone: the steps before go on meanwhile
+    for tensor in inputs.values():
+        tensor.record_stream(computing)
+    return inputs
+
+
+def place(clips: Clips, device: torch.device) -> tuple[Resident | Streamed, str]:
+    """Hold clips on the GPU or in memory where they fit, else stream them.
+
+    Returns:
+        The source of batches, and where it lies, in words.
+    """
+    size = clips.bytes_per_clip * len(clips)
+    words = f"{size / 1e9:.2f} GB of clips"
+    if device.type == "cuda" and size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return _resident(clips, device), f"{words} on the GPU"
+    if size <= MEMORY_BYTES:
+        return _resident(clips, torch.device("cpu")), f"{words} in memory"
+    return Streamed(clips, readers()), f"{words} streamed"
+
+
+def _resident(clips: Clips, device: torch.device) -> Resident:
+    inputs = {
+        name: torch.empty(len(clips), *tensor.shape[1:], dtype=tensor.dtype, device=device)
+        for name, tensor in clips.buffers(0).items()
+    }
+    streamed = Streamed(clips, readers()).batches(torch.arange(len(clips)), 16, device)
+    for positions, batch, _ in streamed:
+        for name, tensor in batch.items():
+            inputs[name][positions[0] : positions[-1] + 1].copy_(tensor)
+    return Resident(inputs, clips.labels.to(device))
+
+
+def readers() -> int:
+    """Threads that read: they wait for copies in the kernel, and take no turn of Python's."""
     return max(1, min(4, (os.cpu_count() or 1) - 1))

@@ -1,0 +1,145 @@
+"""Recipes: their schedule, and each change that they make to a batch."""
+
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from cache.reader import Cache
+from train.augment import change_mfcc, drop_modality, mix
+from train.cli import _parser, main
+from train.inputs import Changes, Prepare, mfcc_statistics, to_targets
+from train.recipe import RECIPES, Recipe, from_arguments, learning_rate
+from train.stream import Clips
+
+
+def parse(*more):
+    return from_arguments(_parser().parse_args(["--cache", "c", "--fold", "0", *more]))
+
+
+def test_the_papers_recipe_is_plain_adam():
+    recipe = parse()
+    assert recipe == RECIPES["paper"]
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (70, 16, 1e-3)
+    extras = set(asdict(recipe).items()) - {("epochs", 70), ("batch_size", 16)}
+    assert not any(value for name, value in extras if name != "learning_rate")
+    assert {learning_rate(recipe, p / 10) for p in range(10)} == {1e-3}
+
+
+def test_each_setting_of_a_recipe_can_be_changed():
+    recipe = parse("--recipe", "modern", "--no-cosine", "--mixup", "0.5", "--epochs", "3")
+    assert (recipe.cosine, recipe.mixup, recipe.epochs) == (False, 0.5, 3)
+    assert recipe.ema == RECIPES["modern"].ema
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (["--epochs", "0"], "epochs is 0, expected 1 or more"),
+        (["--batch-size", "-1"], "batch_size is -1"),
+        (["--lr", "0"], "learning_rate is 0.0, expected a number above 0"),
+        (["--lr", "nan"], "learning_rate is nan"),
+        (["--warmup", "1"], "warmup is 1.0, expected 0 or more, below 1"),
+        (["--ema", "1"], "ema is 1.0"),
+        (["--mixup", "-1"], "mixup is -1.0, expected 0 or more"),
+        (["--mfcc-mask-coefficients", "13"], "mfcc_mask_coefficients is 13, expected 0 to 12"),
+        (["--modality-dropout", "2"], "modality_dropout is 2.0"),
+    ],
+)
+def test_settings_out_of_range_are_wrong_use(setting, message, tmp_path, capsys):
+    assert main(["--cache", str(tmp_path), "--fold", "0", *setting]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_rate_rises_linearly_and_falls_along_a_cosine():
+    recipe = Recipe(learning_rate=2.0, warmup=0.2, cosine=True)
+    assert learning_rate(recipe, 0.0) == 0
+    assert learning_rate(recipe, 0.1) == pytest.approx(1.0)
+    assert learning_rate(recipe, 0.2) == pytest.approx(2.0)
+    assert learning_rate(recipe, 0.6) == pytest.approx(1.0)
+    assert learning_rate(recipe, 0.8) == pytest.approx(1 + math.cos(0.75 * math.pi))
+    assert learning_rate(recipe, 1.0) == pytest.approx(0.0)
+
+
+NOTHING = {"shift": 0, "mask_steps": 0, "mask_coefficients": 0}
+
+
+def test_mfccs_are_moved_in_time_and_repeat_their_edge():
+    mfcc = torch.arange(10.0).expand(3, 13, 10)
+    draws = torch.tensor([[0.0] * 5, [0.5, 0, 0, 0, 0], [0.999, 0, 0, 0, 0]])
+    moved = change_mfcc(mfcc, draws, **{**NOTHING, "shift": 2})
+    assert moved[0, 0].tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 9, 9]
+    assert moved[1, 0].tolist() == list(range(10))
+    assert moved[2, 0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_span_of_time_and_one_of_coefficients_are_hidden_behind_the_mean():
+    mfcc = torch.randn(1, 13, 10)
+    mean = mfcc.mean(dim=2, keepdim=True).expand_as(mfcc)
+    draws = torch.tensor([[0.0, 0.999, 0.5, 0.0, 0.0]])  # 4 steps, from (10 - 4 + 1) / 2 on
+    hidden = change_mfcc(mfcc, draws, **{**NOTHING, "mask_steps": 4})
+    assert torch.equal(hidden[..., 3:7], mean[..., 3:7])
+    assert torch.equal(hidden[..., :3], mfcc[..., :3])
+    assert torch.equal(hidden[..., 7:], mfcc[..., 7:])
+    draws = torch.tensor([[0.0, 0.0, 0.0, 0.7, 0.999]])  # 2 of up to 2 rows, the last ones
+    hidden = change_mfcc(mfcc, draws, **{**NOTHING, "mask_coefficients": 2})
+    assert torch.equal(hidden[:, 11:], mean[:, 11:])
+    assert torch.equal(hidden[:, :11], mfcc[:, :11])
+
+
+def test_without_strength_nothing_is_changed():
+    mfcc = torch.randn(4, 13, 212)
+    assert torch.equal(change_mfcc(mfcc, torch.rand(4, 5), **NOTHING), mfcc)
+
+
+def test_each_clip_loses_one_modality_at_most():
+    frames, sound = torch.ones(4, 3, 2, 5, 5), torch.ones(4, 13, 7)
+    draws = torch.tensor([0.05, 0.15, 0.25, 0.95])
+    kept_frames, kept_sound = drop_modality(frames, sound, draws, 0.2)
+    assert kept_frames.flatten(1).mean(dim=1).tolist() == [0, 1, 1, 1]
+    assert kept_sound.flatten(1).mean(dim=1).tolist() == [1, 0, 1, 1]
+
+
+def test_clips_are_mixed_with_those_across_the_batch():
+    x = torch.tensor([[1.0], [2.0], [4.0]])
+    assert mix(x, 0.75).flatten().tolist() == [1.75, 2.0, 3.25]
+
+
+def test_targets_are_smoothed_distributions():
+    assert to_targets(torch.tensor([2])).tolist() == [[0, 0, 1, 0, 0, 0, 0, 0]]
+    smooth = to_targets(torch.tensor([2]), 0.16)[0].tolist()
+    assert smooth == pytest.approx([0.02, 0.02, 0.86, 0.02, 0.02, 0.02, 0.02, 0.02])
+
+
+def test_mixup_mixes_inputs_and_targets_alike_and_keeps_the_greater_part():
+    recipe = Recipe(batch_size=4, mixup=0.4)
+    changes = Changes(recipe, seed=0, epoch=1, clips=8)
+    sound, labels = torch.randn(4, 13, 212), torch.arange(4)
+    _, mixed, targets = changes(1, torch.arange(4), None, sound, labels)
+    weight = changes.weights[1]
+    assert all(0.5 <= each <= 1 for each in changes.weights)
+    torch.testing.assert_close(mixed, mix(sound, weight))
+    torch.testing.assert_close(targets, mix(to_targets(labels), weight))
+    assert changes.weights == Changes(recipe, seed=0, epoch=1, clips=8).weights
+    assert changes.weights != Changes(recipe, seed=0, epoch=2, clips=8).weights
+
+
+def test_waveforms_pass_unchanged_through_what_is_made_for_mfccs():
+    changes = Changes(Recipe(mfcc_shift=9, mfcc_mask_steps=9), seed=0, epoch=1, clips=2)
+    waveform = torch.randn(2, 108_045)
+    _, same, _ = changes(0, torch.arange(2), None, waveform, torch.arange(2))
+    assert torch.equal(same, waveform)
+
+
+def test_mfccs_are_normalised_by_the_training_clips_alone(fold_cache):
+    cache = Cache(fold_cache)
+    clips = Clips(cache, cache.of_actors((5, 6)), ("mfcc",), 30)
+    mean, std = mfcc_statistics(clips)
+    whole = torch.stack([torch.from_numpy(cache.read(c.clip_id, "mfcc")) for c in clips.clips])
+    torch.testing.assert_close(mean[:, 0], whole.mean(dim=(0, 2)), rtol=1e-4, atol=1e-5)
+    expected = whole.transpose(0, 1).flatten(1).std(dim=1, correction=0)
+    torch.testing.assert_close(std[:, 0], expected, rtol=1e-4, atol=1e-5)
+    _, normal = Prepare(56, mean, std)({"mfcc": whole})
+    torch.testing.assert_close(normal.mean(dim=(0, 2)), torch.zeros(13), rtol=0, atol=1e-4)
+    torch.testing.assert_close(normal.square().mean(dim=(0, 2)), torch.ones(13))

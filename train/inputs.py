@@ -1,0 +1,134 @@
+"""From a batch of the cache to what the network takes, and the loop's random changes to it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cache.clips import EMOTIONS
+from train.augment import (
+    change_mfcc,
+    draw_crops,
+    draw_sound,
+    drop_modality,
+    mix,
+    to_input,
+    to_waveform,
+)
+from train.recipe import Recipe
+from train.seeds import AUGMENTATION, MIXUP, MODALITY, SOUND, generator, seed_of
+from train.stream import Clips
+
+Inputs = tuple[Tensor | None, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Turns the fields of a batch into `frames` and `sound`, on the device that they lie on.
+
+    Args:
+        size: pixels a side that the network looks at.
+        mfcc_mean, mfcc_std: float (13, 1) on that device, of the training clips; None leaves MFCCs
+            as they are.
+    """
+
+    size: int
+    mfcc_mean: Tensor | None = None
+    mfcc_std: Tensor | None = None
+
+    def __call__(self, inputs: dict[str, Tensor], crops: Tensor | None = None) -> Inputs:
+        """Frames float (B, 3, T, size, size); MFCCs (B, 13, 212) or waveforms (B, 108045)."""
+        frames = sound = None
+        if "frames" in inputs:
+            frames = to_input(inputs["frames"], self.size, crops)
+            frames = frames.contiguous(memory_format=torch.channels_last_3d)
+        if "mfcc" in inputs:
+            sound = inputs["mfcc"]
+            if self.mfcc_mean is not None:
+                sound = (sound - self.mfcc_mean) / self.mfcc_std
+        elif "waveform" in inputs:
+            sound = to_waveform(inputs["waveform"])
+        return frames, sound
+
+
+def mfcc_statistics(clips: Clips) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each coefficient over clips and time, float32 (13, 1)."""
+    total, squares, count = torch.zeros(13, 1).double(), torch.zeros(13, 1).double(), 0
+    buffer = {"mfcc": torch.empty(1, *clips.buffers(0)["mfcc"].shape[1:])}
+    for position in range(len(clips)):
+        clips.read(position, buffer, 0)
+        mfcc = buffer["mfcc"][0].double()
+        total += mfcc.sum(dim=1, keepdim=True)
+        squares += mfcc.square().sum(dim=1, keepdim=True)
+        count += mfcc.shape[1]
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=1e-12).sqrt()
+    return mean.float(), std.float()
+
+
+class Changes:
+    """The random changes of one epoch's clips, drawn beforehand from seed and epoch.
+
+    They belong to a clip's position and to the number of a step, not to who reads the clip, so a
+    run that goes on in the middle of an epoch makes the same ones.
+
+    Args:
+        recipe: which changes, and how strong.
+        seed, epoch: of the run.
+        clips: number of training clips.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, epoch: int, clips: int):
+        self.recipe = recipe
+        self.crops = draw_crops(clips, generator(seed, epoch, AUGMENTATION))
+        self.sound = draw_sound(clips, generator(seed, epoch, SOUND))
+        self.modality = torch.rand(clips, generator=generator(seed, epoch, MODALITY))
+        self.weights: list[float] | None = None
+        if recipe.mixup:
+            steps = -(-clips // recipe.batch_size)
+            drawn = np.random.default_rng(seed_of(seed, epoch, MIXUP))
+            weights = drawn.beta(recipe.mixup, recipe.mixup, steps)
+            # Each clip stays the greater part, so that its own label is what it is judged by.
+            self.weights = np.maximum(weights, 1 - weights).tolist()
+
+    def __call__(
+        self, step: int, positions: Tensor, frames: Tensor | None, sound: Tensor | None, y: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """Change a batch and make its targets.
+
+        Args:
+            step: number of the batch in this epoch, from 0.
+            positions: of the clips, int64 (B,).
+            frames, sound: as from `Prepare`.
+            y: labels, int64 (B,).
+
+        Returns:
+            Frames, sound and targets; targets are distributions over the emotions, float (B, 8).
+        """
+        recipe = self.recipe
+        if sound is not None and sound.dim() == 3 and (recipe.mfcc_shift or recipe.mfcc_mask_steps):
+            sound = change_mfcc(
+                sound,
+                self.sound[positions],
+                shift=recipe.mfcc_shift,
+                mask_steps=recipe.mfcc_mask_steps,
+                mask_coefficients=recipe.mfcc_mask_coefficients,
+            )
+        if recipe.modality_dropout and frames is not None and sound is not None:
+            frames, sound = drop_modality(
+                frames, sound, self.modality[positions], recipe.modality_dropout
+            )
+        targets = to_targets(y, recipe.label_smoothing)
+        if self.weights is not None:
+            weight = self.weights[step]
+            targets = mix(targets, weight)
+            frames, sound = (None if x is None else mix(x, weight) for x in (frames, sound))
+        return frames, sound, targets
+
+
+def to_targets(labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Labels (B,) as distributions (B, 8), a share `smoothing` of each spread over all emotions."""
+    certain = functional.one_hot(labels, len(EMOTIONS)).float()
+    return certain * (1 - smoothing) + smoothing / len(EMOTIONS)
