@@ -38,7 +38,7 @@ ifeq ($(MAKELEVEL),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess train cv table1 table2 rows evaluate demo test lint bench-features bench-stream fuzz clean
+.PHONY: help setup features ravdess train cv table1 table2 rows evaluate demo test lint bench-features bench-stream bench-train fuzz clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ bench-features: $(READY) ## CPU seconds a clip beside those of decoding alone
 
 bench-stream: $(READY) ## clips a second from a cache beside a plain copy
 	$(RUN) -m benchmarks.bench_stream
+
+bench-train: $(READY) ## training clips a second beside a plain trainer
+	$(RUN) -m benchmarks.bench_train $(ARGS)
 
 fuzz: $(READY) ## three minutes of damaged shards: clean errors, no crash
 	$(RUN) -m benchmarks.fuzz_shards

@@ -92,7 +92,10 @@ class ResNeXt3D(nn.Module):
     def stem(self, frames: Tensor) -> Tensor:
         """All before layer1: (B, 3, 30, 224, 224) -> (B, 64, 15, 56, 56)."""
         x = thin(frames, self.frames, self.size)
-        return self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.relu(self.bn1(self.conv1(x)))
+        if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+            return max_pool_in_order(x)
+        return self.maxpool(x)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Encode normalised frames, float (B, 3, T, H, W), into (B, C, S, H', W')."""
@@ -110,6 +113,21 @@ def thin(frames: Tensor, count: int, size: int) -> Tensor:
     if patch > 1:
         frames = nn.functional.avg_pool3d(frames, (1, patch, patch))
     return frames
+
+
+def max_pool_in_order(x: Tensor) -> Tensor:
+    """Max-pooling with kernel 3, stride 2 and padding 1, axis by axis: (B, C, T, H, W).
+
+    The backward pass of CUDA's own kernel adds in no fixed order; that of `maximum` does. Where
+    several values of a window are the greatest, they share its gradient.
+    """
+    for dim in (2, 3, 4):
+        size = x.shape[dim]
+        padding = [0, 0] * (4 - dim) + [1, 1]
+        padded = nn.functional.pad(x, padding, value=-torch.inf).movedim(dim, 0)
+        first, second, third = (padded[start : start + size : 2] for start in range(3))
+        x = torch.maximum(torch.maximum(first, second), third).movedim(0, dim)
+    return x
 
 
 def pool(features: Tensor) -> Tensor:

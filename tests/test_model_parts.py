@@ -11,7 +11,7 @@ import model
 from model.attention import AudioSelfAttention, sinusoids
 from model.cross_modal import CrossModalBlock
 from model.mfcc_cnn import MfccCnn
-from model.resnext3d import Bottleneck, ResNeXt3D, pool
+from model.resnext3d import Bottleneck, ResNeXt3D, max_pool_in_order, pool
 
 
 def test_cross_modal_attention_is_equations_7_and_8_position_by_position():
@@ -173,3 +173,16 @@ def test_flattened_audio_is_dropped_out_before_the_classifier():
     net.dropout.train()
     assert net.dropout.p == 0.4
     assert not torch.equal(net(frames, mfcc), net(frames, mfcc))
+
+
+@pytest.mark.parametrize("shape", [(30, 112, 112), (5, 7, 8), (1, 2, 3)])
+def test_max_pooling_in_order_is_max_pooling_forth_and_back(shape):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *shape).requires_grad_()  # no two values alike
+    y = x.detach().clone().requires_grad_()
+    pooled, expected = max_pool_in_order(x), nn.functional.max_pool3d(y, 3, stride=2, padding=1)
+    assert torch.equal(pooled, expected)
+    weights = torch.randn(pooled.shape)
+    (pooled * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)

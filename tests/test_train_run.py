@@ -3,20 +3,22 @@ import json
 
 import pytest
 import torch
+from conftest import write_noise_cache
 from training import JUDGING, one_epoch
 
 import model
-from cache.clips import EMOTIONS
+from cache.clips import EMOTIONS, Clip, expected_clips
 from cache.files import locked
-from train.checkpoint import CheckpointError, load, save
+from cache.reader import Cache
+from train.checkpoint import PREVIOUS, CheckpointError, load, save
 from train.cli import main
 from train.loop import TrainingError
 from train.loop import test as held_out
-from train.run import train_fold
 
 
 def train(cache, runs, *more):
     fixed = ["--fold", "0", "--preset", "tiny", "--device", "cpu", "--batch-size", "4"]
+    fixed += ["--save-every", "0"]
     return main(["--cache", str(cache), "--runs", str(runs), *fixed, *map(str, more)])
 
 
@@ -92,11 +94,7 @@ def stop_after_two(monkeypatch):
         if state["epoch"] == 2:
             raise KeyboardInterrupt
 
-    def often(*arguments, **more):
-        return train_fold(*arguments, **more, save_every_s=0)
-
     monkeypatch.setattr("train.run.save", save_and_end)
-    monkeypatch.setattr("train.cli.train_fold", often)
 
 
 def test_a_resumed_run_is_the_straight_run_to_the_bit(fold_cache, tmp_path, monkeypatch):
@@ -332,3 +330,167 @@ def test_each_clip_gets_the_crop_of_its_own_position(monkeypatch):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
     one_epoch(net, optimizer, [(torch.tensor([4, 1]), inputs, labels)], crops=crops)
     assert torch.equal(seen[0], crops[[4, 1]])
+
+
+def same_state(one, two):
+    """Whether two nested states of tensors and numbers are equal to the bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same_state(one[key], two[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same_state, one, two))
+    return one == two
+
+
+def checkpoint(runs, name="last.pt"):
+    return torch.load(runs / "cfn_sr" / "fold_0" / name, weights_only=True)
+
+
+MODERN = ("--recipe", "modern", "--epochs", 3)
+
+
+@pytest.mark.parametrize("recipe", [("--epochs", 3), MODERN])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_run_that_is_told_to_stop_goes_on_to_the_same_bits(
+    fold_cache, tmp_path, monkeypatch, capsys, recipe, steps
+):
+    assert train(fold_cache, tmp_path / "straight", *recipe) == 0
+    asked = []
+
+    def after_some_steps():
+        asked.append(None)
+        return len(asked) >= steps
+
+    monkeypatch.setattr("train.cli.asked_to_stop", lambda: after_some_steps)
+    assert train(fold_cache, tmp_path / "stopped", *recipe) == 1
+    assert "saved, go on with --resume" in capsys.readouterr().err
+    stopped = checkpoint(tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "cfn_sr" / "fold_0" / "predictions.csv").exists()
+    monkeypatch.undo()
+    assert train(fold_cache, tmp_path / "stopped", *recipe, "--resume") == 0
+    straight, resumed = checkpoint(tmp_path / "straight"), checkpoint(tmp_path / "stopped")
+    assert not same_state(stopped["model"], straight["model"])
+    for each in (straight, resumed):
+        assert each["epoch"] == 3
+        each["training"].pop("random")  # of the last epoch's end, drawn anew in each epoch
+    assert same_state(straight, resumed)
+    for file in ("predictions.csv", "config.json"):
+        files = [tmp_path / run / "cfn_sr" / "fold_0" / file for run in ("straight", "stopped")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_stop_in_the_middle_of_an_epoch_saves_its_place(fold_cache, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "train.cli.asked_to_stop", lambda: lambda: asked.append(None) or len(asked) == 1
+    )
+    assert train(fold_cache, tmp_path, "--epochs", 3) == 1
+    state = checkpoint(tmp_path)
+    assert (state["epoch"], state["training"]["clips"]) == (0, 4)
+    assert not (tmp_path / "cfn_sr" / "fold_0" / "metrics.jsonl").exists()
+
+
+def test_a_damaged_checkpoint_leaves_the_one_before_it(fold_cache, tmp_path, monkeypatch, capsys):
+    assert train(fold_cache, tmp_path / "straight", "--epochs", 3) == 0
+    run = unfinished(fold_cache, tmp_path / "damaged", monkeypatch)
+    assert checkpoint(tmp_path / "damaged", PREVIOUS)["epoch"] == 1
+    (run / "last.pt").write_bytes((run / "last.pt").read_bytes()[:5_000])
+    assert train(fold_cache, tmp_path / "damaged", "--epochs", 3, "--resume") == 0
+    assert "going on from previous.pt" in capsys.readouterr().err
+    straight, resumed = checkpoint(tmp_path / "straight"), checkpoint(tmp_path / "damaged")
+    assert same_state(straight["model"], resumed["model"])
+
+
+def test_a_run_killed_while_it_saves_has_the_checkpoint_before(fold_cache, tmp_path, monkeypatch):
+    run = unfinished(fold_cache, tmp_path, monkeypatch)
+    (run / "last.pt").unlink()  # moved to previous.pt, and its successor not there yet
+    assert train(fold_cache, tmp_path, "--epochs", 3) == 2  # still an unfinished run
+    assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 0
+
+
+def test_a_checkpoint_of_an_older_version_is_named(tmp_path):
+    torch.save({"checkpoint_version": 1, "model": {}}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="a checkpoint of version 1, expected 2"):
+        load(tmp_path / "last.pt", torch.device("cpu"))
+
+
+def test_streamed_clips_give_the_run_of_resident_ones(fold_cache, tmp_path, monkeypatch):
+    assert train(fold_cache, tmp_path / "resident", "--epochs", 2) == 0
+    monkeypatch.setattr("train.stream.MEMORY_BYTES", 0)
+    assert train(fold_cache, tmp_path / "streamed", "--epochs", 2) == 0
+    one, two = checkpoint(tmp_path / "resident"), checkpoint(tmp_path / "streamed")
+    assert same_state(one["model"], two["model"])
+
+
+def test_the_mean_of_the_weights_is_tested_and_saved(fold_cache, tmp_path):
+    assert train(fold_cache, tmp_path, *MODERN) == 0
+    state = checkpoint(tmp_path)
+    assert not same_state(state["model"], state["training"]["net"])
+    assert state["model"].keys() == state["training"]["net"].keys()
+    assert set(state["inputs"]) == {"mfcc_mean", "mfcc_std"}
+    model.build("cfn_sr", "tiny").load_state_dict(state["model"])
+
+
+def test_choices_are_made_without_a_look_at_the_test_actors(fold_cache, tmp_path, monkeypatch):
+    read = set()
+    original = Cache.read
+
+    def remember(self, clip_id, field, out=None):
+        read.add(Clip.parse(clip_id).actor)
+        return original(self, clip_id, field, out)
+
+    monkeypatch.setattr(Cache, "read", remember)
+    assert train(fold_cache, tmp_path, "--epochs", 1, "--validate", "--fold", 1) == 2  # 9..12 miss
+    assert train(fold_cache, tmp_path, "--epochs", 1, "--validate", "--fold", 4) == 0
+    config = json.loads((tmp_path / "cfn_sr" / "validation_4" / "config.json").read_text())
+    assert config["validation"]
+    assert config["test_actors"] == [1, 2, 3, 4]
+    assert set(config["train_actors"]) == set(range(5, 25)) - {17, 18, 19, 20}
+    assert read == set(range(1, 9))
+
+
+STORED_LOSSES = [2.83542, 2.23135, 1.84536, 1.49483]
+
+
+def make_small_cache(directory):
+    """Two clips each of actors 1..8, of noise that numpy draws from fixed seeds."""
+    clips = [clip for actor in range(1, 9) for clip in expected_clips(actor)[:8:4]]
+    return write_noise_cache(directory, clips)
+
+
+def test_the_losses_are_those_that_were_stored(tmp_path):
+    """Any change of arithmetic, order or randomness shows here; a wanted one changes the list."""
+    cache = make_small_cache(tmp_path / "cache")
+    assert train(cache, tmp_path / "runs", "--epochs", 4, "--recipe", "modern") == 0
+    losses = [line["train_loss"] for line in lines_of(tmp_path / "runs")]
+    assert losses == pytest.approx(STORED_LOSSES, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("holds", "advice"),
+    [
+        (3, "Batches of 2 fit: --batch-size 2"),
+        (1, "Batches of 1 fit: --batch-size 1"),
+        (0, "Not even one clip fits: take another GPU"),
+    ],
+)
+def test_out_of_memory_says_what_would_fit(
+    fold_cache, tmp_path, monkeypatch, capsys, holds, advice
+):
+    original = model.build
+
+    def small(name, preset):
+        net = original(name, preset)
+        net.register_forward_pre_hook(refuse)
+        return net
+
+    def refuse(net, inputs):
+        if len(inputs[0]) > holds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model, "build", small)
+    assert train(fold_cache, tmp_path, "--epochs", 1) == 1
+    error = capsys.readouterr().err
+    assert f"has not the memory for batches of 4. {advice}" in error
+    assert not (tmp_path / "cfn_sr" / "fold_0" / "last.pt").exists()

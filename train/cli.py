@@ -21,6 +21,7 @@ from cache.splits import SPLITS, test_actors, train_actors, validation_actors
 from cache.verify import problems_of
 from model.weights import PARTS
 from train.checkpoint import CheckpointError
+from train.device import describe, pick_device, pick_precision
 from train.loop import TrainingError
 from train.recipe import add_arguments, from_arguments
 from train.run import Stopped, is_done, train_fold
@@ -102,6 +103,7 @@ def main(argv: list[str] | None = None) -> int:
                 resume=args.resume,
                 compiled=args.compile,
                 stop=asked_to_stop(),
+                save_every_s=args.save_every,
             )
     except (CacheError, CheckpointError, ValueError) as exc:
         print(f"error: {exc}", file=sys.stderr)
@@ -125,45 +127,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def pick_device(name: str) -> torch.device:
-    """The device to train on: "auto" is a GPU when there is one, else the CPU.
-
-    Raises:
-        ValueError: if a GPU is asked for and there is none.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device is cuda, but torch finds no GPU. Use --device cpu or auto")
-    return torch.device(name)
-
-
-def pick_precision(name: str, device: torch.device, preset: str, network: str) -> str:
-    """The type to compute in: "auto" is bfloat16 where arithmetic is what takes the time.
-
-    That is on a GPU, and on a CPU for full-size networks that look at frames; a tiny network on a
-    CPU would spend more on conversion than it saves.
-    """
-    if name != "auto":
-        return name
-    heavy = preset == "paper" and "frames" in model.inputs(network)
-    return "bfloat16" if device.type == "cuda" or heavy else "float32"
-
-
 def asked_to_stop() -> Callable[[], bool]:
     """Whether SIGTERM came, by which job schedulers announce the end; asked between two steps."""
     came = threading.Event()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: came.set())
     return came.is_set
-
-
-def describe(device: torch.device) -> str:
-    """The device in words, such as `cpu (2 threads)`."""
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    threads = torch.get_num_threads()
-    return f"cpu ({threads} thread{'s' * (threads > 1)})"
 
 
 def actors_of(
@@ -302,6 +271,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="hold out four training actors in place of the test actors, to choose settings by: "
         "writes validation_K, which is no result",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="seconds between checkpoints, at the end of an epoch (default: 30)",
     )
     parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
     parser.add_argument(

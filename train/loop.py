@@ -98,7 +98,7 @@ def train_epoch(
         )
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode, in which the buffers of a stream would be made too
 def test(
     net: nn.Module,
     batches: Iterable[Batch],

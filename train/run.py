@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from cache.files import atomic_path, sweep, write_json
 from cache.reader import Cache
 from model.weights import load_encoder
 from train.checkpoint import PREVIOUS, CheckpointError, load, save
+from train.device import describe
 from train.inputs import Changes, Prepare, mfcc_statistics
-from train.loop import Totals, test, train_epoch
+from train.loop import Totals, TrainingError, test, train_epoch
 from train.recipe import Recipe, learning_rate
 from train.seeds import DROPOUT, ORDER, WEIGHTS, generator, seed_of
 from train.start import Start
@@ -97,7 +99,7 @@ def train_fold(
         net.to(memory_format=torch.channels_last_3d)
     averaged = AveragedModel(net, avg_fn=_ema(recipe.ema), use_buffers=True) if recipe.ema else None
     tested = averaged.module if averaged else net
-    optimizer = _optimizer(net, recipe)
+    optimizer = make_optimizer(net, recipe)
     statistics = {}
     if recipe.mfcc_normalise and "mfcc" in model.inputs(name):
         mean, std = mfcc_statistics(train_set)
@@ -145,19 +147,34 @@ def train_fold(
         bar.set_description(f"fold {config['fold']}, epoch {epoch}/{recipe.epochs}")
         order = torch.randperm(clips, generator=generator(seed, epoch, ORDER))
         batches = train_source.batches(order[before:], recipe.batch_size, device)
-        train_epoch(
+        train = partial(
+            train_epoch,
             call,
             optimizer,
-            _counted(batches, bar),
-            totals,
             changes=Changes(recipe, seed, epoch, clips),
             rate_at=lambda step, done=(epoch - 1) * steps: learning_rate(
                 recipe, (done + step) / (recipe.epochs * steps)
             ),
-            after_step=(lambda: averaged.update_parameters(net)) if averaged else _nothing,
-            stop=stop,
             **common,
         )
+        try:
+            train(
+                _counted(batches, bar),
+                totals,
+                after_step=(lambda: averaged.update_parameters(net)) if averaged else _nothing,
+                stop=stop,
+            )
+        except torch.OutOfMemoryError as exc:
+            bar.close()
+            optimizer.zero_grad()
+
+            def try_batch(size: int, train=train, order=order) -> None:
+                train(train_source.batches(order[:size], size, device), Totals.zero(device))
+
+            raise TrainingError(
+                f"{describe(device)} has not the memory for batches of {recipe.batch_size}. "
+                f"{advise_batch(try_batch, recipe.batch_size)}"
+            ) from exc
         if totals.clips < clips:
             save_state(epoch - 1)
             bar.close()
@@ -195,6 +212,7 @@ def train_fold(
         test_batches = test_source.batches(torch.arange(len(test_set)), recipe.batch_size, device)
         _, probabilities = test(tested, test_batches, **common)
     _write_predictions(run, test_clips, probabilities)
+    (run / PREVIOUS).unlink(missing_ok=True)
     return lines
 
 
@@ -203,7 +221,24 @@ def is_done(run: Path) -> bool:
     return all((run / name).is_file() for name in ("config.json", "predictions.csv"))
 
 
-def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def advise_batch(try_batch: Callable[[int], None], too_many: int) -> str:
+    """What to do about a batch of `too_many` clips that memory does not hold.
+
+    Args:
+        try_batch: trains on so many clips, or raises torch.OutOfMemoryError.
+    """
+    size = too_many // 2
+    while size:
+        try:
+            try_batch(size)
+        except torch.OutOfMemoryError:
+            size //= 2
+        else:
+            return f"Batches of {size} fit: --batch-size {size}, in another --runs"
+    return "Not even one clip fits: take another GPU, or --preset tiny"
+
+
+def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Adam with weight decay apart from the gradient, of matrices and kernels; without it, Adam."""
     decayed = [p for p in net.parameters() if p.dim() > 1]
     others = [p for p in net.parameters() if p.dim() <= 1]

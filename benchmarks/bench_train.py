@@ -1,0 +1,236 @@
+"""Training clips a second, beside a plain trainer and beside the network without any loading.
+
+`python -m benchmarks.bench_train [--device cuda|cpu] [--cache DIR] [--model NAME] [--batch-size N]
+[--steps N] [--rounds N] [--compile]`. Three ways take turns on the same device, with the full-size
+network, so that ratios hold when the machine's speed drifts:
+
+- reference: float32, contiguous, a `DataLoader` whose workers cut, flip and normalise each frame on
+  the CPU, plain Adam: what a straightforward script does;
+- ours: clips streamed from their shards as `train.py` does it, at its precision and layout;
+- resident: the same step on one batch that lies on the device already, so nothing is loaded.
+
+The share of time lost to loading is 1 - ours / resident. Everything lies in the page cache. Prints
+one JSON object as its last line. The default cache is noise, which trains as slowly as faces do.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+import model
+from benchmarks.bench_stream import make_cache
+from cache.clips import Clip
+from cache.reader import Cache
+from model.__main__ import gflops, one_clip
+from train.augment import MEAN, STD, draw_crops
+from train.device import describe, pick_device, pick_precision
+from train.inputs import Changes, Prepare
+from train.loop import Totals, train_epoch
+from train.recipe import Recipe
+from train.run import make_optimizer
+from train.stream import Batch, Clips, Streamed, readers
+
+
+class PerFrame(Dataset):
+    """Clips as a straightforward script reads them: each frame cut, flipped and normalised here."""
+
+    def __init__(self, cache: Cache, clips: list[Clip]):
+        self.cache = cache
+        self.clips = clips
+        self.crops = draw_crops(len(clips), torch.Generator().manual_seed(0)).tolist()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, int]:
+        clip = self.clips[position]
+        frames = torch.from_numpy(self.cache.read(clip.clip_id, "frames"))
+        mfcc = torch.from_numpy(self.cache.read(clip.clip_id, "mfcc"))
+        done = [self._frame(frame, *self.crops[position]) for frame in frames]
+        return torch.stack(done, dim=1), mfcc, clip.label
+
+    def _frame(
+        self, frame: Tensor, left: float, top: float, width: float, height: float, flip: float
+    ) -> Tensor:
+        """One frame, uint8 (224, 224, 3), as float (3, 224, 224)."""
+        size = len(frame)
+        x, y, w, h = (round(share * size) for share in (left, top, width, height))
+        part = frame[y : y + h, x : x + w].permute(2, 0, 1)[None].float() / 255
+        part = functional.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
+        part = part.flip(2) if flip else part
+        return (part - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+
+
+class Reference:
+    """The plain trainer."""
+
+    def __init__(self, name: str, cache: Cache, clips: list[Clip], batch: int, device):
+        torch.manual_seed(0)
+        self.net = model.build(name).to(device).train()
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3)
+        workers = 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+        self.loader = DataLoader(
+            PerFrame(cache, clips),
+            batch_size=batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            persistent_workers=workers > 0,
+            multiprocessing_context="spawn" if workers else None,
+        )
+        self.device = device
+        self.batches = self._forever()
+
+    def _forever(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        while True:
+            yield from self.loader
+
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            frames, mfcc, labels = (x.to(self.device) for x in next(self.batches))
+            loss = functional.cross_entropy(self.net(frames, mfcc), labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+
+
+class Ours:
+    """The steps of `train.py`, on batches of `source`."""
+
+    def __init__(self, name: str, count: int, batch: int, device, precision: str, compiled: bool):
+        torch.manual_seed(0)
+        net = model.build(name).to(device).to(memory_format=torch.channels_last_3d)
+        self.recipe = Recipe(batch_size=batch)
+        self.optimizer = make_optimizer(net, self.recipe)
+        self.net = torch.compile(net) if compiled else net
+        self.changes = Changes(self.recipe, seed=0, epoch=1, clips=count)
+        self.common = {
+            "prepare": Prepare(224),
+            "loss_of": model.loss(name),
+            "precision": getattr(torch, precision),
+        }
+        self.device = device
+
+    def steps(self, batches: Iterator[Batch]) -> None:
+        train_epoch(
+            self.net,
+            self.optimizer,
+            batches,
+            Totals.zero(self.device),
+            changes=self.changes,
+            rate_at=lambda step: 1e-3,
+            **self.common,
+        )
+
+
+def seconds(work: Callable[[], None], device: torch.device) -> float:
+    """Wall-clock seconds of `work`, with all that it started on the device."""
+    _wait(device)
+    started = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matrix_rate(device: torch.device, precision: str) -> float:
+    """FLOP/s of the device in a product of two square matrices, the best of ten."""
+    size = 8192 if device.type == "cuda" else 2048
+    one, two = (
+        torch.randn(size, size, device=device).to(getattr(torch, precision)) for _ in range(2)
+    )
+    best = min(seconds(lambda: torch.mm(one, two), device) for _ in range(10))
+    return 2 * size**3 / best
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_train")
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="a finished cache with frames")
+    parser.add_argument("--model", choices=model.NAMES, default="cfn_sr")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="(default: GPU 16, CPU 2)")
+    parser.add_argument("--steps", type=int, metavar="N", help="a round (default: GPU 30, CPU 1)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument("--compile", action="store_true")
+    args = parser.parse_args(argv)
+    device = pick_device(args.device)
+    batch = args.batch_size or (16 if device.type == "cuda" else 2)
+    steps = args.steps or (30 if device.type == "cuda" else 1)
+    precision = pick_precision("auto", device, "paper", args.model)
+    torch.backends.cudnn.benchmark = True
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Cache(args.cache or make_cache(Path(folder)))
+        clips = (cache.clips * (1 + batch * steps // len(cache.clips)))[: batch * steps]
+        own = Clips(cache, clips, model.inputs(args.model), 30)
+        streamed = Streamed(own, readers())
+        order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
+        reference = Reference(args.model, cache, clips, batch, device)
+        ours = Ours(args.model, len(clips), batch, device, precision, args.compile)
+        # A batch of its own: on the CPU the stream's buffers are filled anew.
+        lying = next(streamed.batches(order[:batch], batch, device))
+        ways: dict[str, Callable[[], None]] = {
+            "reference": lambda: reference.steps(steps),
+            "ours": lambda: ours.steps(streamed.batches(order, batch, device)),
+            "resident": lambda: ours.steps(lying for _ in range(steps)),
+            "stream": lambda: [None for _ in streamed.batches(order, batch, device)],
+        }
+        peaks = {}
+        for name, way in ways.items():  # warms up
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            seconds(way, device)
+            if device.type == "cuda":
+                peaks[name] = torch.cuda.max_memory_allocated(device) / 1e9
+        rounds = [
+            {name: seconds(way, device) for name, way in ways.items()} for _ in range(args.rounds)
+        ]
+        with torch.device("meta"):
+            forward = gflops(model.build(args.model), one_clip(args.model)) * 1e9
+    rates = {n: len(clips) / statistics.median(r[n] for r in rounds) for n in ways}
+    speedup = statistics.median(row["reference"] / row["ours"] for row in rounds)
+    lost = statistics.median(1 - row["resident"] / row["ours"] for row in rounds)
+    achieved = 3 * forward * rates["ours"]  # backward is twice forward
+    peak = matrix_rate(device, precision)
+    for name in ways:
+        memory = f", {peaks[name]:.1f} GB of GPU memory at its peak" if name in peaks else ""
+        print(f"{name:10} {rates[name]:9.3f} clips/s{memory}")
+    print(f"ours is {speedup:.2f} of the reference, and loses {lost:.1%} of its time to loading")
+    print(f"{achieved / 1e12:.2f} TFLOP/s, {achieved / peak:.1%} of products of matrices")
+    result = {
+        "clips_per_second": rates["ours"],
+        "reference_clips_per_second": rates["reference"],
+        "speedup": speedup,
+        "loading_share": lost,
+        "resident_clips_per_second": rates["resident"],
+        "stream_clips_per_second": rates["stream"],
+        "flops_per_second": achieved,
+        "matrix_flops_per_second": peak,
+        "peak_memory_gb": peaks,
+        "model": args.model,
+        "batch_size": batch,
+        "precision": precision,
+        "compiled": args.compile,
+        "device": describe(device),
+        "torch": torch.__version__,
+    }
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,38 @@
+"""Where a run computes, and in what precision."""
+
+import torch
+
+import model
+
+
+def pick_device(name: str) -> torch.device:
+    """The device to train on: "auto" is a GPU when there is one, else the CPU.
+
+    Raises:
+        ValueError: if a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device is cuda, but torch finds no GPU. Use --device cpu or auto")
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device, preset: str, network: str) -> str:
+    """The type to compute in: "auto" is bfloat16 where arithmetic is what takes the time.
+
+    That is on a GPU, and on a CPU for full-size networks that look at frames; a tiny network on a
+    CPU would spend more on conversion than it saves.
+    """
+    if name != "auto":
+        return name
+    heavy = preset == "paper" and "frames" in model.inputs(network)
+    return "bfloat16" if device.type == "cuda" or heavy else "float32"
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, such as `cpu (2 threads)`."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)})"
