@@ -182,12 +182,12 @@ def main(argv: list[str] | None = None) -> int:
         reference = Reference(args.model, cache, clips, batch, device)
         ours = Ours(args.model, len(clips), batch, device, precision, args.compile)
         # A batch of its own: on the CPU the stream's buffers are filled anew.
-        lying = next(streamed.batches(order[:batch], batch, device))
+        lying = next(streamed.batches([order[:batch]], device))
         ways: dict[str, Callable[[], None]] = {
             "reference": lambda: reference.steps(steps),
-            "ours": lambda: ours.steps(streamed.batches(order, batch, device)),
+            "ours": lambda: ours.steps(streamed.batches(order.split(batch), device)),
             "resident": lambda: ours.steps(lying for _ in range(steps)),
-            "stream": lambda: [None for _ in streamed.batches(order, batch, device)],
+            "stream": lambda: [None for _ in streamed.batches(order.split(batch), device)],
         }
         peaks = {}
         for name, way in ways.items():  # warms up

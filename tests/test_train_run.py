@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 from conftest import write_noise_cache
-from training import JUDGING, one_epoch
+from training import CPU, JUDGING, one_epoch
 
 import model
 from cache.clips import EMOTIONS, Clip, expected_clips
@@ -285,8 +285,8 @@ def test_testing_is_in_evaluation_mode_whatever_the_batches():
         (positions[i : i + 1], {k: v[i : i + 1] for k, v in inputs.items()}, labels[i : i + 1])
         for i in range(4)
     ]
-    together, shares = held_out(net, [(positions, inputs, labels)], **JUDGING)
-    alone, alone_shares = held_out(net.train(), singles, **JUDGING)
+    together, shares = held_out(net, [(positions, inputs, labels)], 4, CPU, **JUDGING)
+    alone, alone_shares = held_out(net.train(), singles, 4, CPU, **JUDGING)
     torch.testing.assert_close(shares, alone_shares, rtol=0, atol=1e-5)
     assert together.mean_loss == pytest.approx(alone.mean_loss, abs=1e-4)
     assert together.mean_loss == pytest.approx(

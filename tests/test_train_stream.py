@@ -27,7 +27,7 @@ def test_every_clip_comes_once_with_its_own_label_picture_and_sound(fold_cache, 
     clips = clips_of(fold_cache)
     order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
     seen = []
-    for positions, inputs, labels in source_of(kind, clips).batches(order, 5, CPU):
+    for positions, inputs, labels in source_of(kind, clips).batches(order.split(5), CPU):
         frames, mfcc = inputs["frames"], inputs["mfcc"]
         assert frames.dtype == torch.uint8
         assert frames.shape[1:] == (30, 224, 224, 3)
@@ -45,14 +45,14 @@ def test_streaming_holds_a_few_batches_whatever_the_number_of_clips(fold_cache):
     clips = clips_of(fold_cache, inputs=("mfcc",))
     addresses = {
         inputs["mfcc"].data_ptr()
-        for _, inputs, _ in Streamed(clips, 2).batches(torch.arange(16), 1, CPU)
+        for _, inputs, _ in Streamed(clips, 2).batches(torch.arange(16).split(1), CPU)
     }
     assert len(addresses) == AHEAD + 1
 
 
 def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(fold_cache):
     clips = clips_of(fold_cache, inputs=("mfcc",))
-    for positions, inputs, _ in Streamed(clips, 2).batches(torch.arange(16), 2, CPU):
+    for positions, inputs, _ in Streamed(clips, 2).batches(torch.arange(16).split(2), CPU):
         copy = inputs["mfcc"].clone()
         torch.testing.assert_close(inputs["mfcc"], copy, rtol=0, atol=0)
         expected = clips.cache.read(clips.clips[positions[0]].clip_id, "mfcc")
@@ -63,7 +63,7 @@ def test_leaving_in_the_middle_ends_the_readers(fold_cache):
     import threading
 
     before = threading.active_count()
-    batches = Streamed(clips_of(fold_cache), 2).batches(torch.arange(16), 2, CPU)
+    batches = Streamed(clips_of(fold_cache), 2).batches(torch.arange(16).split(2), CPU)
     next(batches)
     batches.close()
     assert threading.active_count() == before
@@ -77,7 +77,7 @@ def test_an_error_while_reading_reaches_the_trainer(fold_cache, monkeypatch):
 
     monkeypatch.setattr(clips, "read", broken)
     with pytest.raises(OSError, match="the disk is gone"):
-        list(Streamed(clips, 2).batches(torch.arange(16), 2, CPU))
+        list(Streamed(clips, 2).batches(torch.arange(16).split(2), CPU))
 
 
 def test_clips_are_streamed_where_they_do_not_fit(fold_cache, monkeypatch):

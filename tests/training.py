@@ -5,12 +5,17 @@ from torch import Tensor, nn
 
 from model.registry import cross_entropy
 from train.inputs import Changes, Prepare
-from train.loop import Totals, train_epoch
+from train.loop import ALONE, Totals, train_epoch
 from train.recipe import Recipe
 from train.stream import Batch
 
 CPU = torch.device("cpu")
-JUDGING = {"prepare": Prepare(56), "loss_of": cross_entropy, "precision": torch.float32}
+JUDGING = {
+    "prepare": Prepare(56),
+    "loss_of": cross_entropy,
+    "precision": torch.float32,
+    "team": ALONE,
+}
 
 
 def one_epoch(
@@ -26,7 +31,9 @@ def one_epoch(
     recipe = recipe or Recipe(batch_size=len(batches[0][0]))
     clips = sum(len(positions) for positions, *_ in batches)
     changes = Changes(recipe, seed=0, epoch=1, clips=clips)
-    changes.crops = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0]] * clips) if crops is None else crops
+    if crops is None:
+        crops = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0]] * clips)
+    changes.crops = crops
     totals = Totals.zero(CPU)
     rate = optimizer.param_groups[0]["lr"]
     judging = {**JUDGING, **more}

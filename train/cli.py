@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -23,13 +24,19 @@ from model.weights import PARTS
 from train.checkpoint import CheckpointError
 from train.device import describe, pick_device, pick_precision
 from train.loop import TrainingError
+from train.parallel import team_of
 from train.recipe import add_arguments, from_arguments
 from train.run import Stopped, is_done, train_fold
 from train.start import Start, read_start
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
+    rank, processes = (int(os.environ.get(*each)) for each in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    with redirect_stdout(sys.stdout if rank == 0 else None):  # one voice, whatever their number
+        return _main(_parser().parse_args(argv), leads=rank == 0, processes=processes)
+
+
+def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
     kind = "validation" if args.validate else "fold"
     run = args.runs / args.model / f"{kind}_{args.fold}"
     try:
@@ -72,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
                 key: cache.manifest[key]
                 for key in ("dataset", "config", "fingerprint", "schema_version")
             },
-            "device": describe(device),
+            "device": describe(device) + (f" x {processes}" if processes > 1 else ""),
             "versions": {name: version(name) for name in ("torch", "numpy", "h5py")},
         }
         done_before = is_done(run)
@@ -82,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
                 "or more at batch size 16. Use a GPU, or --preset tiny",
                 file=sys.stderr,
             )
-        if not done_before:
+        if not done_before and leads:
             for problem in problems_of(cache.directory, cache.manifest):
                 if problem:
                     raise CacheError(problem)
@@ -90,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"{args.model} with {config['parameters']:,} parameters on {describe(device)}: "
                 f"{len(train_clips)} clips to train, {len(test_clips)} to test"
             )
-        with locked(run):
+        with team_of(device) as team, locked(run) if team.leads else nullcontext():
             lines = train_fold(
                 run,
                 config,
@@ -101,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
                 starts=starts,
                 device=device,
                 resume=args.resume,
+                team=team,
                 compiled=args.compile,
                 stop=asked_to_stop(),
                 save_every_s=args.save_every,

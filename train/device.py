@@ -1,5 +1,7 @@
 """Where a run computes, and in what precision."""
 
+import os
+
 import torch
 
 import model
@@ -15,7 +17,11 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device is cuda, but torch finds no GPU. Use --device cpu or auto")
-    return torch.device(name)
+    if name == "cpu":
+        return torch.device(name)
+    device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))  # torchrun's, a GPU each
+    torch.cuda.set_device(device)
+    return device
 
 
 def pick_precision(name: str, device: torch.device, preset: str, network: str) -> str:

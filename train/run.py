@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from model.weights import load_encoder
 from train.checkpoint import PREVIOUS, CheckpointError, load, save
 from train.device import describe
 from train.inputs import Changes, Prepare, mfcc_statistics
-from train.loop import Totals, TrainingError, test, train_epoch
+from train.loop import ALONE, Totals, TrainingError, test, train_epoch
+from train.parallel import Team
 from train.recipe import Recipe, learning_rate
 from train.seeds import DROPOUT, ORDER, WEIGHTS, generator, seed_of
 from train.start import Start
@@ -47,6 +48,7 @@ def train_fold(
     starts: Mapping[str, Start],
     device: torch.device,
     resume: bool,
+    team: Team = ALONE,
     compiled: bool = False,
     stop: Callable[[], bool] = lambda: False,
     save_every_s: float = 30.0,
@@ -66,6 +68,7 @@ def train_fold(
         starts: weights to start from, for the encoders "video" and "audio"; the rest is drawn.
         device: to train on.
         resume: go on from `last.pt`; without it, an unfinished run is refused.
+        team: the processes that train this fold together; its leader alone writes.
         compiled: whether the network goes through torch.compile.
         stop: asked after each step; true saves the state and raises `Stopped`.
         save_every_s: seconds between checkpoints, which an epoch's end may be late by; the last
@@ -93,10 +96,13 @@ def train_fold(
     torch.manual_seed(seed_of(seed, 0, WEIGHTS))
     net = model.build(name, config["preset"])
     for part, start in starts.items():
-        tqdm.write(load_encoder(net, part, start.state))
+        said = load_encoder(net, part, start.state)
+        if team.leads:
+            tqdm.write(said)
     net.to(device)
     if "frames" in model.inputs(name):
         net.to(memory_format=torch.channels_last_3d)
+    call = team.wrap(net, device)
     averaged = AveragedModel(net, avg_fn=_ema(recipe.ema), use_buffers=True) if recipe.ema else None
     tested = averaged.module if averaged else net
     optimizer = make_optimizer(net, recipe)
@@ -108,28 +114,42 @@ def train_fold(
     totals, lines = Totals.zero(device), []
     if resume:
         totals, lines = _restore(run, config, net, averaged, optimizer, device)
-    write_json(run / "config.json", config)
-    call = torch.compile(net) if compiled else net
+        if not team.leads:  # what was counted is in the leader's sums
+            totals = Totals(
+                torch.zeros_like(totals.loss), torch.zeros_like(totals.loss), totals.clips
+            )
+    team.wait()  # until all have looked at what is there
+    if team.leads:
+        write_json(run / "config.json", config)
+    if compiled:
+        call = torch.compile(call)
     prepare = Prepare(size, **statistics)
     common = {
         "prepare": prepare,
         "loss_of": model.loss(name),
         "precision": getattr(torch, config["precision"]),
+        "team": team,
     }
     (train_source, where), (test_source, _) = (
         place(each, device) for each in (train_set, test_set)
     )
-    tqdm.write(f"{where}, batches of {recipe.batch_size} in {config['precision']}")
+    if team.leads:
+        tqdm.write(f"{where}, batches of {recipe.batch_size} in {config['precision']}")
 
     def save_state(epoch: int) -> None:
-        save(
-            run / "last.pt",
-            epoch=epoch,
-            config=config,
-            model=tested.state_dict(),
-            inputs=statistics,
-            training=_training_state(net, averaged, optimizer, totals),
-        )
+        if team.leads:
+            save(
+                run / "last.pt",
+                epoch=epoch,
+                config=config,
+                model=tested.state_dict(),
+                inputs=statistics,
+                training=_training_state(net, averaged, optimizer, totals),
+            )
+
+    def test_all() -> tuple[Totals, Tensor]:
+        own = torch.arange(len(test_set))[team.rank :: team.size].split(recipe.batch_size)
+        return test(tested, test_source.batches(own, device), len(test_set), device, **common)
 
     clips, probabilities = len(train_set), None
     steps = -(-clips // recipe.batch_size)
@@ -139,14 +159,16 @@ def train_fold(
         initial=len(lines) * clips + totals.clips,
         unit="clip",
         mininterval=0.5,
+        disable=not team.leads,
     )
     for epoch in range(len(lines) + 1, recipe.epochs + 1):
         started, before = time.perf_counter(), totals.clips
         if before == 0:
-            torch.manual_seed(seed_of(seed, epoch, DROPOUT))
+            torch.manual_seed(seed_of(seed, epoch, DROPOUT) + team.rank)
         bar.set_description(f"fold {config['fold']}, epoch {epoch}/{recipe.epochs}")
         order = torch.randperm(clips, generator=generator(seed, epoch, ORDER))
-        batches = train_source.batches(order[before:], recipe.batch_size, device)
+        split = order[before:].split(recipe.batch_size)
+        batches = train_source.batches([team.share(batch) for batch in split], device)
         train = partial(
             train_epoch,
             call,
@@ -159,7 +181,7 @@ def train_fold(
         )
         try:
             train(
-                _counted(batches, bar),
+                _counted(batches, split, bar),
                 totals,
                 after_step=(lambda: averaged.update_parameters(net)) if averaged else _nothing,
                 stop=stop,
@@ -169,7 +191,7 @@ def train_fold(
             optimizer.zero_grad()
 
             def try_batch(size: int, train=train, order=order) -> None:
-                train(train_source.batches(order[:size], size, device), Totals.zero(device))
+                train(train_source.batches([order[:size]], device), Totals.zero(device))
 
             raise TrainingError(
                 f"{describe(device)} has not the memory for batches of {recipe.batch_size}. "
@@ -180,8 +202,7 @@ def train_fold(
             bar.close()
             raise Stopped(f"stopped in epoch {epoch}: saved, go on with --resume")
         train_seconds = time.perf_counter() - started
-        test_batches = test_source.batches(torch.arange(len(test_set)), recipe.batch_size, device)
-        test_totals, probabilities = test(tested, test_batches, **common)
+        test_totals, probabilities = test_all()
         lines.append(
             {
                 "epoch": epoch,
@@ -195,24 +216,26 @@ def train_fold(
             }
         )
         totals = Totals.zero(device)
+        stopping = team.any(stop(), device)
         # Metrics first: a checkpoint then never knows of an epoch that they do not.
-        _write_lines(run, lines)
-        if epoch == recipe.epochs or stop() or time.monotonic() - saved >= save_every_s:
+        if team.leads:
+            _write_lines(run, lines)
+        if epoch == recipe.epochs or stopping or time.monotonic() - saved >= save_every_s:
             save_state(epoch)
             saved = time.monotonic()
         bar.set_postfix_str(
             f"loss {lines[-1]['train_loss']:.3f}, train {lines[-1]['train_accuracy']:.1%}, "
             f"test {lines[-1]['test_accuracy']:.1%}"
         )
-        if stop() and epoch < recipe.epochs:
+        if stopping and epoch < recipe.epochs:
             bar.close()
             raise Stopped(f"stopped after epoch {epoch}: saved, go on with --resume")
     bar.close()
     if probabilities is None:  # stopped after the last epoch, before its predictions
-        test_batches = test_source.batches(torch.arange(len(test_set)), recipe.batch_size, device)
-        _, probabilities = test(tested, test_batches, **common)
-    _write_predictions(run, test_clips, probabilities)
-    (run / PREVIOUS).unlink(missing_ok=True)
+        _, probabilities = test_all()
+    if team.leads:
+        _write_predictions(run, test_clips, probabilities)
+        (run / PREVIOUS).unlink(missing_ok=True)
     return lines
 
 
@@ -267,11 +290,11 @@ def _nothing() -> None:
     pass
 
 
-def _counted(batches: Iterable[Batch], bar: tqdm) -> Iterator[Batch]:
-    """The same batches, each shown on the bar when it is done."""
-    for batch in batches:
+def _counted(batches: Iterable[Batch], split: Sequence[Tensor], bar: tqdm) -> Iterator[Batch]:
+    """The same batches; the whole batch that each is a share of is shown when it is done."""
+    for batch, whole in zip(batches, split, strict=True):
         yield batch
-        bar.update(len(batch[0]))
+        bar.update(len(whole))
 
 
 def _training_state(

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -80,9 +80,9 @@ class Resident:
     inputs: dict[str, Tensor]
     labels: Tensor
 
-    def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Batch]:
-        """Yield the clips at `positions` (N,) in batches; the last may be smaller."""
-        for batch in positions.split(batch_size):
+    def batches(self, split: Sequence[Tensor], device: torch.device) -> Iterator[Batch]:
+        """Yield the clips at the positions of each of `split`, a batch each."""
+        for batch in split:
             index = batch.to(self.labels.device)
             inputs = {name: tensor[index].to(device) for name, tensor in self.inputs.items()}
             yield batch, inputs, self.labels[index].to(device)
@@ -98,17 +98,15 @@ class Streamed:
     clips: Clips
     readers: int
 
-    def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Batch]:
-        """Yield the clips at `positions` (N,) in batches; the last may be smaller.
+    def batches(self, split: Sequence[Tensor], device: torch.device) -> Iterator[Batch]:
+        """Yield the clips at the positions of each of `split`, a batch each.
 
         On the CPU a batch lies in a buffer, which is filled anew once the next batch is asked for.
         """
         on_gpu = device.type == "cuda"
         steps: deque[torch.cuda.Event] = deque()
-        split = positions.split(batch_size)
-        ring = [
-            self.clips.buffers(batch_size, pinned=on_gpu) for _ in range(min(AHEAD + 1, len(split)))
-        ]
+        most = max(map(len, split), default=0)
+        ring = [self.clips.buffers(most, pinned=on_gpu) for _ in range(min(AHEAD + 1, len(split)))]
         copies = torch.cuda.Stream(device) if on_gpu else None
         with ThreadPoolExecutor(self.readers, thread_name_prefix="clips") as pool:
 
@@ -176,7 +174,7 @@ def _resident(clips: Clips, device: torch.device) -> Resident:
         name: torch.empty(len(clips), *tensor.shape[1:], dtype=tensor.dtype, device=device)
         for name, tensor in clips.buffers(0).items()
     }
-    streamed = Streamed(clips, readers()).batches(torch.arange(len(clips)), 16, device)
+    streamed = Streamed(clips, readers()).batches(torch.arange(len(clips)).split(16), device)
     for positions, batch, _ in streamed:
         for name, tensor in batch.items():
             inputs[name][positions[0] : positions[-1] + 1].copy_(tensor)
