@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.functional import batch_norm
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -96,6 +96,20 @@ def _synchronise(net: nn.Module, on_gpu: bool) -> None:
             _synchronise(child, on_gpu)
 
 
+class SumOfAll(torch.autograd.Function):
+    """A tensor summed over the processes, forth, and so its gradient, back."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return SumOfAll.forward(ctx, gradient)
+
+
 class SharedBatchNorm(nn.Module):
     """Batch norm over the clips of all processes; torch's own, SyncBatchNorm, is for GPUs alone.
 
@@ -120,9 +134,9 @@ class SharedBatchNorm(nn.Module):
         others = [0, *range(2, x.dim())]
         count = x.new_tensor(x.numel() / x.shape[1])
         distributed.all_reduce(count)
-        mean = all_reduce(x.sum(others)) / count
+        mean = SumOfAll.apply(x.sum(others)) / count
         centred = x - mean.view(shape)
-        variance = all_reduce(centred.square().sum(others)) / count
+        variance = SumOfAll.apply(centred.square().sum(others)) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
