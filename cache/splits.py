@@ -41,6 +41,22 @@ def validation_actors(split: str, fold: int) -> tuple[int, ...]:
     return SPLITS[split][(fold + 1) % len(HEADLINE_FOLDS[split])]
 
 
+def actors_of(
+    split: str, fold: int, *, validate: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The actors that a fold trains on, and those that it holds out; no actor is in both.
+
+    Args:
+        split, fold: as for `test_actors`.
+        validate: hold out the validation actors, and leave the test actors out altogether.
+    """
+    trained = train_actors(split, fold)
+    if not validate:
+        return trained, test_actors(split, fold)
+    held_out = validation_actors(split, fold)
+    return tuple(actor for actor in trained if actor not in held_out), held_out
+
+
 def train_actors(split: str, fold: int) -> tuple[int, ...]:
     """The actors that fold `fold` of `split` trains on: all that it does not test, sorted."""
     held_out = test_actors(split, fold)

@@ -12,7 +12,7 @@ from cache.clips import EMOTIONS, expected_clips
 from cache.files import atomic_path, write_json
 from cache.splits import HEADLINE_FOLDS, test_actors
 from evaluate import metrics, plots
-from evaluate.run_files import Run, setting, start_of
+from evaluate.run_files import UNKNOWN_START, Run, setting, start_of
 from evaluate.runs import LeftOut
 from evaluate.tables import fill
 from model import SYSTEMS
@@ -212,31 +212,31 @@ def render(
             if main["name"] == "cfn_sr" and not _unlike_paper(models["cfn_sr"])
             else None
         ),
-        unlike_paper=list(
-            dict.fromkeys(
-                words
-                for model, runs in models.items()
-                if model in SYSTEMS
-                for words in _unlike_paper(runs)
-            )
-        ),
         authors_best=AUTHORS_LOG_BEST_ON_TEST,
         authors_last=AUTHORS_LOG_LAST_EPOCH,
         differing=[
             name for name in _COMPARABLE if len({setting(config, name) for config in configs}) > 1
-        ],
+        ]
+        + ["starting weights"] * (len(set(map(start_of, configs))) > 1),
         settings=_settings_rows(models),
         caches=_caches(models),
         # One trained row compares nothing.
         tables=[
-            table
+            {
+                **table,
+                "unlike_paper": {
+                    row["model"]: _unlike_paper(models[row["model"]])
+                    for row in table["rows"]
+                    if row["model"] in models
+                },
+            }
             for table in summary["tables"]
             if sum(row["accuracy_last"] is not None for row in table["rows"]) > 1
         ],
         unknown_starts=[
             model
             for model, runs in models.items()
-            if any("unknown actors" in start_of(run.config) for run in runs)
+            if any(UNKNOWN_START in start_of(run.config) for run in runs)
         ],
         left_out=summary["left_out"],
     )

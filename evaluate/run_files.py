@@ -48,6 +48,10 @@ class Run:
         return f"{self.model}/fold_{self.fold}"
 
 
+UNKNOWN_START = "a file of unknown actors"
+_STARTS_DEEP = 10  # runs that started from runs that started from ...
+
+
 class DamagedRunError(ValueError):
     """A run whose files contradict the format or each other; `problems` has a line for each."""
 
@@ -73,7 +77,9 @@ def start_of(config: dict[str, Any]) -> str:
     starts = []
     for part, record in sorted(config.get("init", {}).items(), reverse=True):
         run = record["run"]
-        source = f"{run['model']}, {run['epochs']} epochs" if run else "a file of unknown actors"
+        source = f"{run['model']}, {run['epochs']} epochs" if run else UNKNOWN_START
+        if run and UNKNOWN_START in start_of(run):
+            source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")
     return "; ".join(starts) or "random weights"
 
@@ -373,17 +379,27 @@ def _is_actors(value: Any) -> bool:
     )
 
 
-def _is_init(value: Any) -> bool:
+def _is_init(value: Any, depth: int = 0) -> bool:
     """Whether a value says, for each encoder, from which run or file it started."""
 
     def is_run(run: Any) -> bool:
         return run is None or (
-            isinstance(run, dict) and _is_text(run.get("model")) and _is_count(run.get("epochs"))
+            isinstance(run, dict)
+            and _is_text(run.get("model"))
+            and _is_count(run.get("epochs"))
+            and _is_init(run.get("init", {}), depth + 1)
         )
 
-    return isinstance(value, dict) and all(
-        part in ("video", "audio") and isinstance(record, dict) and is_run(record.get("run"))
-        for part, record in value.items()
+    return (
+        depth < _STARTS_DEEP
+        and isinstance(value, dict)
+        and all(
+            part in ("video", "audio")
+            and isinstance(record, dict)
+            and "run" in record
+            and is_run(record["run"])
+            for part, record in value.items()
+        )
     )
 
 

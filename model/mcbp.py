@@ -48,7 +48,8 @@ class CompactBilinear(nn.Module):
 
 def sketch(vector: Tensor, buckets: Tensor, signs: Tensor, outputs: int) -> Tensor:
     """Count sketch of (B, n) into (B, outputs); `buckets` int64 (n,), `signs` of 1 and -1 (n,)."""
-    return vector.new_zeros(len(vector), outputs).index_add(1, buckets, vector * signs)
+    signed = vector * signs.to(vector)
+    return vector.new_zeros(vector.shape[0], outputs).index_add(1, buckets, signed)
 
 
 class Mcbp(nn.Module):

@@ -227,23 +227,32 @@ def build(name: str, preset: str = "paper", *, stem_relu: bool = True) -> nn.Mod
         ValueError: for a name or preset that does not exist, or `stem_relu=False` for a network
             that looks at no frames.
     """
+    system = _system(name)
+    if not stem_relu and "frames" not in system.inputs:
+        raise ValueError(f"stem_relu is False, but {name} has no video encoder. Leave it out")
+    return system.make(_preset(preset), stem_relu)
+
+
+def _system(name: str) -> System:
     if name not in SYSTEMS:
         raise ValueError(f"model is {name!r}, expected one of {', '.join(SYSTEMS)}")
-    if preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
-    if not stem_relu and "frames" not in inputs(name):
-        raise ValueError(f"stem_relu is False, but {name} has no video encoder. Leave it out")
-    return SYSTEMS[name].make(PRESETS[preset], stem_relu)
+    return SYSTEMS[name]
+
+
+def _preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise ValueError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def inputs(name: str) -> tuple[str, ...]:
     """Which fields of the cache network `name` looks at; the others may be passed as None."""
-    return SYSTEMS[name].inputs
+    return _system(name).inputs
 
 
 def loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """What network `name` is trained with: logits and target distributions (B, 8) to (B,)."""
-    return SYSTEMS[name].loss
+    return _system(name).loss
 
 
 def input_size(preset: str) -> tuple[int, int]:
@@ -251,7 +260,7 @@ def input_size(preset: str) -> tuple[int, int]:
 
     A trainer may hand over frames of just that size; larger ones are reduced by the network.
     """
-    sizes = PRESETS[preset].video
+    sizes = _preset(preset).video
     return sizes["frames"], sizes["size"]
 
 

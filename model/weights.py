@@ -1,7 +1,8 @@
 """Published weights into our encoders, by their public names, from torch or safetensors files."""
 
 import pickle
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ _PARTS = {"video": (VideoNetwork, ResNeXt3D, "fc"), "audio": (AudioNetwork, Mfcc
 PARTS = tuple(_PARTS)
 
 _SHOWN = 5  # names a message lists
+_REFUSED = "holds more than data, or is damaged: refused"
+# What training scripts put their tensors under.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64)
+# What torch and pickle raise for bytes that make no sense.
+_DAMAGE = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError),
+    *(RuntimeError, TypeError, ValueError),
+)
 
 
 class WeightsError(ValueError):
@@ -31,15 +41,18 @@ def read_data(path: Path, device: torch.device | str = "cpu") -> Any:
         FileNotFoundError: if there is none.
     """
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return _read_safetensors(path, device)
-        return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of old protocols and of TorchScript
+            return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise
     except pickle.UnpicklingError as exc:  # torch's own words advise to run the code in it
-        raise WeightsError(f"{path}: holds more than data, or is damaged: refused") from exc
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as exc:
+        raise WeightsError(f"{path}: {_REFUSED}") from exc
+    except _DAMAGE as exc:
         problem = (str(exc) or type(exc).__name__).splitlines()[0]
+        if "weights_only" in problem:  # the same advice
+            raise WeightsError(f"{path}: {_REFUSED}") from exc
         raise WeightsError(f"{path}: damaged ({problem})") from exc
 
 
@@ -60,30 +73,40 @@ def _read_safetensors(path: Path, device: torch.device | str) -> dict[str, Tenso
 def public_state(data: Any) -> dict[str, Tensor]:
     """The tensors of a checkpoint under their public names.
 
-    Takes off what training scripts put around them: a dictionary with the key `state_dict`, and
-    `module.` before every name.
+    Takes off what training scripts put around them: dictionaries with the key `state_dict`,
+    `model_state_dict`, `model` or `net`, and `module.` before every name.
 
     Raises:
         WeightsError: if there is anything but tensors by name.
     """
-    if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
-        data = data["state_dict"]
+    while isinstance(data, Mapping):
+        inner = [data[key] for key in _WRAPPERS if isinstance(data.get(key), Mapping)]
+        if not inner:
+            break
+        data = inner[0]
     if not isinstance(data, Mapping) or not data:
         raise WeightsError(f"holds {type(data).__name__}, expected tensors by name")
     strange = [name for name, value in data.items() if not _is_plain(name, value)]
     if strange:
-        raise WeightsError(f"expected tensors alone, found also {_some(map(str, strange))}")
-    return {name.removeprefix("module."): tensor for name, tensor in data.items()}
+        raise WeightsError(f"expected tensors alone, found also {_some(strange)}")
+    state: dict[str, Tensor] = {}
+    for name, tensor in data.items():
+        while name.startswith("module."):
+            name = name.removeprefix("module.")
+        if name in state:
+            raise WeightsError(f"holds two tensors that are named {_some([name])}")
+        state[name] = tensor
+    return state
 
 
 def _is_plain(name: Any, value: Any) -> bool:
-    """Whether an entry is a name and a tensor that can be copied: dense, and with its content."""
+    """Whether an entry is a name and a tensor of numbers that lies whole in memory."""
     return (
         isinstance(name, str)
         and isinstance(value, Tensor)
         and value.layout is torch.strided
-        and not value.is_quantized
         and value.device.type != "meta"
+        and value.dtype in _NUMBERS
     )
 
 
@@ -101,7 +124,7 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
 
     Raises:
         WeightsError: if the network has no such encoder, or naming the tensors that are missing,
-            unexpected, of another shape or not finite.
+            unexpected, of another shape, or of values that no network can have.
     """
     encoder, classifier = _find(net, part)
     name_of_classifier = f"{_PARTS[part][2]}."
@@ -114,37 +137,53 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         name: tensor for name, tensor in state.items() if not name.startswith(name_of_classifier)
     }
     expected = encoder.state_dict()
-    problems = [
-        _listed("missing", [n for n in expected if n not in state and not _is_counter(n)]),
-        _listed("unexpected", [n for n in of_encoder if n not in expected]),
-        _listed(
-            "of another shape",
-            [
-                f"{n} ({_shape(tensor)}, expected {_shape(expected[n])})"
-                for n, tensor in of_encoder.items()
-                if n in expected and tensor.shape != expected[n].shape
-            ],
-        ),
-        _listed("not finite", [n for n, tensor in state.items() if not tensor.isfinite().all()]),
+    misshapen = [
+        f"{n} ({_shape(tensor)}, expected {_shape(expected[n])})"
+        for n, tensor in of_encoder.items()
+        if n in expected and tensor.shape != expected[n].shape
     ]
-    if any(problems):
-        raise WeightsError(
-            f"does not fit the {part} encoder: {'; '.join(filter(None, problems))}. "
-            f"Expected the names and sizes of the public {part} network and this --preset"
-        )
+    _refuse(
+        part,
+        {
+            "missing": [n for n in expected if n not in state and not _is_counter(n)],
+            "unexpected": [n for n in of_encoder if n not in expected],
+            "of another shape": misshapen,
+        },
+    )
+    wanted = {} if classifier is None else classifier.state_dict()
+    fits = {n: t.shape for n, t in wanted.items()} == {n: t.shape for n, t in of_classifier.items()}
+    # Values are looked at last: a tensor of an expected shape is no larger than ours.
+    values = {n: tensor.float() for n, tensor in of_encoder.items()}
+    heads = {n: tensor.float() for n, tensor in of_classifier.items()} if fits else {}
+    _refuse(
+        part,
+        {
+            "not finite": [n for n, t in {**values, **heads}.items() if not t.isfinite().all()],
+            "below 0": [n for n, t in values.items() if n.endswith("_var") and (t < 0).any()],
+        },
+    )
     encoder.load_state_dict(of_encoder, strict=False)
     loaded = f"{part} encoder: {len(of_encoder)} tensors loaded"
     if not of_classifier:
         return f"{loaded}; no classifier in the file"
+    if fits:
+        classifier.load_state_dict(of_classifier)
+        return f"{loaded}, and its classifier"
     found = ", ".join(f"{n} {_shape(t)}" for n, t in of_classifier.items())
     if classifier is None:
         return f"{loaded}; its classifier ({found}) is left out, the network has another"
-    wanted = {n: tensor.shape for n, tensor in classifier.state_dict().items()}
-    if wanted != {n: tensor.shape for n, tensor in of_classifier.items()}:
-        sizes = ", ".join(f"{n} {_shape(t)}" for n, t in classifier.state_dict().items())
-        return f"{loaded}; its classifier ({found}) is left out, the network's is {sizes}"
-    classifier.load_state_dict(of_classifier)
-    return f"{loaded}, and its classifier"
+    sizes = ", ".join(f"{n} {_shape(t)}" for n, t in wanted.items())
+    return f"{loaded}; its classifier ({found}) is left out, the network's is {sizes}"
+
+
+def _refuse(part: str, problems: dict[str, list[str]]) -> None:
+    """Raise WeightsError if any tensor has a problem."""
+    named = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
+    if named:
+        raise WeightsError(
+            f"does not fit the {part} encoder: {'; '.join(named)}. "
+            f"Expected the names and sizes of the public {part} network and this --preset"
+        )
 
 
 def _find(net: nn.Module, part: str) -> tuple[nn.Module, nn.Module | None]:
@@ -166,11 +205,8 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
 
 
-def _listed(what: str, names: list[str]) -> str:
-    return f"{what}: {_some(names)}" if names else ""
-
-
-def _some(names: Any) -> str:
-    names = list(names)
+def _some(names: Iterable[Any]) -> str:
+    """The first few names, safe to print, and how many more there are."""
+    names = [ascii(name)[1:-1][:60] if isinstance(name, str) else repr(name)[:60] for name in names]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -208,7 +208,7 @@ def test_the_papers_tables_are_filled_beside_its_figures(tmp_path, capsys):
     assert "MSAF msaf Model 62.50 % 80.00 % 74.86 % 25,940,724 25.94M" in text
     assert "Averaging averaging, 1 of 5 folds Late 50.00 % 90.00 % 68.82 % 25,916,080" in text
     assert "MMTM mmtm Model not trained 73.12 % 31.97M" in text
-    assert "not comparable with the paper's" not in text
+    assert "Rows in grey" not in text
     assert "Table 2 of the paper" not in text  # of its rows CFN-SR alone was trained
     # Models in the order of the tables, not of the alphabet or of their accuracy.
     named = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]]
@@ -236,7 +236,8 @@ def test_a_table_of_something_else_says_that_it_does_not_compare(settings, words
     evaluate(tmp_path / "runs", tmp_path / "out")
     text = page_text(tmp_path / "out")
     assert "Table 2 of the paper" in text
-    assert f"Ours are of {words}: not comparable with the paper's." in text
+    assert "Rows in grey are of something else than the paper's" in text
+    assert f"w/o residual cfn_sr_no_residual, 1 of 5 folds, {words} Model" in text
 
 
 def test_what_the_weights_started_from_is_shown(tmp_path):
@@ -249,7 +250,32 @@ def test_what_the_weights_started_from_is_shown(tmp_path):
     text = page_text(tmp_path / "out")
     assert "audio: audio_mfcc_cnn, 70 epochs" in text
     assert "video: a file of unknown actors; audio: audio_mfcc_cnn, 70 epochs" in text
+    assert "the models differ in starting weights" in text
     assert "msaf started from published weights." in text
+
+
+def test_weights_that_went_through_a_run_of_ours_stay_unknown(tmp_path):
+    public = {"file": "public.pth", "sha256": "1" * 64, "run": None}
+    run = {"model": "audio_mfcc_cnn", "epochs": 70, "init": {"audio": public}}
+    laundered = {"file": "last.pt", "sha256": "0" * 64, "run": run}
+    write(tmp_path / "runs", make_run(0, 180, init={"audio": laundered}))
+    evaluate(tmp_path / "runs", tmp_path / "out")
+    text = page_text(tmp_path / "out")
+    assert "audio: audio_mfcc_cnn, 70 epochs, itself from a file of unknown actors" in text
+    assert "cfn_sr started from published weights." in text
+
+
+def test_only_the_rows_that_are_something_else_are_marked(tmp_path):
+    write(tmp_path / "runs", make_run(0, 180))
+    write(tmp_path / "runs", make_run(0, 180, model="cfn_sr_no_residual"))
+    write(tmp_path / "runs", make_run(0, 180, model="erann", preset="tiny"))
+    evaluate(tmp_path / "runs", tmp_path / "out")
+    text = page_text(tmp_path / "out")
+    one, two = text.split("Table 1 of the paper")[1].split("Table 2 of the paper")
+    assert "Rows in grey" in one
+    assert "ERANNs erann, 1 of 5 folds, preset tiny Model" in one
+    assert "CFN-SR, A->V cfn_sr, 1 of 5 folds Model" in one
+    assert "Rows in grey" not in two
 
 
 def test_models_trained_differently_are_marked_as_not_comparable(tmp_path):

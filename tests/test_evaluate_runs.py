@@ -86,7 +86,15 @@ def test_folds_that_started_from_different_weights_are_not_averaged(tmp_path):
 
 @pytest.mark.parametrize(
     "init",
-    [[], {"face": {"run": None}}, {"video": 3}, {"video": {"run": {"model": 3, "epochs": 1}}}],
+    [
+        [],
+        {"face": {"run": None}},
+        {"video": 3},
+        {"video": {}},
+        {"video": {"run": {"model": 3, "epochs": 1}}},
+        {"video": {"run": {"model": "a", "epochs": "many"}}},
+        {"video": {"run": {"model": "a", "epochs": 1, "init": {"video": 3}}}},
+    ],
 )
 def test_a_start_of_another_form_is_damage(init, tmp_path):
     with pytest.raises(DamagedRunError, match=r"config\.json: init is .* expected the weights"):

@@ -1,8 +1,11 @@
 """Public checkpoints: read under any wrapper, checked by name, computed as their own code does."""
 
+import contextlib
 import pickle
 import struct
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from networks import clips, tiny, unusual_statistics
@@ -71,7 +74,7 @@ def test_unimodal_networks_compute_what_the_public_ones_do(part):
 
 
 @pytest.mark.parametrize("part", ["video", "audio"])
-@pytest.mark.parametrize("wrapped", ["plain", "module", "state_dict", "both", "old"])
+@pytest.mark.parametrize("wrapped", ["plain", "module", "state_dict", "both", "old", "deep"])
 def test_wrappers_and_prefixes_come_off(part, wrapped, tmp_path):
     state = public(part)
     written = dict(state)
@@ -81,6 +84,8 @@ def test_wrappers_and_prefixes_come_off(part, wrapped, tmp_path):
         written = {f"module.{name}": tensor for name, tensor in written.items()}
     if wrapped in ("state_dict", "both"):
         written = {"epoch": 70, "arch": "resnext-50", "state_dict": written, "optimizer": {}}
+    if wrapped == "deep":
+        written = {"model": {"state_dict": {f"module.module.{k}": t for k, t in written.items()}}}
     torch.save(written, tmp_path / "public.pth")
     net = tiny(UNIMODAL[part])
     load_encoder(net, part, public_state(read_data(tmp_path / "public.pth")))
@@ -155,6 +160,20 @@ def change(state, **changes):
             lambda s: change(s, **{"conv3.bias": torch.full((32,), float("nan"))}),
             "not finite: conv3.bias",
         ),
+        (
+            lambda s: change(s, **{"bn1.running_var": torch.full((32,), -1.0)}),
+            "below 0: bn1.running_var",
+        ),
+        (
+            lambda s: change(s, **{"bn1.weight": torch.full((32,), 1e300, dtype=torch.float64)}),
+            "not finite: bn1.weight",
+        ),
+        (
+            lambda s: change(s, **{"fc1.bias": torch.full((8,), float("inf"))}),
+            "not finite: bias",
+        ),
+        (lambda s: change(s, big=torch.zeros(1).expand(10**13)), "unexpected: big"),
+        (lambda s: change(s, **{"a\n\x1b[31m" * 99: torch.zeros(1)}), r"unexpected: a\\n"),
         (lambda s: {f"x.{k}": v for k, v in s.items()}, "missing: conv1.weight.* and 13 more"),
     ],
 )
@@ -181,6 +200,8 @@ def test_a_network_without_the_encoder_is_refused(name, part):
         ({3: torch.zeros(1)}, "found also 3"),
         ({"a": torch.zeros(2, 2).to_sparse()}, "found also a"),
         ({"a": torch.zeros(2, device="meta")}, "found also a"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "found also a"),
+        ({"a": torch.zeros(2), "module.a": torch.zeros(2)}, "two tensors that are named a"),
     ],
 )
 def test_what_is_not_tensors_by_name_is_refused(data, problem):
@@ -205,6 +226,7 @@ class Dangerous:
         ("empty.pth", b"", "damaged"),
         ("text.safetensors", b"hello", "damaged"),
         ("empty.safetensors", b"", "damaged"),
+        ("TEXT.SAFETENSORS", b"hello", "damaged"),
         ("huge.safetensors", struct.pack("<Q", 2**62) + b"{}", "damaged"),
     ],
 )
@@ -221,3 +243,26 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path):
         (tmp_path / "cut.pth").write_bytes(content[:size])
         with pytest.raises(WeightsError):
             read_data(tmp_path / "cut.pth")
+
+
+def test_a_torchscript_file_is_refused_without_torchs_advice(tmp_path):
+    with warnings.catch_warnings(action="ignore"):
+        traced = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+        torch.jit.save(traced, tmp_path / "s.pt")
+    with pytest.raises(WeightsError, match="holds more than data, or is damaged: refused") as info:
+        read_data(tmp_path / "s.pt")
+    assert "weights_only" not in str(info.value)
+
+
+def test_flipped_bytes_never_end_in_anything_but_a_clear_error(tmp_path):
+    torch.save({"conv": torch.zeros(3), "name": "x"}, tmp_path / "whole.pth")
+    torch.save({"conv": torch.zeros(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    random = np.random.default_rng(0)
+    for name in ("whole.pth", "old.pth"):
+        content = np.frombuffer((tmp_path / name).read_bytes(), np.uint8)
+        for _ in range(150):
+            changed = content.copy()
+            changed[random.integers(0, min(600, len(content)), 3)] = random.integers(0, 256, 3)
+            (tmp_path / "changed.pth").write_bytes(changed.tobytes())
+            with contextlib.suppress(WeightsError):
+                read_data(tmp_path / "changed.pth")

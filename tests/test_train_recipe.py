@@ -9,7 +9,7 @@ import torch
 from cache.reader import Cache
 from train.augment import change_mfcc, drop_modality, mix
 from train.cli import _parser, main
-from train.inputs import Changes, Prepare, mfcc_statistics, to_targets
+from train.inputs import Changes, Prepare, batch_sizes, mfcc_statistics, to_targets
 from train.recipe import RECIPES, Recipe, from_arguments, learning_rate
 from train.stream import Clips
 
@@ -37,7 +37,7 @@ def test_each_setting_of_a_recipe_can_be_changed():
     ("setting", "message"),
     [
         (["--epochs", "0"], "epochs is 0, expected 1 or more"),
-        (["--batch-size", "-1"], "batch_size is -1"),
+        (["--batch-size", "1"], "batch_size is 1, expected 2 or more"),
         (["--lr", "0"], "learning_rate is 0.0, expected a number above 0"),
         (["--lr", "nan"], "learning_rate is nan"),
         (["--warmup", "1"], "warmup is 1.0, expected 0 or more, below 1"),
@@ -123,6 +123,14 @@ def test_mixup_mixes_inputs_and_targets_alike_and_keeps_the_greater_part():
     torch.testing.assert_close(targets, mix(to_targets(labels), weight))
     assert changes.weights == Changes(recipe, seed=0, epoch=1, clips=8).weights
     assert changes.weights != Changes(recipe, seed=0, epoch=2, clips=8).weights
+
+
+@pytest.mark.parametrize(
+    ("clips", "sizes"),
+    [(8, [4, 4]), (10, [4, 4, 2]), (9, [4, 5]), (1, [1]), (5, [5]), (4, [4]), (2, [2])],
+)
+def test_no_clip_is_alone_in_the_last_batch(clips, sizes):
+    assert batch_sizes(clips, 4) == sizes
 
 
 def test_waveforms_pass_unchanged_through_what_is_made_for_mfccs():

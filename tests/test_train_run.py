@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 
 import pytest
 import torch
@@ -36,7 +37,8 @@ def weights_of(runs):
 def test_a_run_leaves_the_files_of_the_contract(fold_cache, tmp_path):
     assert train(fold_cache, tmp_path, "--epochs", 2) == 0
     run = tmp_path / "cfn_sr" / "fold_0"
-    assert sorted(path.name for path in run.iterdir()) == [
+    assert (run / "tensorboard").is_dir()
+    assert sorted(path.name for path in run.iterdir() if path.is_file()) == [
         "config.json",
         "last.pt",
         "metrics.jsonl",
@@ -302,7 +304,7 @@ def test_losses_are_means_over_clips_not_over_batches():
             module.momentum, module.track_running_stats = 0.0, True
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    monitored = list(noise_batches([5, 1]))
+    monitored = list(noise_batches([5, 2]))
     for batch in monitored:
         batch[1].pop("frames")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
@@ -312,8 +314,8 @@ def test_losses_are_means_over_clips_not_over_batches():
             torch.nn.functional.cross_entropy(net(None, inputs["mfcc"]), labels, reduction="sum")
             for _, inputs, labels in monitored
         ]
-    assert uneven.mean_loss == pytest.approx(sum(sums).item() / 6, rel=1e-5)
-    assert abs(sums[0] / 5 - sums[1]) > 1e-3  # else a mean over batches would be the same
+    assert uneven.mean_loss == pytest.approx(sum(sums).item() / 7, rel=1e-5)
+    assert abs(sums[0] / 5 - sums[1] / 2) > 1e-3  # else a mean over batches would be the same
 
 
 def test_each_clip_gets_the_crop_of_its_own_position(monkeypatch):
@@ -494,3 +496,37 @@ def test_out_of_memory_says_what_would_fit(
     error = capsys.readouterr().err
     assert f"has not the memory for batches of 4. {advice}" in error
     assert not (tmp_path / "cfn_sr" / "fold_0" / "last.pt").exists()
+
+
+def test_a_lone_last_clip_joins_the_batch_before(fold_cache, tmp_path):
+    """Nine training clips in batches of four: MSAF's batch norm would refuse a batch of one."""
+    assert train(fold_cache, tmp_path, "--epochs", 1, "--batch-size", 7, "--model", "msaf") == 0
+
+
+def test_a_run_is_trained_with_its_networks_own_loss(fold_cache, tmp_path, monkeypatch):
+    asked = []
+    original = model.loss
+    monkeypatch.setattr(model, "loss", lambda name: asked.append(name) or original(name))
+    assert train(fold_cache, tmp_path, "--epochs", 1, "--model", "multiplicative") == 0
+    assert asked == ["multiplicative"]
+    state = torch.load(tmp_path / "multiplicative" / "fold_0" / "last.pt", weights_only=True)
+    assert state["config"]["model"] == "multiplicative"
+
+
+def test_tensorboard_gets_the_numbers_of_each_epoch(fold_cache, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert train(fold_cache, tmp_path, "--epochs", 2) == 0
+    events = EventAccumulator(str(tmp_path / "cfn_sr" / "fold_0" / "tensorboard"))
+    events.Reload()
+    for line in lines_of(tmp_path):
+        scalars = {event.step: event.value for event in events.Scalars("test/accuracy")}
+        assert scalars[line["epoch"]] == pytest.approx(line["test_accuracy"])
+    assert {"train/loss", "test/loss", "learning/rate"} <= set(events.Tags()["scalars"])
+
+
+def test_without_tensorboard_a_run_is_the_same(fold_cache, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train(fold_cache, tmp_path, "--epochs", 1) == 0
+    assert not (tmp_path / "cfn_sr" / "fold_0" / "tensorboard").exists()
+    assert len(lines_of(tmp_path)) == 1

@@ -1,6 +1,7 @@
 """Weights to start from: recorded, loaded, and refused where they would leak."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_fusion_starts_from_the_unimodal_runs_of_its_fold(
             assert torch.equal(parameter, run[f"{part}.{key}"])
     printed = capsys.readouterr()
     assert "video encoder: 102 tensors loaded; its classifier" in printed.out
-    assert "does not say which actors" not in printed.err
+    assert "is not known" not in printed.err
     record = json.loads((tmp_path / "cfn_sr/fold_0/config.json").read_text())["init"]
     assert set(record) == {"video", "audio"}
     assert record["video"]["run"] == {
@@ -72,6 +73,10 @@ def test_fusion_starts_from_the_unimodal_runs_of_its_fold(
         "split": "paper",
         "fold": 0,
         "epochs": 1,
+        "preset": "tiny",
+        "recipe": "paper",
+        "seed": 0,
+        "init": {},
     }
     assert len(record["video"]["sha256"]) == 64
 
@@ -90,16 +95,64 @@ def test_a_public_file_is_used_with_a_warning(fold_cache, tmp_path, capsys):
     torch.save({"state_dict": public}, tmp_path / "public.pth")
     status = train(fold_cache, tmp_path, "audio_mfcc_cnn", "--init-audio", tmp_path / "public.pth")
     assert status == 0
-    assert "does not say which actors it was trained on" in capsys.readouterr().err
+    assert "which actors its weights were trained on is not known" in capsys.readouterr().err
     config = json.loads((tmp_path / "audio_mfcc_cnn/fold_0/config.json").read_text())
     assert config["init"]["audio"]["run"] is None
+
+
+def test_public_weights_stay_unknown_through_a_run_of_ours(fold_cache, tmp_path, capsys):
+    public = {k.removeprefix("audio."): t for k, t in tiny("audio_mfcc_cnn").state_dict().items()}
+    torch.save(public, tmp_path / "public.pth")
+    given = ("--init-audio", tmp_path / "public.pth")
+    assert train(fold_cache, tmp_path / "one", "audio_mfcc_cnn", *given) == 0
+    capsys.readouterr()
+    given = ("--init-audio", last(tmp_path / "one", "audio_mfcc_cnn"))
+    assert train(fold_cache, tmp_path / "two", "cfn_sr", *given) == 0
+    assert "which actors its weights were trained on is not known" in capsys.readouterr().err
+    config = json.loads((tmp_path / "two/cfn_sr/fold_0/config.json").read_text())
+    assert config["init"]["audio"]["run"]["init"]["audio"]["run"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"epoch": 0}, "0 of 1 epochs are done. Finish that run first"),
+        ({"checkpoint_version": 1}, "a checkpoint of version 1, expected 2"),
+        ({"checkpoint_version": "new"}, "a checkpoint of version 'new'"),
+        ({"train_actors": []}, "its train_actors are not those of its split and fold"),
+        ({"train_actors": [str(n) for n in range(1, 25)]}, "are not those of its split"),
+        ({"fold": 1}, "its train_actors are not those of its split and fold"),
+        ({"fold": "0"}, "fold is '0', expected int"),
+        ({"epochs": torch.tensor(1)}, "epochs is tensor"),
+        ({"init": 3}, "init is 3, expected dict"),
+        ({"split": "random"}, "split is 'random'"),
+    ],
+)
+def test_a_run_that_is_not_what_it_says_is_refused(changes, problem, unimodal_runs, tmp_path):
+    state = torch.load(last(unimodal_runs, "audio_mfcc_cnn"), weights_only=True)
+    for name, value in changes.items():
+        (state if name in state else state["config"])[name] = value
+    torch.save(state, tmp_path / "changed.pt")
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        read_start(tmp_path / "changed.pt", "audio", TEST_ACTORS)
+
+
+@pytest.mark.parametrize("actor", range(1, 25))
+def test_no_actor_leaks(actor, unimodal_runs):
+    """The run of fold 0 has seen all but actors 1..4."""
+    path = last(unimodal_runs, "audio_mfcc_cnn")
+    if actor in TEST_ACTORS:
+        read_start(path, "audio", (actor,))
+        return
+    with pytest.raises(ValueError, match=rf"was trained on actors \[{actor}\]"):
+        read_start(path, "audio", (actor,))
 
 
 def test_another_start_is_another_run(fold_cache, unimodal_runs, tmp_path, capsys):
     assert train(fold_cache, tmp_path, "averaging", *starts(unimodal_runs)) == 0
     assert train(fold_cache, tmp_path, "averaging", *starts(unimodal_runs)) == 0  # nothing to do
     assert train(fold_cache, tmp_path, "averaging") == 2
-    assert "holds a run with other settings (init was {'audio'" in capsys.readouterr().err
+    assert "holds a run with other settings (init.audio was {" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -115,7 +168,7 @@ def test_weights_that_do_not_fit_leave_no_run(
     weights = last(unimodal_runs, "video_resnext50")  # of the other part for cfn_sr
     assert train(fold_cache, tmp_path, name, f"--init-{part}", weights) == 2
     assert problem in capsys.readouterr().err
-    assert not (tmp_path / name / "fold_0" / "config.json").exists()
+    assert not (tmp_path / name / "fold_0").exists()
 
 
 def test_a_missing_file_is_wrong_use(fold_cache, tmp_path, capsys):

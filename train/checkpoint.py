@@ -74,15 +74,23 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         state = read_data(path, device)
     except WeightsError as exc:
         raise CheckpointError(str(exc)) from exc
-    version = state.get("checkpoint_version") if isinstance(state, dict) else None
-    if isinstance(version, int) and version != CHECKPOINT_VERSION:
-        raise CheckpointError(
-            f"{path}: a checkpoint of version {version}, expected {CHECKPOINT_VERSION}. "
-            "Remove that folder, and train again"
-        )
+    try:
+        check_version(state)
+    except CheckpointError as exc:
+        raise CheckpointError(f"{path}: {exc}") from exc
     if not is_checkpoint(state):
         raise CheckpointError(f"{path}: not a checkpoint of this program")
     return state
+
+
+def check_version(data: Any) -> None:
+    """Raise CheckpointError for what another version of `save` wrote."""
+    version = data.get("checkpoint_version") if isinstance(data, dict) else None
+    if version not in (None, CHECKPOINT_VERSION):
+        raise CheckpointError(
+            f"a checkpoint of version {version!r:.80}, expected {CHECKPOINT_VERSION}. "
+            "Train that run again, in a new folder"
+        )
 
 
 def is_checkpoint(data: Any) -> bool:

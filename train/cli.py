@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from cache.clips import Clip
 from cache.files import locked
 from cache.reader import Cache
 from cache.shard import CacheError
-from cache.splits import SPLITS, test_actors, train_actors, validation_actors
+from cache.splits import SPLITS, actors_of
 from cache.verify import problems_of
 from model.weights import PARTS
 from train.checkpoint import CheckpointError
@@ -27,7 +27,7 @@ from train.loop import TrainingError
 from train.parallel import team_of
 from train.recipe import add_arguments, from_arguments
 from train.run import Stopped, is_done, train_fold
-from train.start import Start, read_start
+from train.start import Start, is_unknown, read_start
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -115,6 +115,8 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
             )
     except (CacheError, CheckpointError, ValueError) as exc:
         print(f"error: {exc}", file=sys.stderr)
+        with suppress(OSError):  # a folder that was made for the lock and holds nothing
+            run.rmdir()
         return 2
     except Stopped as exc:
         print(f"{run}: {exc}", file=sys.stderr)
@@ -141,22 +143,6 @@ def asked_to_stop() -> Callable[[], bool]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: came.set())
     return came.is_set
-
-
-def actors_of(
-    split: str, fold: int, *, validate: bool = False
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The actors that a fold trains on, and those that it holds out; no actor is in both.
-
-    Args:
-        split, fold: of `cache.splits`.
-        validate: hold out the validation actors, and leave the test actors out altogether.
-    """
-    trained = train_actors(split, fold)
-    if not validate:
-        return trained, test_actors(split, fold)
-    held_out = validation_actors(split, fold)
-    return tuple(actor for actor in trained if actor not in held_out), held_out
 
 
 def clips_of(
@@ -214,10 +200,11 @@ def read_starts(files: dict[str, Path | None], held_out: tuple[int, ...]) -> dic
         if not path.is_file():
             raise ValueError(f"--init-{part} is {path}, expected a file of weights")
         starts[part] = read_start(path, part, held_out)
-        if starts[part].record["run"] is None:
+        if is_unknown(starts[part].record):
             print(
-                f"warning: {path} does not say which actors it was trained on. If it saw actors "
-                f"{', '.join(map(str, held_out))}, the accuracy says nothing of new actors",
+                f"warning: {path}: which actors its weights were trained on is not known. If "
+                f"{', '.join(map(str, held_out))} were among them, the accuracy says nothing of "
+                "new actors",
                 file=sys.stderr,
             )
     return starts

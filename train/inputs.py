@@ -86,8 +86,9 @@ class Changes:
         self.sound = draw_sound(clips, generator(seed, epoch, SOUND))
         self.modality = torch.rand(clips, generator=generator(seed, epoch, MODALITY))
         self.weights: list[float] | None = None
+        self.batch_sizes = batch_sizes(clips, recipe.batch_size)
         if recipe.mixup:
-            steps = -(-clips // recipe.batch_size)
+            steps = len(self.batch_sizes)
             drawn = np.random.default_rng(seed_of(seed, epoch, MIXUP))
             weights = drawn.beta(recipe.mixup, recipe.mixup, steps)
             # Each clip stays the greater part, so that its own label is what it is judged by.
@@ -126,6 +127,18 @@ class Changes:
             targets = mix(targets, weight)
             frames, sound = (None if x is None else mix(x, weight) for x in (frames, sound))
         return frames, sound, targets
+
+
+def batch_sizes(clips: int, batch_size: int) -> list[int]:
+    """How many clips each batch of an epoch has: the last what is left, but never one alone.
+
+    A lone last clip joins the batch before, since batch norm learns nothing from one value.
+    """
+    full, rest = divmod(clips, batch_size)
+    sizes = [batch_size] * full + [rest] * (rest > 0)
+    if len(sizes) > 1 and rest == 1:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
 
 
 def to_targets(labels: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -67,8 +67,8 @@ def train_epoch(
     Args:
         net: called with frames and sound as from `prepare`.
         optimizer: over its parameters.
-        batches: positions, inputs and labels: this process's share of each batch, and all but the
-            last of the recipe's batch size.
+        batches: positions, inputs and labels: this process's share of each batch, of the sizes of
+            `changes`.
         totals: of the clips of this epoch before; the batches' are added, in the end of all
             processes.
         prepare, changes: from fields to inputs and targets.
@@ -83,16 +83,15 @@ def train_epoch(
         TrainingError: if the loss is not finite.
     """
     net.train()
-    epoch_clips, batch_size = len(changes.crops), changes.recipe.batch_size
     for positions, fields, labels in batches:
-        step = totals.clips // batch_size
+        step = totals.clips // changes.recipe.batch_size
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step)
         frames, sound = prepare(fields, changes.crops[positions])
         frames, sound, targets = changes(step, positions, frames, sound, labels)
         logits = _logits(net, frames, sound, precision)
         losses = loss_of(logits, targets)
-        whole = min(batch_size, epoch_clips - totals.clips)
+        whole = changes.batch_sizes[step]
         own = team.own(whole)
         optimizer.zero_grad(set_to_none=True)
         # The mean over the whole batch: gradients are averaged over the team.

@@ -100,7 +100,7 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
     )
     for name, fits, expected in (
         ("epochs", recipe.epochs >= 1, "1 or more"),
-        ("batch_size", recipe.batch_size >= 1, "1 or more"),
+        ("batch_size", recipe.batch_size >= 2, "2 or more: batch norm learns nothing from one"),
         ("learning_rate", 0 < recipe.learning_rate < math.inf, "a number above 0"),
         ("warmup", 0 <= recipe.warmup < 1, "0 or more, below 1"),
         ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),

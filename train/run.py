@@ -18,16 +18,17 @@ import model
 from cache.clips import EMOTIONS, Clip
 from cache.files import atomic_path, sweep, write_json
 from cache.reader import Cache
-from model.weights import load_encoder
+from model.weights import WeightsError, load_encoder
 from train.checkpoint import PREVIOUS, CheckpointError, load, save
 from train.device import describe
-from train.inputs import Changes, Prepare, mfcc_statistics
+from train.inputs import Changes, Prepare, batch_sizes, mfcc_statistics
 from train.loop import ALONE, Totals, TrainingError, test, train_epoch
 from train.parallel import Team
 from train.recipe import Recipe, learning_rate
 from train.seeds import DROPOUT, ORDER, WEIGHTS, generator, seed_of
 from train.start import Start
 from train.stream import Batch, Clips, place
+from train.watch import Scalars
 
 # A run may go on elsewhere; all else in its config must be the same.
 _MAY_DIFFER = {"device", "versions"}
@@ -96,7 +97,10 @@ def train_fold(
     torch.manual_seed(seed_of(seed, 0, WEIGHTS))
     net = model.build(name, config["preset"])
     for part, start in starts.items():
-        said = load_encoder(net, part, start.state)
+        try:
+            said = load_encoder(net, part, start.state)
+        except WeightsError as exc:
+            raise WeightsError(f"--init-{part} {start.record['file']}: {exc}") from exc
         if team.leads:
             tqdm.write(said)
     net.to(device)
@@ -152,8 +156,10 @@ def train_fold(
         return test(tested, test_source.batches(own, device), len(test_set), device, **common)
 
     clips, probabilities = len(train_set), None
-    steps = -(-clips // recipe.batch_size)
+    sizes = batch_sizes(clips, recipe.batch_size)
+    steps = len(sizes)
     saved = time.monotonic()
+    scalars = Scalars(run, len(lines)) if team.leads else None
     bar = tqdm(
         total=recipe.epochs * clips,
         initial=len(lines) * clips + totals.clips,
@@ -167,7 +173,7 @@ def train_fold(
             torch.manual_seed(seed_of(seed, epoch, DROPOUT) + team.rank)
         bar.set_description(f"fold {config['fold']}, epoch {epoch}/{recipe.epochs}")
         order = torch.randperm(clips, generator=generator(seed, epoch, ORDER))
-        split = order[before:].split(recipe.batch_size)
+        split = order[before:].split(sizes[before // recipe.batch_size :])
         batches = train_source.batches([team.share(batch) for batch in split], device)
         train = partial(
             train_epoch,
@@ -220,6 +226,7 @@ def train_fold(
         # Metrics first: a checkpoint then never knows of an epoch that they do not.
         if team.leads:
             _write_lines(run, lines)
+            scalars.add(lines[-1])
         if epoch == recipe.epochs or stopping or time.monotonic() - saved >= save_every_s:
             save_state(epoch)
             saved = time.monotonic()
@@ -234,6 +241,7 @@ def train_fold(
     if probabilities is None:  # stopped after the last epoch, before its predictions
         _, probabilities = test_all()
     if team.leads:
+        scalars.close()
         _write_predictions(run, test_clips, probabilities)
         (run / PREVIOUS).unlink(missing_ok=True)
     return lines
@@ -337,12 +345,9 @@ def _check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:
 
 def _check_same(where: Path, begun: Any, config: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless a run that was begun with `begun` is the one of `config`."""
-    begun = begun if isinstance(begun, dict) else {}
-    differing = [
-        f"{key} was {_brief(begun.get(key))}, now {_brief(value)}"
-        for key, value in config.items()
-        if key not in _MAY_DIFFER and begun.get(key) != value
-    ]
+    differing = _differences(
+        {key: value for key, value in config.items() if key not in _MAY_DIFFER}, begun
+    )
     if differing:
         raise CheckpointError(
             f"{where}: holds a run with other settings ({'; '.join(differing)}). "
@@ -350,10 +355,18 @@ def _check_same(where: Path, begun: Any, config: Mapping[str, Any]) -> None:
         )
 
 
-def _brief(value: Any) -> str:
-    """A setting for a message, cut where it gets long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _differences(now: Any, begun: Any, name: str = "") -> list[str]:
+    """Each setting that was another one, by its path; names of files may differ."""
+    if isinstance(now, dict) and isinstance(begun, dict):
+        return [
+            line
+            for key in sorted(now if not name else {*now, *begun})
+            if key != "file"
+            for line in _differences(now.get(key), begun.get(key), f"{name}.{key}".strip("."))
+        ]
+    if now == begun:
+        return []
+    return [f"{name or 'config'} was {begun!r:.60}, now {now!r:.60}"]
 
 
 def _restore(

@@ -7,8 +7,15 @@ from typing import Any
 from torch import Tensor
 
 from cache.files import sha256_file
+from cache.splits import actors_of
 from model.weights import WeightsError, public_state, read_data
-from train.checkpoint import is_checkpoint
+from train.checkpoint import check_version, is_checkpoint
+
+# What is recorded of a run that weights come from, and of what kind it is.
+_RECORDED = {
+    **{"model": str, "preset": str, "split": str, "fold": int, "epochs": int, "recipe": str},
+    **{"seed": int, "init": dict},
+}
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Start:
 
 
 def read_start(path: Path, part: str, test_actors: tuple[int, ...]) -> Start:
-    """Read weights for an encoder: a public checkpoint, safetensors, or a unimodal run's last.pt.
+    """Read weights for an encoder: a public checkpoint, safetensors, or a finished run's last.pt.
 
     Args:
         path: the file.
@@ -35,19 +42,42 @@ def read_start(path: Path, part: str, test_actors: tuple[int, ...]) -> Start:
     data = read_data(path)
     record: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
     try:
+        check_version(data)
         if is_checkpoint(data):
-            config = data["config"]
-            leaked = sorted(set(config["train_actors"]) & set(test_actors))
-            if leaked:
-                raise WeightsError(
-                    f"was trained on actors {leaked}, whom this fold tests. "
-                    "Take the checkpoint of the same fold and split"
-                )
-            record["run"] = {name: config[name] for name in ("model", "split", "fold", "epochs")}
+            record["run"] = _checked(data, test_actors)
             data = {name.removeprefix(f"{part}."): t for name, t in data["model"].items()}
         state = public_state(data)
     except (KeyError, TypeError, AttributeError) as exc:
         raise WeightsError(f"{path}: not a whole checkpoint ({exc!r})") from exc
-    except WeightsError as exc:
+    except ValueError as exc:
         raise WeightsError(f"{path}: {exc}") from exc
     return Start(state, record)
+
+
+def _checked(checkpoint: dict[str, Any], test_actors: tuple[int, ...]) -> dict[str, Any]:
+    """What to record of a run, once it may be used for a fold that tests these actors."""
+    config = checkpoint["config"]
+    for name, kind in _RECORDED.items():
+        if type(config[name]) is not kind:
+            raise WeightsError(f"{name} is {config[name]!r:.80}, expected {kind.__name__}")
+    if checkpoint["epoch"] != config["epochs"]:
+        raise WeightsError(
+            f"{checkpoint['epoch']!r:.80} of {config['epochs']} epochs are done. Finish that run "
+            "first: what counts is the last epoch of its schedule"
+        )
+    # By the split's own rule: the list in the file is but what it says of itself.
+    trained, _ = actors_of(config["split"], config["fold"], validate=config["validation"] is True)
+    if config["train_actors"] != list(trained):
+        raise WeightsError("its train_actors are not those of its split and fold")
+    leaked = sorted(set(trained) & set(test_actors))
+    if leaked:
+        raise WeightsError(
+            f"was trained on actors {leaked}, whom this fold tests. "
+            "Take the checkpoint of the same fold and split"
+        )
+    return {name: config[name] for name in _RECORDED}
+
+
+def is_unknown(record: dict[str, Any]) -> bool:
+    """Whether weights come from a file of unknown actors, at once or through another run."""
+    return record["run"] is None or any(map(is_unknown, record["run"]["init"].values()))
