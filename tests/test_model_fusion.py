@@ -255,9 +255,19 @@ def test_without_the_residual_only_the_weighted_map_is_left():
     torch.testing.assert_close(fused + video, with_residual(video, audio)[0])
 
 
+def sharp(name):
+    """A network whose attention is far from even, so that what it looks at changes its logits."""
+    net = tiny(name)
+    block = net.cross_modal
+    for layer in (block.video_affine, block.audio_affine, block.score):
+        layer.weight.data *= 30
+    net.head.weight.data *= 100
+    return net
+
+
 def test_ablations_leave_out_just_what_they_name():
     """Each row of Table 2 with the weights of the whole network, against its formula."""
-    whole = tiny("cfn_sr")
+    whole = sharp("cfn_sr")
     frames, mfcc = clips("cfn_sr", 2)
     video, audio = whole.video(frames), whole.audio(mfcc)
     attended = whole.self_attention(audio)
@@ -272,17 +282,36 @@ def test_ablations_leave_out_just_what_they_name():
         "cfn_sr_no_self_attention": (fused(audio[..., -1]), flat),
         "cfn_sr_no_residual": (fused(attended[..., -1]) - pooled, flat),
     }
-    for name, parts in expected.items():
+    for name in expected:
         net = tiny(name)
         kept = {k: v for k, v in whole.state_dict().items() if k in net.state_dict()}
         net.load_state_dict(kept)
-        torch.testing.assert_close(
-            net(frames, mfcc), whole.head(torch.cat(parts, dim=1)), rtol=1e-4, atol=1e-5
-        )
+        for other, others in expected.items():
+            logits = whole.head(torch.cat(others, dim=1))
+            apart = (net(frames, mfcc) - logits).abs().max()
+            assert (apart < 1e-3) if other == name else (apart > 1e-1), (name, other)
+
+
+def test_the_last_step_of_the_attended_sound_looks_at_the_video():
+    net = sharp("cfn_sr")
+    frames, mfcc = clips("cfn_sr", 2)
+    attended = net.self_attention(net.audio(mfcc))
+    logits = {}
+    for what, vector in {
+        "last": attended[..., -1],
+        "first": attended[..., 0],
+        "mean": attended.mean(dim=2),
+    }.items():
+        fused, _ = net.cross_modal(net.video(frames), vector)
+        joined = [fused.mean(dim=(2, 3, 4)), net.audio(mfcc).flatten(1)]
+        logits[what] = net.head(torch.cat(joined, dim=1))
+    found = net(frames, mfcc)
+    torch.testing.assert_close(found, logits["last"], rtol=0, atol=1e-3)
+    assert all((found - logits[other]).abs().max() > 1e-1 for other in ("first", "mean"))
 
 
 def test_video_to_audio_fuses_into_the_attended_sound():
-    net = tiny("cfn_sr_video_to_audio")
+    net = sharp("cfn_sr_video_to_audio")
     frames, mfcc = clips("cfn_sr", 2)
     pooled = net.video(frames).mean(dim=(2, 3, 4))
     fused, _ = net.cross_modal(pooled, net.self_attention(net.audio(mfcc)))
@@ -350,3 +379,81 @@ def test_erann_halves_bands_and_frames_four_times():
     with torch.device("meta"):
         net = Erann()
         assert net.stages(torch.empty(1, 1, 128, 314)).shape == (1, 512, 8, 20)
+
+
+def test_mmtm_joins_the_networks_after_their_last_three_stages():
+    net = unusual_statistics(tiny("mmtm"))
+    frames, mfcc = clips("mmtm", 2)
+    video, audio = net.video.video, net.audio.audio
+    v = video.layer2(video.layer1(video.stem(frames)))
+    v, a = net.mmtm[0](v, audio.bn1(torch.relu(audio.conv1(mfcc))))
+    v, a = net.mmtm[1](video.layer3(v), audio.bn2(audio.maxpool(torch.relu(audio.conv2(a)))))
+    v, a = net.mmtm[2](video.layer4(v), audio.bn3(torch.relu(audio.conv3(a))))
+    v, a = net.video.fc(v.mean(dim=(2, 3, 4))), net.audio.fc1(a.flatten(1))
+    torch.testing.assert_close(net(frames, mfcc), (v + a) / 2)
+
+
+def test_msaf_joins_the_networks_before_the_sound_is_pooled_and_at_the_end():
+    net = unusual_statistics(tiny("msaf"))
+    frames, mfcc = clips("msaf", 2)
+    video, audio = net.video.video, net.audio.audio
+    v = video.layer3(video.layer2(video.layer1(video.stem(frames))))
+    a = torch.relu(audio.conv2(audio.bn1(torch.relu(audio.conv1(mfcc)))))
+    v, a = net.msaf[0](v, a)
+    a = audio.bn3(torch.relu(audio.conv3(audio.bn2(audio.maxpool(a)))))
+    v, a = net.msaf[1](video.layer4(v), a)
+    v, a = net.video.fc(v.mean(dim=(2, 3, 4))), net.audio.fc1(a.flatten(1))
+    torch.testing.assert_close(net(frames, mfcc), v + a)
+    assert [module.dropout.p for module in net.msaf] == [0.2, 0.2]
+
+
+def test_erann_pools_bands_by_mean_and_time_by_mean_and_maximum():
+    net = unusual_statistics(tiny("erann"))
+    _, waveform = clips("erann", 2)
+    x = net.stages(net.log_mel(waveform)[:, None])
+    assert x.shape[2] > 1
+    assert x.shape[3] > 1
+    bands = sum(x[:, :, band] for band in range(x.shape[2])) / x.shape[2]
+    pooled = bands.mean(dim=2) + bands.max(dim=2).values
+    hidden = net.fc1(pooled)
+    assert (hidden < 0).any()
+    expected = net.fc2(torch.where(hidden > 0, hidden, 0.01 * hidden))
+    torch.testing.assert_close(net(None, waveform), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_eranns_spectrogram_has_the_stated_windows_and_edges():
+    layer = Erann().log_mel
+    assert (layer.window, layer.hop) == (1_380, 345)
+    torch.testing.assert_close(layer.filters, mel_filters(128, 1_380, 50, 14_000))
+    assert not layer.state_dict()  # follows from the arguments, so no part of a checkpoint
+
+
+@pytest.mark.parametrize("name", ["concat_fc", "mcbp"])
+def test_flat_audio_is_dropped_out_before_early_fusion(name):
+    net = tiny(name)
+    batch = clips(name, 1)
+    assert torch.equal(net(*batch), net(*batch))
+    net.dropout.train()
+    assert net.dropout.p == 0.4
+    assert not torch.equal(net(*batch), net(*batch))
+
+
+def test_buckets_and_signs_are_drawn_from_their_own_seed():
+    torch.manual_seed(1)
+    one = CompactBilinear(inputs=(500, 400), outputs=64)
+    torch.manual_seed(2)
+    two = CompactBilinear(inputs=(500, 400), outputs=64)
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, two.state_dict()[name])
+    for signs in (one.first_signs, one.second_signs):
+        assert set(signs.tolist()) == {-1.0, 1.0}
+        assert abs(signs.mean()) < 0.2
+    assert one.first_buckets.min() == 0
+    assert one.first_buckets.max() == 63
+
+
+def test_late_rules_are_computed_in_float32_under_autocast():
+    net = tiny("multiplicative")
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(*clips("multiplicative", 2))
+    assert logits.dtype == torch.float32

@@ -56,6 +56,31 @@ def test_the_papers_video_to_audio_is_smaller_than_its_two_encoders():
     assert paper < encoders
 
 
+def test_the_papers_tables_are_as_printed():
+    """Tables 1 and 2 of the paper, typed once more."""
+    printed = {
+        "video_resnext50": ("-", 62.99, "25.88M"),
+        "audio_mfcc_cnn": ("-", 56.53, "0.03M"),
+        "averaging": ("Late", 68.82, "25.92M"),
+        "multiplicative": ("Late", 70.35, "25.92M"),
+        "multiplication": ("Late", 70.56, "25.92M"),
+        "concat_fc": ("Early", 71.04, "26.87M"),
+        "mcbp": ("Early", 71.32, "51.03M"),
+        "mmtm": ("Model", 73.12, "31.97M"),
+        "msaf": ("Model", 74.86, "25.94M"),
+        "erann": ("Model", 74.80, "-"),
+        "cfn_sr": ("Model", 75.76, "26.30M"),
+        "cfn_sr_no_cross_modal": ("Model", 73.50, "25.92M"),
+        "cfn_sr_video_to_audio": ("Model", 74.15, "25.67M"),
+        "cfn_sr_no_self_attention": ("Model", 73.86, "26.05M"),
+        "cfn_sr_no_residual": ("Model", 75.33, "26.30M"),
+    }
+    assert {
+        name: (system.stage, system.paper_accuracy, system.paper_parameters)
+        for name, system in model.SYSTEMS.items()
+    } == printed
+
+
 def test_each_part_of_cfn_sr_has_its_published_size():
     with torch.device("meta"):
         net = model.build("cfn_sr")
@@ -160,6 +185,11 @@ def test_wrong_names_and_presets_are_refused():
         model.build("resnet")
     with pytest.raises(ValueError, match="preset is 'huge', expected one of paper, tiny"):
         model.build("cfn_sr", "huge")
+    for ask in (model.inputs, model.loss):
+        with pytest.raises(ValueError, match="model is 'resnet'"):
+            ask("resnet")
+    with pytest.raises(ValueError, match="preset is 'huge'"):
+        model.input_size("huge")
 
 
 @pytest.mark.parametrize("name", [n for n in model.NAMES if "frames" in model.inputs(n)])

@@ -68,12 +68,13 @@ def test_cfn_sr_compiles_forward_and_backward():
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-3)
 
 
-def test_cfn_sr_exports_for_batches_of_any_size():
-    net = tiny("cfn_sr")
+@pytest.mark.parametrize("name", [n for n in model.NAMES if len(model.inputs(n)) == 2])
+def test_every_fusion_exports_for_batches_of_any_size(name):
+    net = tiny(name)
     batch = torch.export.Dim("batch", min=1, max=64)
     exported = torch.export.export(
-        net, tuple(clips("cfn_sr", 2)), dynamic_shapes=({0: batch}, {0: batch})
+        net, tuple(clips(name, 2)), dynamic_shapes=({0: batch}, {0: batch})
     ).module()
     for count in (1, 3):
-        others = clips("cfn_sr", count, seed=2)
+        others = clips(name, count, seed=2)
         torch.testing.assert_close(exported(*others), net(*others), rtol=1e-5, atol=1e-5)

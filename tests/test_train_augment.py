@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from train.augment import CROP_AREA, MEAN, STD, draw_crops, to_input
+from train.augment import CROP_AREA, MEAN, STD, draw_crops, to_input, to_waveform
 
 
 def draws(count=1000, seed=0):
@@ -89,3 +89,8 @@ def test_crops_differ_in_shape():
     _, _, width, height, _ = draws().unbind(1)
     assert (width / height).max() > 1.2
     assert (width / height).min() < 0.85
+
+
+def test_sixteen_bit_samples_become_shares_of_full_scale():
+    samples = torch.tensor([-32_768, 0, 16_384], dtype=torch.int16)
+    assert to_waveform(samples).tolist() == [-1.0, 0.0, 0.5]
