@@ -14,7 +14,7 @@ FOLD    ?= 0
 FOLDS   ?= 0 1 2 3 4
 MODEL   ?= cfn_sr
 PRESET  ?= paper
-EPOCHS  ?= $(if $(filter tiny,$(PRESET)),16,70)
+EPOCHS  ?= $(if $(filter tiny,$(PRESET)),16)
 ARGS    ?=
 
 # Rows of the paper's tables, each trained on FOLDS, TRAIN_JOBS runs at once: a tiny network needs
@@ -29,7 +29,7 @@ DEMO_EPOCHS ?= 16
 
 READY = .venv/.ready
 RUN   = .venv/bin/python
-TRAIN = $(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --preset $(PRESET) --epochs $(EPOCHS) --resume $(ARGS)
+TRAIN = $(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --preset $(PRESET) $(if $(EPOCHS),--epochs $(EPOCHS)) --resume $(ARGS)
 jobs_of = $(foreach model,$(1),$(foreach fold,$(FOLDS),row/$(model)/$(fold)))
 
 # Goals run one after the other, even under -j; only the runs of a table go side by side.
@@ -66,9 +66,13 @@ ravdess: $(READY) ## download and verify RAVDESS into DIR=DIR (12.4 GiB)
 train: $(READY) ## FOLD=K of MODEL=NAME from CACHE=DIR
 	$(TRAIN) --model $(MODEL) --fold $(FOLD)
 
-cv: $(READY) ## the paper's five folds, one after the other
+cv: $(READY) ## the paper's chain on FOLDS: video, audio, then MODEL from their weights
 	@for fold in $(FOLDS); do \
-		$(MAKE) --no-print-directory train FOLD=$$fold || exit $$?; \
+		$(TRAIN) --fold $$fold --model video_resnext50 && \
+		$(TRAIN) --fold $$fold --model audio_mfcc_cnn && \
+		$(TRAIN) --fold $$fold --model $(MODEL) \
+			--init-video '$(RUNS)'/video_resnext50/fold_$$fold/last.pt \
+			--init-audio '$(RUNS)'/audio_mfcc_cnn/fold_$$fold/last.pt || exit $$?; \
 	done
 
 table1: $(READY) ## every row of the paper's Table 1, then the report
@@ -97,8 +101,10 @@ evaluate: $(READY) ## report in OUT=DIR from RUNS=DIR
 demo: $(READY) ## sample -> features -> five folds of a tiny network -> report
 	$(RUN) -m preprocess.sample --out demo/sample --clips-per-actor $(DEMO_CLIPS) --jobs $(JOBS)
 	$(RUN) -m preprocess --raw demo/sample --cache demo/cache --jobs $(JOBS)
-	@$(MAKE) --no-print-directory cv CACHE=demo/cache RUNS=demo/runs PRESET=tiny EPOCHS=$(DEMO_EPOCHS) || \
-		{ echo "make clean removes what a demo of another size left" >&2; exit 1; }
+	@for fold in $(FOLDS); do \
+		$(MAKE) --no-print-directory train FOLD=$$fold CACHE=demo/cache RUNS=demo/runs PRESET=tiny EPOCHS=$(DEMO_EPOCHS) || \
+			{ echo "make clean removes what a demo of another size left" >&2; exit 1; }; \
+	done
 	$(RUN) -m evaluate --runs demo/runs --out demo/report
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
