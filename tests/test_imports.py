@@ -3,9 +3,12 @@
 import ast
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("cache", "preprocess", "model", "train", "evaluate")
@@ -92,3 +95,46 @@ def test_importing_a_room_prints_nothing_and_changes_no_global_state(room):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def lean_site(folder: Path) -> Path:
+    """A folder to import from that holds the lean packages and what they need, and nothing else."""
+    wanted, seen = sorted(LEAN), set()
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name in seen:
+            continue
+        seen.add(name)
+        found = distribution(name)
+        for top in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+            link = folder / top
+            if not link.is_symlink():
+                link.symlink_to(found.locate_file(top))
+        for text in found.requires or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                wanted.append(requirement.name)
+    return folder
+
+
+def test_training_needs_torch_numpy_h5py_and_tqdm_alone(fold_cache, tmp_path):
+    """In an interpreter that sees no other package: neither torchvision nor any of the extras."""
+    (tmp_path / "site").mkdir()
+    site = lean_site(tmp_path / "site")
+    script = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(site)!r}]\n"
+        "from importlib.util import find_spec\n"
+        "assert not any(map(find_spec, ('librosa', 'cv2', 'torchvision', 'tensorboard')))\n"
+        "import cache, model, train, model.__main__, model.weights\n"
+        "from train.cli import main; sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = [*("--cache", fold_cache, "--runs", tmp_path / "runs", "--fold", 0)]
+    arguments += ["--epochs", 1, "--preset", "tiny", "--device", "cpu", "--recipe", "modern"]
+    done = subprocess.run(
+        [sys._base_executable, "-I", "-S", "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "cfn_sr" / "fold_0" / "predictions.csv").is_file()
