@@ -48,9 +48,8 @@ def mel_filters(bands: int, window: int, low_hz: float, high_hz: float) -> Tenso
 
     Source: Slaney 1998, Auditory Toolbox.
     """
-    low, high = (_hz_to_mel(hz) for hz in (low_hz, high_hz))
-    edges = [_mel_to_hz(low + (high - low) * i / (bands + 1)) for i in range(bands + 2)]
-    edges = torch.tensor(edges, dtype=torch.float64)
+    low, high = hz_to_mel(torch.tensor([low_hz, high_hz], dtype=torch.float64))
+    edges = mel_to_hz(low + (high - low) * torch.arange(bands + 2) / (bands + 1))
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     hz = torch.arange(window // 2 + 1, dtype=torch.float64) * SAMPLE_RATE_HZ / window
     rising, falling = (hz - left) / (centre - left), (right - hz) / (right - centre)
@@ -62,13 +61,13 @@ def mel_filters(bands: int, window: int, low_hz: float, high_hz: float) -> Tenso
 _HZ_A_MEL, _BREAK_HZ, _BREAK_MEL, _STEP = 200 / 3, 1_000.0, 15.0, math.log(6.4) / 27
 
 
-def _hz_to_mel(hz: float) -> float:
-    if hz < _BREAK_HZ:
-        return hz / _HZ_A_MEL
-    return _BREAK_MEL + math.log(hz / _BREAK_HZ) / _STEP
+def hz_to_mel(hz: Tensor) -> Tensor:
+    """Frequencies above 0 on Slaney's mel scale."""
+    above = _BREAK_MEL + torch.log(hz / _BREAK_HZ) / _STEP
+    return torch.where(hz < _BREAK_HZ, hz / _HZ_A_MEL, above)
 
 
-def _mel_to_hz(mel: float) -> float:
-    if mel < _BREAK_MEL:
-        return mel * _HZ_A_MEL
-    return _BREAK_HZ * math.exp((mel - _BREAK_MEL) * _STEP)
+def mel_to_hz(mel: Tensor) -> Tensor:
+    """The inverse of `hz_to_mel`."""
+    above = _BREAK_HZ * torch.exp((mel - _BREAK_MEL) * _STEP)
+    return torch.where(mel < _BREAK_MEL, mel * _HZ_A_MEL, above)

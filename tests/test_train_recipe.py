@@ -3,7 +3,10 @@
 import math
 from dataclasses import asdict
 
+import librosa
+import numpy as np
 import pytest
+import scipy.fft
 import torch
 
 from cache.reader import Cache
@@ -12,6 +15,7 @@ from train.cli import _parser, main
 from train.inputs import Changes, Prepare, batch_sizes, mfcc_statistics, to_targets
 from train.recipe import RECIPES, Recipe, from_arguments, learning_rate
 from train.stream import Clips
+from train.vocal_tract import STEPS, change_vocal_tract, warps
 
 
 def parse(*more):
@@ -151,3 +155,38 @@ def test_mfccs_are_normalised_by_the_training_clips_alone(fold_cache):
     _, normal = Prepare(56, mean, std)({"mfcc": whole})
     torch.testing.assert_close(normal.mean(dim=(0, 2)), torch.zeros(13), rtol=0, atol=1e-4)
     torch.testing.assert_close(normal.square().mean(dim=(0, 2)), torch.ones(13))
+
+
+def test_a_vocal_tract_moves_the_frequencies_of_a_spectrum():
+    """A smooth spectrum, warped by hand on the mel bands of librosa."""
+    mel = librosa.mel_frequencies(130, fmin=0, fmax=22_050)[1:-1]
+    bands = np.arange(128)
+    rng = np.random.default_rng(0)
+    coefficients = rng.standard_normal(13) * 20
+    spectrum = scipy.fft.idct(np.pad(coefficients, (0, 115)), norm="ortho")
+    for step, factor in ((0, math.exp(-0.2)), (20, 1.0), (40, math.exp(0.2))):
+        source = np.interp(np.clip(mel * factor, mel[0], mel[-1]), mel, bands)
+        expected = scipy.fft.dct(np.interp(source, bands, spectrum), norm="ortho")[:13]
+        found = warps(13, 0.2, 41)[step].numpy() @ coefficients
+        np.testing.assert_allclose(found, expected, atol=0.05)
+    np.testing.assert_allclose(warps(13, 0.2, 41)[20], np.eye(13), atol=1e-6)
+
+
+def test_each_clip_has_a_throat_of_its_own():
+    mfcc = torch.randn(3, 13, 7)
+    changed = change_vocal_tract(mfcc, torch.tensor([0.0, 0.5, 0.999]), 0.2)
+    table = warps(13, 0.2, STEPS)
+    for clip, step in enumerate((0, 20, 40)):
+        torch.testing.assert_close(changed[clip], table[step] @ mfcc[clip])
+    torch.testing.assert_close(changed[1], mfcc[1], rtol=1e-4, atol=1e-4)
+
+
+def test_throats_are_changed_before_mfccs_are_normalised():
+    changes = Changes(Recipe(vocal_tract=0.3), seed=0, epoch=1, clips=4)
+    mfcc, positions = torch.randn(2, 13, 9) * 50, torch.tensor([3, 1])
+    prepare = Prepare(56, torch.full((13, 1), 5.0), torch.full((13, 1), 2.0))
+    _, found = prepare({"mfcc": mfcc}, None, changes.raw_mfcc(positions))
+    expected = (change_vocal_tract(mfcc, changes.throats[positions], 0.3) - 5) / 2
+    torch.testing.assert_close(found, expected)
+    _, plain = prepare({"mfcc": mfcc}, None, Changes(Recipe(), 0, 1, 4).raw_mfcc(positions))
+    torch.testing.assert_close(plain, (mfcc - 5) / 2)

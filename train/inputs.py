@@ -1,5 +1,6 @@
 """From a batch of the cache to what the network takes, and the loop's random changes to it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,9 @@ from train.augment import (
     to_waveform,
 )
 from train.recipe import Recipe
-from train.seeds import AUGMENTATION, MIXUP, MODALITY, SOUND, generator, seed_of
+from train.seeds import AUGMENTATION, MIXUP, MODALITY, SOUND, THROAT, generator, seed_of
 from train.stream import Clips
+from train.vocal_tract import change_vocal_tract
 
 Inputs = tuple[Tensor | None, Tensor | None]
 
@@ -38,14 +40,25 @@ class Prepare:
     mfcc_mean: Tensor | None = None
     mfcc_std: Tensor | None = None
 
-    def __call__(self, inputs: dict[str, Tensor], crops: Tensor | None = None) -> Inputs:
-        """Frames float (B, 3, T, size, size); MFCCs (B, 13, 212) or waveforms (B, 108045)."""
+    def __call__(
+        self,
+        inputs: dict[str, Tensor],
+        crops: Tensor | None = None,
+        change_mfcc: Callable[[Tensor], Tensor] = lambda mfcc: mfcc,
+    ) -> Inputs:
+        """Frames float (B, 3, T, size, size); MFCCs (B, 13, 212) or waveforms (B, 108045).
+
+        Args:
+            inputs: fields of the cache, each with B in front.
+            crops: (B, 5) as from `draw_crops`; None takes whole pictures.
+            change_mfcc: of MFCCs as they are in the cache, before they are normalised.
+        """
         frames = sound = None
         if "frames" in inputs:
             frames = to_input(inputs["frames"], self.size, crops)
             frames = frames.contiguous(memory_format=torch.channels_last_3d)
         if "mfcc" in inputs:
-            sound = inputs["mfcc"]
+            sound = change_mfcc(inputs["mfcc"])
             if self.mfcc_mean is not None:
                 sound = (sound - self.mfcc_mean) / self.mfcc_std
         elif "waveform" in inputs:
@@ -84,6 +97,7 @@ class Changes:
         self.recipe = recipe
         self.crops = draw_crops(clips, generator(seed, epoch, AUGMENTATION))
         self.sound = draw_sound(clips, generator(seed, epoch, SOUND))
+        self.throats = torch.rand(clips, generator=generator(seed, epoch, THROAT))
         self.modality = torch.rand(clips, generator=generator(seed, epoch, MODALITY))
         self.weights: list[float] | None = None
         self.batch_sizes = batch_sizes(clips, recipe.batch_size)
@@ -93,6 +107,13 @@ class Changes:
             weights = drawn.beta(recipe.mixup, recipe.mixup, steps)
             # Each clip stays the greater part, so that its own label is what it is judged by.
             self.weights = np.maximum(weights, 1 - weights).tolist()
+
+    def raw_mfcc(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
+        """The change of a batch's MFCCs before they are normalised."""
+        if not self.recipe.vocal_tract:
+            return lambda mfcc: mfcc
+        draws = self.throats[positions]
+        return lambda mfcc: change_vocal_tract(mfcc, draws, self.recipe.vocal_tract)
 
     def __call__(
         self, step: int, positions: Tensor, frames: Tensor | None, sound: Tensor | None, y: Tensor

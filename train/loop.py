@@ -87,7 +87,7 @@ def train_epoch(
         step = totals.clips // changes.recipe.batch_size
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step)
-        frames, sound = prepare(fields, changes.crops[positions])
+        frames, sound = prepare(fields, changes.crops[positions], changes.raw_mfcc(positions))
         frames, sound, targets = changes(step, positions, frames, sound, labels)
         logits = _logits(net, frames, sound, precision)
         losses = loss_of(logits, targets)

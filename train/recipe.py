@@ -33,6 +33,10 @@ class Recipe:
         "by mean and deviation of each coefficient over the training clips: their sizes differ "
         "by two orders of magnitude",
     )
+    vocal_tract: float = _setting(
+        0.0,
+        "greatest change of frequencies, in logarithms: the actors are few, their throats differ",
+    )
     mfcc_shift: int = _setting(
         0, "most steps (11.6 ms) that the sound is moved: speech does not start on time"
     )
@@ -52,14 +56,15 @@ class Recipe:
 RECIPES = {
     "paper": Recipe(),
     "modern": Recipe(
-        epochs=150,
-        learning_rate=2e-3,
+        epochs=100,
+        learning_rate=1e-3,
         warmup=0.1,
         cosine=True,
         weight_decay=0.01,
         label_smoothing=0.1,
         ema=0.99,
         mfcc_normalise=True,
+        vocal_tract=0.2,
         mfcc_shift=20,
         mfcc_mask_steps=30,
         mfcc_mask_coefficients=3,
@@ -106,6 +111,7 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
         ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
         ("label_smoothing", 0 <= recipe.label_smoothing < 1, "0 or more, below 1"),
         ("ema", 0 <= recipe.ema < 1, "0 or more, below 1"),
+        ("vocal_tract", 0 <= recipe.vocal_tract <= 0.5, "0 to 0.5"),
         ("mfcc_shift", 0 <= recipe.mfcc_shift <= 100, "0 to 100"),
         ("mfcc_mask_steps", 0 <= recipe.mfcc_mask_steps <= 200, "0 to 200"),
         ("mfcc_mask_coefficients", 0 <= recipe.mfcc_mask_coefficients <= 12, "0 to 12"),
