@@ -26,7 +26,8 @@ from train.device import describe, pick_device, pick_precision
 from train.loop import TrainingError
 from train.parallel import team_of
 from train.recipe import add_arguments, from_arguments
-from train.run import Stopped, is_done, train_fold
+from train.run import Stopped, train_fold
+from train.run_files import is_done
 from train.start import Start, is_unknown, read_start
 
 

@@ -1,7 +1,5 @@
 """One run: the epochs of one fold, and the files that they leave in `RUNS/<model>/fold_<k>`."""
 
-import csv
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import model
-from cache.clips import EMOTIONS, Clip
-from cache.files import atomic_path, sweep, write_json
+from cache.clips import Clip
+from cache.files import sweep, write_json
 from cache.reader import Cache
 from model.weights import WeightsError, load_encoder
 from train.checkpoint import PREVIOUS, CheckpointError, load, save
@@ -25,13 +23,18 @@ from train.inputs import Changes, Prepare, batch_sizes, mfcc_statistics
 from train.loop import ALONE, Totals, TrainingError, test, train_epoch
 from train.parallel import Team
 from train.recipe import Recipe, learning_rate
+from train.run_files import (
+    check_folder,
+    check_same,
+    is_done,
+    read_lines,
+    write_lines,
+    write_predictions,
+)
 from train.seeds import DROPOUT, ORDER, WEIGHTS, generator, seed_of
 from train.start import Start
 from train.stream import Batch, Clips, place
 from train.watch import Scalars
-
-# A run may go on elsewhere; all else in its config must be the same.
-_MAY_DIFFER = {"device", "versions"}
 
 
 class Stopped(Exception):
@@ -84,9 +87,9 @@ def train_fold(
         TrainingError: if the loss is not finite.
         Stopped: if `stop` asked for it.
     """
-    _check_folder(run, config, resume)
+    check_folder(run, config, resume)
     if is_done(run):
-        return _read_lines(run)
+        return read_lines(run)
     sweep(run)
     seed, name = config["seed"], config["model"]
     frames, size = model.input_size(config["preset"])
@@ -195,13 +198,15 @@ def train_fold(
         except torch.OutOfMemoryError as exc:
             bar.close()
             optimizer.zero_grad()
-
-            def try_batch(size: int, train=train, order=order) -> None:
-                train(train_source.batches([order[:size]], device), Totals.zero(device))
-
+            advice = advise_batch(
+                lambda size, train=train, order=order: train(
+                    train_source.batches([order[:size]], device), Totals.zero(device)
+                ),
+                recipe.batch_size,
+            )
             raise TrainingError(
                 f"{describe(device)} has not the memory for batches of {recipe.batch_size}. "
-                f"{advise_batch(try_batch, recipe.batch_size)}"
+                f"{advice}"
             ) from exc
         if totals.clips < clips:
             save_state(epoch - 1)
@@ -225,7 +230,7 @@ def train_fold(
         stopping = team.any(stop(), device)
         # Metrics first: a checkpoint then never knows of an epoch that they do not.
         if team.leads:
-            _write_lines(run, lines)
+            write_lines(run, lines)
             scalars.add(lines[-1])
         if epoch == recipe.epochs or stopping or time.monotonic() - saved >= save_every_s:
             save_state(epoch)
@@ -242,14 +247,9 @@ def train_fold(
         _, probabilities = test_all()
     if team.leads:
         scalars.close()
-        _write_predictions(run, test_clips, probabilities)
+        write_predictions(run, test_clips, probabilities)
         (run / PREVIOUS).unlink(missing_ok=True)
     return lines
-
-
-def is_done(run: Path) -> bool:
-    """Whether the run in this folder has come to its end; predictions are its last file."""
-    return all((run / name).is_file() for name in ("config.json", "predictions.csv"))
 
 
 def advise_batch(try_batch: Callable[[int], None], too_many: int) -> str:
@@ -325,50 +325,6 @@ def _training_state(
     }
 
 
-def _check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:
-    """Raise CheckpointError unless `run` is new, or holds this very run and may be gone on with."""
-    if not (run / "config.json").is_file():
-        if any((run / name).exists() for name in ("last.pt", PREVIOUS, "predictions.csv")):
-            raise CheckpointError(f"{run}: holds a run without its config.json. Remove that folder")
-        return
-    try:
-        begun = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except ValueError as exc:
-        raise CheckpointError(f"{run}/config.json: no JSON ({exc}). Remove that folder") from exc
-    _check_same(run, begun, config)
-    saved = any((run / name).is_file() for name in ("last.pt", PREVIOUS))
-    if not is_done(run) and saved and not resume:
-        raise CheckpointError(
-            f"{run}: holds an unfinished run. Go on with --resume, or remove that folder"
-        )
-
-
-def _check_same(where: Path, begun: Any, config: Mapping[str, Any]) -> None:
-    """Raise CheckpointError unless a run that was begun with `begun` is the one of `config`."""
-    differing = _differences(
-        {key: value for key, value in config.items() if key not in _MAY_DIFFER}, begun
-    )
-    if differing:
-        raise CheckpointError(
-            f"{where}: holds a run with other settings ({'; '.join(differing)}). "
-            "Choose another --runs, or remove that folder"
-        )
-
-
-def _differences(now: Any, begun: Any, name: str = "") -> list[str]:
-    """Each setting that was another one, by its path; names of files may differ."""
-    if isinstance(now, dict) and isinstance(begun, dict):
-        return [
-            line
-            for key in sorted(now if not name else {*now, *begun})
-            if key != "file"
-            for line in _differences(now.get(key), begun.get(key), f"{name}.{key}".strip("."))
-        ]
-    if now == begun:
-        return []
-    return [f"{name or 'config'} was {begun!r:.60}, now {now!r:.60}"]
-
-
 def _restore(
     run: Path,
     config: Mapping[str, Any],
@@ -398,9 +354,9 @@ def _restore(
         path = paths[1]
         print(f"warning: {exc}; going on from {path.name}", file=sys.stderr)
         state = load(path, device)
-    _check_same(path, state["config"], config)
+    check_same(path, state["config"], config)
     epoch, training = state["epoch"], state["training"]
-    lines = [] if epoch == 0 else _read_lines(run)
+    lines = [] if epoch == 0 else read_lines(run)
     if not isinstance(epoch, int) or not 0 <= epoch <= min(config["epochs"], len(lines)):
         raise CheckpointError(
             f"{path}: is of epoch {epoch!r}, metrics.jsonl has {len(lines)} of {config['epochs']}. "
@@ -420,34 +376,3 @@ def _restore(
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
         raise CheckpointError(f"{path}: does not fit the network ({exc})") from exc
     return totals, lines[:epoch]
-
-
-def _read_lines(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, one an epoch from 1 on."""
-    path = run / "metrics.jsonl"
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if [line["epoch"] for line in lines] != list(range(1, len(lines) + 1)) or not lines:
-            raise ValueError("its epochs are not 1, 2, 3, ...")
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise CheckpointError(f"{path}: damaged ({exc}). Remove {run}") from exc
-    return lines
-
-
-def _write_lines(run: Path, lines: list[dict[str, Any]]) -> None:
-    with atomic_path(run / "metrics.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def _write_predictions(run: Path, clips: list[Clip], probabilities: Tensor) -> None:
-    """clip_id, label, predicted and the eight probabilities of every test clip."""
-    path = run / "predictions.csv"
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as opened,
-    ):
-        writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(["clip_id", "label", "predicted", *(f"p_{name}" for name in EMOTIONS)])
-        for clip, row in zip(clips, probabilities, strict=True):
-            shares = [f"{share:.6f}" for share in row.tolist()]
-            writer.writerow([clip.clip_id, clip.label, int(row.argmax()), *shares])
