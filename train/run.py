@@ -1,8 +1,9 @@
-"""One run: the epochs of one fold, and the files that they leave in `RUNS/<model>/fold_<k>`."""
+"""One run: the epochs of one fold, from the first weights to the last predictions."""
 
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,25 @@ from train.watch import Scalars
 
 class Stopped(Exception):
     """The run was asked to stop, and its state is saved."""
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What training changes: a network, the running mean of its weights, its optimiser's state."""
+
+    net: nn.Module
+    averaged: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is tested and used: the mean of the weights where there is one."""
+        return self.averaged.module if self.averaged else self.net
+
+    def average(self) -> None:
+        """Take the weights after a step into their mean."""
+        if self.averaged:
+            self.averaged.update_parameters(self.net)
 
 
 def train_fold(
@@ -97,22 +117,10 @@ def train_fold(
         Clips(cache, clips, model.inputs(name), frames) for clips in (train_clips, test_clips)
     )
 
-    torch.manual_seed(seed_of(seed, 0, WEIGHTS))
-    net = model.build(name, config["preset"])
-    for part, start in starts.items():
-        try:
-            said = load_encoder(net, part, start.state)
-        except WeightsError as exc:
-            raise WeightsError(f"--init-{part} {start.record['file']}: {exc}") from exc
-        if team.leads:
-            tqdm.write(said)
-    net.to(device)
-    if "frames" in model.inputs(name):
-        net.to(memory_format=torch.channels_last_3d)
+    net = _build(config, starts, device, team)
     call = team.wrap(net, device)
     averaged = AveragedModel(net, avg_fn=_ema(recipe.ema), use_buffers=True) if recipe.ema else None
-    tested = averaged.module if averaged else net
-    optimizer = make_optimizer(net, recipe)
+    trainee = Trainee(net, averaged, make_optimizer(net, recipe))
     statistics = {}
     if recipe.mfcc_normalise and "mfcc" in model.inputs(name):
         mean, std = mfcc_statistics(train_set)
@@ -120,7 +128,7 @@ def train_fold(
 
     totals, lines = Totals.zero(device), []
     if resume:
-        totals, lines = _restore(run, config, net, averaged, optimizer, device)
+        totals, lines = _restore(run, config, trainee, device)
         if not team.leads:  # what was counted is in the leader's sums
             totals = Totals(
                 torch.zeros_like(totals.loss), torch.zeros_like(totals.loss), totals.clips
@@ -130,9 +138,8 @@ def train_fold(
         write_json(run / "config.json", config)
     if compiled:
         call = torch.compile(call)
-    prepare = Prepare(size, **statistics)
     common = {
-        "prepare": prepare,
+        "prepare": Prepare(size, **statistics),
         "loss_of": model.loss(name),
         "precision": getattr(torch, config["precision"]),
         "team": team,
@@ -149,14 +156,16 @@ def train_fold(
                 run / "last.pt",
                 epoch=epoch,
                 config=config,
-                model=tested.state_dict(),
+                model=trainee.tested.state_dict(),
                 inputs=statistics,
-                training=_training_state(net, averaged, optimizer, totals),
+                training=_training_state(trainee, totals),
             )
 
     def test_all() -> tuple[Totals, Tensor]:
         own = torch.arange(len(test_set))[team.rank :: team.size].split(recipe.batch_size)
-        return test(tested, test_source.batches(own, device), len(test_set), device, **common)
+        return test(
+            trainee.tested, test_source.batches(own, device), len(test_set), device, **common
+        )
 
     clips, probabilities = len(train_set), None
     sizes = batch_sizes(clips, recipe.batch_size)
@@ -181,7 +190,7 @@ def train_fold(
         train = partial(
             train_epoch,
             call,
-            optimizer,
+            trainee.optimizer,
             changes=Changes(recipe, seed, epoch, clips),
             rate_at=lambda step, done=(epoch - 1) * steps: learning_rate(
                 recipe, (done + step) / (recipe.epochs * steps)
@@ -192,12 +201,12 @@ def train_fold(
             train(
                 _counted(batches, split, bar),
                 totals,
-                after_step=(lambda: averaged.update_parameters(net)) if averaged else _nothing,
+                after_step=trainee.average,
                 stop=stop,
             )
         except torch.OutOfMemoryError as exc:
             bar.close()
-            optimizer.zero_grad()
+            trainee.optimizer.zero_grad()
             advice = advise_batch(
                 lambda size, train=train, order=order: train(
                     train_source.batches([order[:size]], device), Totals.zero(device)
@@ -221,7 +230,7 @@ def train_fold(
                 "train_accuracy": totals.accuracy,
                 "test_loss": test_totals.mean_loss,
                 "test_accuracy": test_totals.accuracy,
-                "learning_rate": optimizer.param_groups[0]["lr"],
+                "learning_rate": trainee.optimizer.param_groups[0]["lr"],
                 "clips_per_second": (clips - before) / train_seconds,
                 "seconds": time.perf_counter() - started,
             }
@@ -250,6 +259,25 @@ def train_fold(
         write_predictions(run, test_clips, probabilities)
         (run / PREVIOUS).unlink(missing_ok=True)
     return lines
+
+
+def _build(
+    config: Mapping[str, Any], starts: Mapping[str, Start], device: torch.device, team: Team
+) -> nn.Module:
+    """The network with its first weights: drawn from the run's seed, or of files to start from."""
+    torch.manual_seed(seed_of(config["seed"], 0, WEIGHTS))
+    net = model.build(config["model"], config["preset"])
+    for part, start in starts.items():
+        try:
+            said = load_encoder(net, part, start.state)
+        except WeightsError as exc:
+            raise WeightsError(f"--init-{part} {start.record['file']}: {exc}") from exc
+        if team.leads:
+            tqdm.write(said)
+    net.to(device)
+    if "frames" in model.inputs(config["model"]):
+        net.to(memory_format=torch.channels_last_3d)
+    return net
 
 
 def advise_batch(try_batch: Callable[[int], None], too_many: int) -> str:
@@ -294,10 +322,6 @@ def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     return average
 
 
-def _nothing() -> None:
-    pass
-
-
 def _counted(batches: Iterable[Batch], split: Sequence[Tensor], bar: tqdm) -> Iterator[Batch]:
     """The same batches; the whole batch that each is a share of is shown when it is done."""
     for batch, whole in zip(batches, split, strict=True):
@@ -305,18 +329,13 @@ def _counted(batches: Iterable[Batch], split: Sequence[Tensor], bar: tqdm) -> It
         bar.update(len(whole))
 
 
-def _training_state(
-    net: nn.Module,
-    averaged: AveragedModel | None,
-    optimizer: torch.optim.Optimizer,
-    totals: Totals,
-) -> dict[str, Any]:
+def _training_state(trainee: Trainee, totals: Totals) -> dict[str, Any]:
     """What a run needs to go on, besides the weights that are tested."""
-    device = totals.loss.device
+    device, averaged = totals.loss.device, trainee.averaged
     return {
-        "net": net.state_dict() if averaged else None,
+        "net": trainee.net.state_dict() if averaged else None,
         "updates": int(averaged.n_averaged) if averaged else 0,
-        "optimizer": optimizer.state_dict(),
+        "optimizer": trainee.optimizer.state_dict(),
         "clips": totals.clips,
         "loss": totals.loss,
         "correct": totals.correct,
@@ -328,9 +347,7 @@ def _training_state(
 def _restore(
     run: Path,
     config: Mapping[str, Any],
-    net: nn.Module,
-    averaged: AveragedModel | None,
-    optimizer: torch.optim.Optimizer,
+    trainee: Trainee,
     device: torch.device,
 ) -> tuple[Totals, list[dict[str, Any]]]:
     """Load the last checkpoint, or the one before it if that one is damaged or missing.
@@ -363,11 +380,11 @@ def _restore(
             "They do not belong together: remove that folder"
         )
     try:
-        if averaged:
-            averaged.module.load_state_dict(state["model"])
-            averaged.n_averaged.fill_(training["updates"])
-        net.load_state_dict(training["net"] if averaged else state["model"])
-        optimizer.load_state_dict(training["optimizer"])
+        trainee.tested.load_state_dict(state["model"])
+        if trainee.averaged:
+            trainee.averaged.n_averaged.fill_(training["updates"])
+            trainee.net.load_state_dict(training["net"])
+        trainee.optimizer.load_state_dict(training["optimizer"])
         if training["clips"]:
             totals = Totals(training["loss"], training["correct"], training["clips"])
             torch.set_rng_state(training["random"].cpu())
