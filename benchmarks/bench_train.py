@@ -207,8 +207,7 @@ def main(argv: list[str] | None = None) -> int:
         order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
         reference = Reference(args.model, cache, clips, batch, device)
         ours = Ours(args.model, len(clips), batch, device, precision, args.compile)
-        # A batch of its own: on the CPU the stream's buffers are filled anew.
-        lying = next(streamed.batches([order[:batch]], device))
+        lying = next(Streamed(own, 1).batches([order[:batch]], device))
         ways: dict[str, Callable[[], None]] = {
             "reference": lambda: reference.steps(steps),
             "ours": lambda: ours.steps(streamed.batches(order.split(batch), device)),

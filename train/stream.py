@@ -88,15 +88,21 @@ class Resident:
             yield batch, inputs, self.labels[index].to(device)
 
 
-@dataclass(frozen=True)
 class Streamed:
     """Clips that are read from their shards ahead of the step, into a few buffers in turn.
 
-    Memory is that of `AHEAD + 1` batches, whatever the number of clips.
+    Memory is that of `AHEAD + 1` batches, whatever the number of clips. The buffers are kept from
+    epoch to epoch, since fresh memory costs as much as reading; one pass at a time, then.
+
+    Args:
+        clips: what to read.
+        readers: threads that read.
     """
 
-    clips: Clips
-    readers: int
+    def __init__(self, clips: Clips, readers: int):
+        self.clips = clips
+        self.readers = readers
+        self._ring: list[dict[str, Tensor]] = []
 
     def batches(self, split: Sequence[Tensor], device: torch.device) -> Iterator[Batch]:
         """Yield the clips at the positions of each of `split`, a batch each.
@@ -105,8 +111,7 @@ class Streamed:
         """
         on_gpu = device.type == "cuda"
         steps: deque[torch.cuda.Event] = deque()
-        most = max(map(len, split), default=0)
-        ring = [self.clips.buffers(most, pinned=on_gpu) for _ in range(min(AHEAD + 1, len(split)))]
+        ring = self._buffers(max(map(len, split), default=0), min(AHEAD + 1, len(split)), on_gpu)
         copies = torch.cuda.Stream(device) if on_gpu else None
         with ThreadPoolExecutor(self.readers, thread_name_prefix="clips") as pool:
 
@@ -139,6 +144,13 @@ class Streamed:
                 for futures in reading:  # whoever asked for batches has gone
                     for read in futures:
                         read.cancel()
+
+    def _buffers(self, clips: int, count: int, pinned: bool) -> list[dict[str, Tensor]]:
+        """Buffers for so many clips each; those of the pass before, where they are large enough."""
+        kept = [len(tensor) for buffer in self._ring for tensor in buffer.values()]
+        if len(self._ring) < count or min(kept, default=0) < clips:
+            self._ring = [self.clips.buffers(clips, pinned=pinned) for _ in range(count)]
+        return self._ring
 
 
 def _to_gpu(
@@ -183,4 +195,4 @@ def _resident(clips: Clips, device: torch.device) -> Resident:
 
 def readers() -> int:
     """Threads that read: they wait for copies in the kernel, and take no turn of Python's."""
-    return max(1, min(4, (os.cpu_count() or 1) - 1))
+    return min(4, os.cpu_count() or 1)
