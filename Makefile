@@ -21,6 +21,7 @@ ARGS    ?=
 # one core, a full one a GPU.
 TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf erann cfn_sr
 TABLE2 = cfn_sr cfn_sr_no_cross_modal cfn_sr_video_to_audio cfn_sr_no_self_attention cfn_sr_no_residual
+UNIMODAL = video_resnext50 audio_mfcc_cnn erann
 TRAIN_JOBS ?= $(if $(filter tiny,$(PRESET)),$(JOBS),1)
 
 # The demo: clips an actor of the sample, and epochs.
@@ -68,11 +69,12 @@ train: $(READY) ## FOLD=K of MODEL=NAME from CACHE=DIR
 
 cv: $(READY) ## the paper's chain on FOLDS: video, audio, then MODEL from their weights
 	@for fold in $(FOLDS); do \
+		$(if $(filter $(MODEL),$(UNIMODAL)),$(TRAIN) --fold $$fold --model $(MODEL) || exit $$?;, \
 		$(TRAIN) --fold $$fold --model video_resnext50 && \
 		$(TRAIN) --fold $$fold --model audio_mfcc_cnn && \
 		$(TRAIN) --fold $$fold --model $(MODEL) \
 			--init-video '$(RUNS)'/video_resnext50/fold_$$fold/last.pt \
-			--init-audio '$(RUNS)'/audio_mfcc_cnn/fold_$$fold/last.pt || exit $$?; \
+			--init-audio '$(RUNS)'/audio_mfcc_cnn/fold_$$fold/last.pt || exit $$?;) \
 	done
 
 table1: $(READY) ## every row of the paper's Table 1, then the report

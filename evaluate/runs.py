@@ -22,6 +22,11 @@ SHARED_SETTINGS = (
     *("preset", "split", "recipe", "epochs", "batch_size", "learning_rate", "seed"),
     *("parameters", "cache.dataset", "cache.fingerprint", "cache.schema_version"),
 )
+# What belongs to a fold, or to the machine that trained it.
+_OF_A_FOLD = {
+    *("model", "fold", "train_actors", "test_actors", "train_clips", "test_clips", "init"),
+    *("device", "versions"),
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,12 @@ def _in_headline(run: Run) -> bool:
     return run.fold in splits.HEADLINE_FOLDS[run.config["split"]]
 
 
+def _others(one: Run, two: Run) -> list[str]:
+    """Settings beyond `SHARED_SETTINGS`, such as those of recipes, that runs must share."""
+    known = {name.split(".")[0] for name in SHARED_SETTINGS}
+    return sorted(one.config.keys() & two.config.keys() - known - _OF_A_FOLD)
+
+
 def disagreements(runs: list[Run]) -> list[str]:
     """Why the runs of one model must not be averaged; empty if they may be.
 
@@ -110,7 +121,7 @@ def disagreements(runs: list[Run]) -> list[str]:
         f"{shown(setting(run.config, name))}, so they must not be averaged. "
         "Keep them in different runs folders, or train one again"
         for run in runs[1:]
-        for name in SHARED_SETTINGS
+        for name in (*SHARED_SETTINGS, *_others(first, run))
         if setting(first.config, name) != setting(run.config, name)
     ]
     problems += [

@@ -70,6 +70,14 @@ def test_runs_are_grouped_by_model_and_sorted_by_fold(tmp_path):
     }
 
 
+def test_folds_of_one_recipe_with_another_setting_are_not_averaged(tmp_path):
+    for fold, mixup in enumerate((0.2, 0.4)):
+        write_run(tmp_path, "msaf", fold, mixup=mixup, device=f"gpu {fold}")
+    models, left_out = read_runs(tmp_path)
+    assert models == {}
+    assert "mixup is 0.2 and 0.4, so they must not be averaged" in left_out[0].problems[0]
+
+
 def test_folds_that_started_from_different_weights_are_not_averaged(tmp_path):
     run = {"model": "audio_mfcc_cnn", "split": "paper", "fold": 0, "epochs": 70}
     for fold in range(2):  # each from the run of its own fold: the same start

@@ -137,6 +137,16 @@ def test_no_clip_is_alone_in_the_last_batch(clips, sizes):
     assert batch_sizes(clips, 4) == sizes
 
 
+@pytest.mark.parametrize(
+    "only", [{"mfcc_shift": 9}, {"mfcc_mask_steps": 50}, {"mfcc_mask_coefficients": 9}]
+)
+def test_each_change_of_mfccs_works_without_the_others(only):
+    changes = Changes(Recipe(**only), seed=0, epoch=1, clips=8)
+    mfcc = torch.randn(8, 13, 212)
+    _, changed, _ = changes(0, torch.arange(8), None, mfcc, torch.arange(8))
+    assert not torch.equal(changed, mfcc)
+
+
 def test_waveforms_pass_unchanged_through_what_is_made_for_mfccs():
     changes = Changes(Recipe(mfcc_shift=9, mfcc_mask_steps=9), seed=0, epoch=1, clips=2)
     waveform = torch.randn(2, 108_045)

@@ -244,6 +244,7 @@ def test_results_without_their_settings_are_no_finished_run(fold_cache, tmp_path
 def test_two_processes_do_not_train_in_one_folder(fold_cache, tmp_path, capsys):
     with locked(tmp_path / "cfn_sr" / "fold_0"):
         assert train(fold_cache, tmp_path, "--epochs", 1) == 2
+        assert (tmp_path / "cfn_sr" / "fold_0").is_dir()  # the other's, though empty yet
     assert "another run is at work there" in capsys.readouterr().err
 
 

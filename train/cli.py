@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -98,7 +98,7 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
                 f"{args.model} with {config['parameters']:,} parameters on {describe(device)}: "
                 f"{len(train_clips)} clips to train, {len(test_clips)} to test"
             )
-        with team_of(device) as team, locked(run) if team.leads else nullcontext():
+        with team_of(device) as team, _holding(run) if team.leads else nullcontext():
             lines = train_fold(
                 run,
                 config,
@@ -116,8 +116,6 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
             )
     except (CacheError, CheckpointError, ValueError) as exc:
         print(f"error: {exc}", file=sys.stderr)
-        with suppress(OSError):  # a folder that was made for the lock and holds nothing
-            run.rmdir()
         return 2
     except Stopped as exc:
         print(f"{run}: {exc}", file=sys.stderr)
@@ -136,6 +134,17 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
         f"(best on test {best['test_accuracy']:.1%} in epoch {best['epoch']})"
     )
     return 0
+
+
+@contextmanager
+def _holding(run: Path) -> Iterator[None]:
+    """Hold the lock on a run's folder; one that was made for it and stays empty goes again."""
+    with locked(run):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it holds a run
+                run.rmdir()
 
 
 def asked_to_stop() -> Callable[[], bool]:

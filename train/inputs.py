@@ -130,7 +130,8 @@ class Changes:
             Frames, sound and targets; targets are distributions over the emotions, float (B, 8).
         """
         recipe = self.recipe
-        if sound is not None and sound.dim() == 3 and (recipe.mfcc_shift or recipe.mfcc_mask_steps):
+        moved = recipe.mfcc_shift or recipe.mfcc_mask_steps or recipe.mfcc_mask_coefficients
+        if sound is not None and sound.dim() == 3 and moved:
             sound = change_mfcc(
                 sound,
                 self.sound[positions],
