@@ -143,7 +143,7 @@ def _cfn_sr(
 
 SYSTEMS = {
     "video_resnext50": System(
-        lambda preset, relu: VideoNetwork(video=_encoders(preset, relu)["video"]),
+        lambda preset, relu: VideoNetwork(video=ResNeXt3D(**preset.video, stem_relu=relu)),
         *("3D ResNeXt50 (Vid.)", "-", "25.88M", 62.99),
         inputs=("frames",),
     ),

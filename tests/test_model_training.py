@@ -9,7 +9,7 @@ from torch import Tensor
 
 import model
 from cache.reader import Cache
-from train.augment import to_input, to_waveform
+from model.prepare import to_input, to_waveform
 from train.inputs import to_targets
 
 

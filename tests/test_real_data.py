@@ -10,6 +10,7 @@ from training import one_epoch
 
 import model
 from cache.reader import Cache
+from model.prepare import Prepare
 from preprocess.__main__ import main
 from preprocess.audio import cut, mfcc
 from preprocess.clip import compute
@@ -17,7 +18,6 @@ from preprocess.decode import ClipError, decode
 from preprocess.landmarks import landmark_boxes
 from preprocess.settings import Settings
 from train.augment import draw_crops
-from train.inputs import Prepare
 
 # The sound of a clip lies 33.3 ms after that of the recording of the same words, at 48 kHz.
 LAG_SAMPLES = 1_600

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from train.augment import CROP_AREA, MEAN, STD, draw_crops, to_input, to_waveform
+from model.prepare import MEAN, STD, to_input, to_waveform
+from train.augment import CROP_AREA, draw_crops
 
 
 def draws(count=1000, seed=0):

@@ -10,9 +10,10 @@ import scipy.fft
 import torch
 
 from cache.reader import Cache
+from model.prepare import Prepare
 from train.augment import change_mfcc, drop_modality, mix
 from train.cli import _parser, main
-from train.inputs import Changes, Prepare, batch_sizes, mfcc_statistics, to_targets
+from train.inputs import Changes, batch_sizes, mfcc_statistics, to_targets
 from train.recipe import RECIPES, Recipe, from_arguments, learning_rate
 from train.stream import Clips
 from train.vocal_tract import STEPS, change_vocal_tract, warps
@@ -195,8 +196,8 @@ def test_throats_are_changed_before_mfccs_are_normalised():
     changes = Changes(Recipe(vocal_tract=0.3), seed=0, epoch=1, clips=4)
     mfcc, positions = torch.randn(2, 13, 9) * 50, torch.tensor([3, 1])
     prepare = Prepare(56, torch.full((13, 1), 5.0), torch.full((13, 1), 2.0))
-    _, found = prepare({"mfcc": mfcc}, None, changes.raw_mfcc(positions))
+    _, found = prepare(changes.of_fields(positions, {"mfcc": mfcc}))
     expected = (change_vocal_tract(mfcc, changes.throats[positions], 0.3) - 5) / 2
     torch.testing.assert_close(found, expected)
-    _, plain = prepare({"mfcc": mfcc}, None, Changes(Recipe(), 0, 1, 4).raw_mfcc(positions))
+    _, plain = prepare(Changes(Recipe(), 0, 1, 4).of_fields(positions, {"mfcc": mfcc}))
     torch.testing.assert_close(plain, (mfcc - 5) / 2)

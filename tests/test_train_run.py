@@ -326,7 +326,7 @@ def test_each_clip_gets_the_crop_of_its_own_position(monkeypatch):
         seen.append(crops)
         return torch.zeros(len(frames), 3, 10, size, size)
 
-    monkeypatch.setattr("train.inputs.to_input", record)
+    monkeypatch.setattr("model.prepare.to_input", record)
     net = model.build("cfn_sr", "tiny")
     ((_, inputs, labels),) = noise_batches([2])
     crops = torch.rand(5, 5)
@@ -523,7 +523,7 @@ def test_tensorboard_gets_the_numbers_of_each_epoch(fold_cache, tmp_path):
     for line in lines_of(tmp_path):
         scalars = {event.step: event.value for event in events.Scalars("test/accuracy")}
         assert scalars[line["epoch"]] == pytest.approx(line["test_accuracy"])
-    assert {"train/loss", "test/loss", "learning/rate"} <= set(events.Tags()["scalars"])
+    assert {"train/loss", "test/loss", "learning_rate"} <= set(events.Tags()["scalars"])
 
 
 def test_without_tensorboard_a_run_is_the_same(fold_cache, tmp_path, monkeypatch):

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from model.prepare import Prepare
 from model.registry import cross_entropy
-from train.inputs import Changes, Prepare
-from train.loop import ALONE, Totals, train_epoch
+from train.inputs import Changes
+from train.loop import Totals, train_epoch
+from train.parallel import ALONE
 from train.recipe import Recipe
 from train.stream import Batch
 

@@ -1,15 +1,10 @@
-"""From the cache's integers to the network's input, and the augmentation of Sec. 3.2.
+"""The random changes of clips in training: those of Sec. 3.2, and of sound.
 
 A clip is cropped and flipped once, the same for all of its frames, so that it does not flicker.
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-
-# RGB statistics of ImageNet, as the public code uses.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 # The share of the picture's area that a crop keeps, and its width over its height.
 CROP_AREA = (0.8, 1.0)
@@ -37,41 +32,6 @@ def draw_crops(count: int, generator: torch.Generator) -> Tensor:
     left = draws[:, 2] * (1 - width)
     top = draws[:, 3] * (1 - height)
     return torch.stack([left, top, width, height, (draws[:, 4] < 0.5).float()], dim=1)
-
-
-def to_input(frames: Tensor, size: int, crops: Tensor | None = None) -> Tensor:
-    """Crop, flip, resize and normalise clips on the device that they lie on.
-
-    Args:
-        frames: uint8 RGB (B, T, H, W, 3).
-        size: pixels a side of the result.
-        crops: (B, 5) as from `draw_crops`; None takes the whole picture.
-
-    Returns:
-        float32 (B, 3, T, size, size).
-    """
-    height, width = frames.shape[2:4]
-    if crops is None and (height, width) == (size, size):
-        clips = frames.permute(0, 4, 1, 2, 3)  # (B, T, H, W, 3) -> (B, 3, T, H, W)
-    else:
-        whole = [(0.0, 0.0, 1.0, 1.0, 0.0)] * len(frames)
-        clips = torch.stack(
-            [
-                _crop(clip, size, *crop)
-                for clip, crop in zip(
-                    frames, whole if crops is None else crops.tolist(), strict=True
-                )
-            ]
-        ).transpose(1, 2)  # (B, T, 3, size, size) -> (B, 3, T, size, size)
-    mean, std = (
-        torch.tensor(values, device=frames.device).view(3, 1, 1, 1) * 255 for values in (MEAN, STD)
-    )
-    return (clips - mean) / std
-
-
-def to_waveform(waveform: Tensor) -> Tensor:
-    """16-bit samples, int16 of any shape, as float32 of -1..1."""
-    return waveform.float() / 32_768
 
 
 def draw_sound(count: int, generator: torch.Generator) -> Tensor:
@@ -141,17 +101,3 @@ def drop_modality(
 def mix(tensor: Tensor, weight: float) -> Tensor:
     """Each clip mixed with the one across its batch: weight * x + (1 - weight) * reversed x."""
     return weight * tensor + (1 - weight) * tensor.flip(0)
-
-
-def _crop(
-    clip: Tensor, size: int, left: float, top: float, width: float, height: float, flip: float
-) -> Tensor:
-    """One clip, uint8 (T, H, W, 3), cropped and resized to (T, 3, size, size)."""
-    rows, columns = clip.shape[1:3]
-    x, y = round(left * columns), round(top * rows)
-    w, h = max(1, round(width * columns)), max(1, round(height * rows))
-    part = clip[:, y : y + h, x : x + w].permute(0, 3, 1, 2)  # (T, h, w, 3) -> (T, 3, h, w)
-    if clip.is_cuda:  # there is no integer kernel
-        part = part.float()
-    part = functional.interpolate(part, (size, size), mode="bilinear", antialias=True)
-    return part.flip(3) if flip else part

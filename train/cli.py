@@ -32,7 +32,8 @@ from train.start import Start, is_unknown, read_start
 
 
 def main(argv: list[str] | None = None) -> int:
-    rank, processes = (int(os.environ.get(*each)) for each in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    rank = int(os.environ.get("RANK", "0"))  # torchrun sets both
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     with redirect_stdout(sys.stdout if rank == 0 else None):  # one voice, whatever their number
         return _main(_parser().parse_args(argv), leads=rank == 0, processes=processes)
 
@@ -69,6 +70,7 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
             **asdict(recipe),
             "precision": pick_precision(args.precision, device, args.preset, args.model),
             "deterministic": args.deterministic,
+            "compiled": args.compile,
             "seed": args.seed,
             "validation": args.validate,
             "train_actors": list(trained),

@@ -1,7 +1,4 @@
-"""From a batch of the cache to what the network takes, and the loop's random changes to it."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""What training does to a batch: the random changes of an epoch, its targets, its statistics."""
 
 import numpy as np
 import torch
@@ -15,55 +12,11 @@ from train.augment import (
     draw_sound,
     drop_modality,
     mix,
-    to_input,
-    to_waveform,
 )
 from train.recipe import Recipe
 from train.seeds import AUGMENTATION, MIXUP, MODALITY, SOUND, THROAT, generator, seed_of
 from train.stream import Clips
 from train.vocal_tract import change_vocal_tract
-
-Inputs = tuple[Tensor | None, Tensor | None]
-
-
-@dataclass(frozen=True)
-class Prepare:
-    """Turns the fields of a batch into `frames` and `sound`, on the device that they lie on.
-
-    Args:
-        size: pixels a side that the network looks at.
-        mfcc_mean, mfcc_std: float (13, 1) on that device, of the training clips; None leaves MFCCs
-            as they are.
-    """
-
-    size: int
-    mfcc_mean: Tensor | None = None
-    mfcc_std: Tensor | None = None
-
-    def __call__(
-        self,
-        inputs: dict[str, Tensor],
-        crops: Tensor | None = None,
-        change_mfcc: Callable[[Tensor], Tensor] = lambda mfcc: mfcc,
-    ) -> Inputs:
-        """Frames float (B, 3, T, size, size); MFCCs (B, 13, 212) or waveforms (B, 108045).
-
-        Args:
-            inputs: fields of the cache, each with B in front.
-            crops: (B, 5) as from `draw_crops`; None takes whole pictures.
-            change_mfcc: of MFCCs as they are in the cache, before they are normalised.
-        """
-        frames = sound = None
-        if "frames" in inputs:
-            frames = to_input(inputs["frames"], self.size, crops)
-            frames = frames.contiguous(memory_format=torch.channels_last_3d)
-        if "mfcc" in inputs:
-            sound = change_mfcc(inputs["mfcc"])
-            if self.mfcc_mean is not None:
-                sound = (sound - self.mfcc_mean) / self.mfcc_std
-        elif "waveform" in inputs:
-            sound = to_waveform(inputs["waveform"])
-        return frames, sound
 
 
 def mfcc_statistics(clips: Clips) -> tuple[Tensor, Tensor]:
@@ -108,12 +61,17 @@ class Changes:
             # Each clip stays the greater part, so that its own label is what it is judged by.
             self.weights = np.maximum(weights, 1 - weights).tolist()
 
-    def raw_mfcc(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
-        """The change of a batch's MFCCs before they are normalised."""
-        if not self.recipe.vocal_tract:
-            return lambda mfcc: mfcc
-        draws = self.throats[positions]
-        return lambda mfcc: change_vocal_tract(mfcc, draws, self.recipe.vocal_tract)
+    def of_fields(self, positions: Tensor, fields: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Change a batch as it is in the cache, before its MFCCs are normalised.
+
+        Args:
+            positions: of the clips, int64 (B,).
+            fields: by name, each with B in front.
+        """
+        if "mfcc" not in fields or not self.recipe.vocal_tract:
+            return fields
+        mfcc = change_vocal_tract(fields["mfcc"], self.throats[positions], self.recipe.vocal_tract)
+        return fields | {"mfcc": mfcc}
 
     def __call__(
         self, step: int, positions: Tensor, frames: Tensor | None, sound: Tensor | None, y: Tensor

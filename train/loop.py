@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from cache.clips import EMOTIONS
-from train.inputs import Changes, Prepare, to_targets
-from train.parallel import Team
+from model.prepare import Prepare
+from train.inputs import Changes, to_targets
+from train.parallel import ALONE, Team
 from train.stream import Batch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-ALONE = Team()
 
 
 class TrainingError(RuntimeError):
@@ -87,7 +87,8 @@ def train_epoch(
         step = totals.clips // changes.recipe.batch_size
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step)
-        frames, sound = prepare(fields, changes.crops[positions], changes.raw_mfcc(positions))
+        fields = changes.of_fields(positions, fields)
+        frames, sound = prepare(fields, changes.crops[positions])
         frames, sound, targets = changes(step, positions, frames, sound, labels)
         logits = _logits(net, frames, sound, precision)
         losses = loss_of(logits, targets)

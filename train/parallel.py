@@ -73,6 +73,9 @@ class Team:
         return nn.parallel.DistributedDataParallel(net, device_ids=[device] if on_gpu else None)
 
 
+ALONE = Team()
+
+
 @contextmanager
 def team_of(device: torch.device) -> Iterator[Team]:
     """The team that torchrun has started this process in, if it has."""

@@ -17,12 +17,13 @@ import model
 from cache.clips import Clip
 from cache.files import sweep, write_json
 from cache.reader import Cache
+from model.prepare import Prepare
 from model.weights import WeightsError, load_encoder
 from train.checkpoint import PREVIOUS, CheckpointError, load, save
 from train.device import describe
-from train.inputs import Changes, Prepare, batch_sizes, mfcc_statistics
-from train.loop import ALONE, Totals, TrainingError, test, train_epoch
-from train.parallel import Team
+from train.inputs import Changes, batch_sizes, mfcc_statistics
+from train.loop import Totals, TrainingError, test, train_epoch
+from train.parallel import ALONE, Team
 from train.recipe import Recipe, learning_rate
 from train.run_files import (
     check_folder,
@@ -311,13 +312,15 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     )
 
 
-def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """A running mean that forgets faster at first, so that it does not hold on to the start."""
 
-    def average(mean: Tensor, value: Tensor, updates: Tensor | int) -> Tensor:
+    def average(mean: Tensor, value: Tensor, updates: Tensor) -> Tensor:
         if not mean.is_floating_point():  # batch norm's counter
             return value
-        return torch.lerp(mean, value, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
+        # A tensor on the device: as a number, each weight would wait for the GPU.
+        kept = ((1 + updates) / (10 + updates)).clamp(max=decay)
+        return torch.lerp(mean, value, (1 - kept).to(mean.dtype))
 
     return average
 

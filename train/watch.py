@@ -28,9 +28,15 @@ class Scalars:
             return
         for name, value in line.items():
             if name != "epoch":
-                self.writer.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
+                self.writer.add_scalar(_titled(name), value, line["epoch"])
         self.writer.flush()
 
     def close(self) -> None:
         if self.writer is not None:
             self.writer.close()
+
+
+def _titled(name: str) -> str:
+    """Losses and accuracies of training and test under one heading each: `train/loss`."""
+    part, _, rest = name.partition("_")
+    return f"{part}/{rest}" if part in ("train", "test") else name
