@@ -11,7 +11,8 @@ import model
 from cache.clips import EMOTIONS, Clip, expected_clips
 from cache.files import locked
 from cache.reader import Cache
-from train.checkpoint import PREVIOUS, CheckpointError, load, save
+from model.checkpoint import CheckpointError, load
+from train.checkpoint import PREVIOUS, save
 from train.cli import main
 from train.loop import TrainingError
 from train.loop import test as held_out

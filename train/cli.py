@@ -20,8 +20,8 @@ from cache.reader import Cache
 from cache.shard import CacheError
 from cache.splits import SPLITS, actors_of
 from cache.verify import problems_of
+from model.checkpoint import CheckpointError
 from model.weights import PARTS
-from train.checkpoint import CheckpointError
 from train.device import describe, pick_device, pick_precision
 from train.loop import TrainingError
 from train.parallel import team_of

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.clips import EMOTIONS
+from model.checkpoint import classify
 from model.prepare import Prepare
 from train.inputs import Changes, to_targets
 from train.parallel import ALONE, Team
@@ -90,7 +91,7 @@ def train_epoch(
         fields = changes.of_fields(positions, fields)
         frames, sound = prepare(fields, changes.crops[positions])
         frames, sound, targets = changes(step, positions, frames, sound, labels)
-        logits = _logits(net, frames, sound, precision)
+        logits = classify(net, frames, sound, precision)
         losses = loss_of(logits, targets)
         whole = changes.batch_sizes[step]
         own = team.own(whole)
@@ -143,7 +144,7 @@ def test(
     totals = Totals.zero(device)
     probabilities = torch.zeros(clips, len(EMOTIONS), device=device)
     for positions, fields, labels in batches:
-        logits = _logits(net, *prepare(fields), precision)
+        logits = classify(net, *prepare(fields), precision)
         totals.add(loss_of(logits, to_targets(labels)), logits, labels)
         probabilities[positions.to(device)] = logits.softmax(dim=1)
     for tensor in (totals.loss, totals.correct, probabilities):
@@ -155,12 +156,3 @@ def test(
             "The last checkpoint is kept; try a smaller --lr"
         )
     return totals, probabilities.cpu()
-
-
-def _logits(
-    net: nn.Module, frames: Tensor | None, sound: Tensor | None, precision: torch.dtype
-) -> Tensor:
-    """Logits float32 (B, 8), with autocast inside unless `precision` is float32."""
-    device = sound.device if frames is None else frames.device
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        return net(frames, sound).float()

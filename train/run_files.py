@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cache.clips import EMOTIONS, Clip
 from cache.files import atomic_path
-from train.checkpoint import PREVIOUS, CheckpointError
+from model.checkpoint import CheckpointError
+from train.checkpoint import PREVIOUS
 
 # A run may go on elsewhere; all else in its config must be the same.
 _MAY_DIFFER = {"device", "versions"}

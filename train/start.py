@@ -8,8 +8,8 @@ from torch import Tensor
 
 from cache.files import sha256_file
 from cache.splits import actors_of
+from model.checkpoint import check_version, is_checkpoint
 from model.weights import WeightsError, public_state, read_data
-from train.checkpoint import check_version, is_checkpoint
 
 # What is recorded of a run that weights come from, and of what kind it is.
 _RECORDED = {
