@@ -204,12 +204,10 @@ class FramePicker:
         if len(sizes) > 1:
             raise ClipError(f"the picture changes within the clip: {sorted(sizes)}")
         turned = {frame.rotation % 360 for frame in self._frames}
-        if len(turned) > 1 or not turned <= set(_TURNS):
-            raise ClipError(f"the picture is turned by {sorted(turned)} degrees, no quarter turn")
+        if len(turned) > 1:
+            raise ClipError(f"the picture is turned by {sorted(turned)} degrees within the clip")
         angle = turned.pop()
-        frames = (
-            [_turned(frame, _TURNS[angle]) for frame in self._frames] if angle else self._frames
-        )
+        frames = [upright(frame) for frame in self._frames]
         notes = (*(notes if late else ()), *((f"turned by {angle} degrees",) if angle else ()))
         return frames, np.array(self._indices, np.uint16), notes
 
@@ -219,8 +217,17 @@ class FramePicker:
         self._indices.append(self.seen - 1)
 
 
-def _turned(frame: av.VideoFrame, filters: tuple[tuple[str, str | None], ...]) -> av.VideoFrame:
-    """The frame as it is to be shown; a telephone held upright writes its pictures lying."""
+def upright(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame as it is to be shown; a telephone held upright writes its pictures lying.
+
+    Raises:
+        ClipError: if it is turned by no quarter turn.
+    """
+    angle = frame.rotation % 360
+    if angle not in _TURNS:
+        raise ClipError(f"the picture is turned by {angle} degrees, no quarter turn")
+    if angle == 0:
+        return frame
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(
@@ -229,7 +236,7 @@ def _turned(frame: av.VideoFrame, filters: tuple[tuple[str, str | None], ...]) -
         format=frame.format.name,
         time_base=frame.time_base,
     )
-    turn = [graph.add(name, argument) for name, argument in filters]
+    turn = [graph.add(name, argument) for name, argument in _TURNS[angle]]
     graph.link_nodes(source, *turn, graph.add("buffersink")).configure()
     graph.push(frame)
     return graph.pull()

@@ -18,6 +18,7 @@ from preprocess.decode import (
     FramePicker,
     check_picture,
     frame_times_s,
+    upright,
     zero_s,
 )
 from preprocess.settings import SHORTFALL_S
@@ -95,7 +96,7 @@ def sound_windows(path: Path, windows: Plan) -> Iterator[tuple[np.ndarray, tuple
     Raises:
         ClipError: if there is no sound, or it cannot be read.
     """
-    pieces = _resampled(path)
+    pieces = sound_pieces(path)
     kept, origin = np.empty(0, np.float32), 0  # samples, and the number of the first of them
     for start_s in windows.starts_s():
         start = round(start_s * SAMPLE_RATE_HZ)
@@ -172,13 +173,35 @@ def picture_windows(
         done += 1
 
 
+def upright_frames(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Yield all frames of a video as they are to be shown, each with its time in seconds.
+
+    Raises:
+        ClipError: if they cannot be read.
+    """
+    with _opened(path) as container:
+        zero = zero_s(container)
+        for frame in container.decode(container.streams.video[0]):
+            if frame.time is not None:
+                yield frame.time - zero, upright(frame)
+
+
 def _finished(picker: FramePicker) -> tuple[list[av.VideoFrame], tuple[str, ...]]:
     frames, _, notes = picker.finish()
     return frames, notes
 
 
-def _resampled(path: Path) -> Iterator[np.ndarray]:
-    """The sound of a file from its time zero on, piece by piece: float32, mono, at 44.1 kHz."""
+def sound_pieces(path: Path) -> Iterator[np.ndarray]:
+    """Yield the sound of a file from its time zero on, piece by piece.
+
+    Where sound is missing there is silence; where pieces overlap, the later one is cut.
+
+    Yields:
+        float32 (samples,), mono at 44.1 kHz.
+
+    Raises:
+        ClipError: if there is none, or it cannot be read.
+    """
     with _opened(path) as container:
         if not container.streams.audio:
             raise ClipError("no sound in the file, expected an audio track")
