@@ -48,6 +48,7 @@ def annotate(
                 video.codec_context.time_base = Fraction(1, _TICKS)
                 if sound is not None:
                     voice = mp4.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
+                    voice.bit_rate = 128_000
             while voice is not None and heard < time_s * SAMPLE_RATE_HZ:
                 piece = next(sound, None)
                 if piece is None:
