@@ -13,6 +13,7 @@ import torch
 from media import encode, noise_pictures, put, tone
 
 from cache.clips import EMOTIONS
+from cache.reader import Cache
 from evaluate.overlay import Prediction, Window, draw, over_mean, overlaid
 from evaluate.predict import load_predictor, main, predict
 from model.checkpoint import CheckpointError
@@ -193,11 +194,20 @@ def test_the_annotated_video_lasts_as_long_and_sounds_the_same(run_of, clips, as
     assert np.corrcoef(was[:length], now[:length])[0, 1] > 0.99
 
 
-def test_attention_is_that_of_the_network(run_of, clips):
-    """The map of the block, worked out again outside of it."""
+def test_attention_is_that_of_the_network(run_of, clips, cache):
+    """The map of the block from the cached clip, without the hook."""
     predictor = load_predictor(run_of("cfn_sr") / "last.pt")
     [window] = predict(predictor, clips[0], plan(clips[0]))
-    assert window.attention.shape[0] == 30
+    stored = Cache(cache)
+    fields = {
+        name: torch.from_numpy(stored.read(clips[0].stem, name))[None] for name in predictor.needs
+    }
+    net = predictor.trained.net
+    with torch.no_grad():
+        frames, mfcc = predictor.trained.inputs(fields)
+        heard = net.self_attention(net.audio(mfcc))[..., -1]
+        _, attention = net.cross_modal(net.video(frames), heard)
+    assert np.allclose(window.attention, over_mean(attention[0]), atol=1e-4)
     assert window.attention.mean() == pytest.approx(1, abs=1e-3)
     other = load_predictor(run_of("multiplicative") / "last.pt")
     [window] = predict(other, clips[0], plan(clips[0]))
