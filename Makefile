@@ -42,7 +42,7 @@ ifeq ($(MAKELEVEL),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess train cv table1 table2 rows evaluate demo test lint bench-features bench-stream bench-train fuzz clean
+.PHONY: help setup features ravdess train cv table1 table2 rows evaluate demo test lint bench-features bench-stream bench-train bench-predict fuzz clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,6 +126,9 @@ bench-stream: $(READY) ## clips a second from a cache beside a plain copy
 
 bench-train: $(READY) ## training clips a second beside a plain trainer
 	$(RUN) -m benchmarks.bench_train $(ARGS)
+
+bench-predict: $(READY) ## seconds a clip of the full-size network's predictions
+	$(RUN) -m benchmarks.bench_predict $(ARGS)
 
 fuzz: $(READY) ## three minutes of damaged shards: clean errors, no crash
 	$(RUN) -m benchmarks.fuzz_shards
