@@ -46,7 +46,9 @@ def make_run(fold: int, right: int, best: float = 0.9, model: str = "cfn_sr", **
         | {"test_accuracy": accuracy, "clips_per_second": 40.0, "seconds": 30.0}
         for epoch, accuracy in ((1, 0.1), (2, best), (3, right / 240))
     )
-    return Run(model, fold, config, epochs, tuple(c.clip_id for c in clips), labels, predicted)
+    shares = np.where(np.arange(8) == predicted[:, None], 0.65, 0.05)
+    names = tuple(clip.clip_id for clip in clips)
+    return Run(model, fold, config, epochs, names, labels, predicted, shares)
 
 
 def write(runs: Path, run: Run) -> Path:
