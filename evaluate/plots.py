@@ -11,7 +11,7 @@ from evaluate.svg import BEST, HEAT, INK, LINE, MUTED, TEST, TRAIN
 
 
 def confusion_figure(counts: np.ndarray) -> Figure:
-    """A confusion matrix: in each cell the number of clips, below it the percent of its row.
+    """A confusion matrix: the number of clips in each cell, below it the percent of its row.
 
     Args:
         counts: int (8, 8), clips of true emotion `row` predicted as `column`.
@@ -23,13 +23,14 @@ def confusion_figure(counts: np.ndarray) -> Figure:
     size = len(EMOTIONS)
     for row, column in np.ndindex(*counts.shape):
         share, clips = shares[row, column], counts[row, column]
-        corner = (column - 0.5, row - 0.5)
-        axes.add_patch(Rectangle(corner, 1, 1, facecolor=HEAT, alpha=share, linewidth=0))
-        colour = INK if clips else MUTED
-        percent = f"{100 * share:.0f} %" if of_row[row, 0] else "no clip"
-        where = {"ha": "center", "va": "center", "color": colour}
-        axes.text(column, row - 0.14, f"{clips}", fontsize=9.5, **where)
-        axes.text(column, row + 0.22, percent, fontsize=8, **where)
+        centre = {"ha": "center", "va": "center"}
+        if not clips:
+            axes.text(column, row, "0", fontsize=9.5, color=MUTED, **centre)
+            continue
+        corner, alpha = (column - 0.5, row - 0.5), 0.1 + 0.9 * share  # a single clip shows too
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor=HEAT, alpha=alpha, linewidth=0))
+        axes.text(column, row - 0.14, f"{clips}", fontsize=9.5, color=INK, **centre)
+        axes.text(column, row + 0.22, f"{100 * share:.0f} %", fontsize=8, color=INK, **centre)
     axes.set_xlim(-0.5, size - 0.5)
     axes.set_ylim(size - 0.5, -0.5)
     axes.set_xticks(range(size), EMOTIONS, rotation=35, ha="right", rotation_mode="anchor")
