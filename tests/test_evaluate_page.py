@@ -170,7 +170,7 @@ def test_the_interval_stands_beside_the_headline_with_what_it_covers(tmp_path):
     text = page_text(tmp_path / "out")
     assert re.search(r"last epoch 75\.00 % 95 % interval 5\d\.\d\d % to 9\d\.\d\d %", text)
     assert "It does not say how it could move with another training" in text
-    assert "such intervals are a little narrow" in text
+    assert "With 20 actors such an interval is a little too narrow" in text
 
 
 def test_one_actor_has_no_interval_and_the_page_says_why(tmp_path):

@@ -112,7 +112,10 @@ def test_a_command_made_of_hostile_settings_stays_one_command():
 
 def test_hostile_names_and_values_of_settings_are_shown_as_text(tmp_path, capsys):
     evil = {"<script>x</script>": "<b>", "\ud800": ["\ud800"], "long" * 30: "v" * 500, "": None}
-    write(tmp_path / "runs", make_run(0, 180, **evil, nested={"a": [1, {"b": "<i>"}]}))
+    evil |= {"nested": {"a": [1, {"b": "<i>"}]}, "epochs.x": 1, "dot.ted": 1}
+    for fold in range(2):
+        write(tmp_path / "runs", make_run(fold, 180, **evil))
+    write(tmp_path / "runs", make_run(0, 180, model="msaf", dot=1))
     assert evaluate(tmp_path / "runs", tmp_path / "out") == 0, capsys.readouterr().err
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in page
