@@ -52,12 +52,14 @@ def test_folds_are_those_of_the_result(out):
 
 def test_the_csv_files_hold_the_numbers_of_the_summary(out):
     models = json.loads((out / "summary.json").read_text())["models"]
-    confusion = {
-        (row["model"], row["true"], row["predicted"]): int(row["clips"])
+    cells = {
+        (row["model"], row["true"], row["predicted"]): (row["clips"], row["share_of_true"])
         for row in rows_of(out / "confusion.csv")
     }
-    assert len(confusion) == 3 * 8 * 8
-    assert confusion["msaf", "calm", "happy"] == models["msaf"]["confusion"][1][2] > 0
+    assert len(cells) == 3 * 8 * 8
+    calm = models["msaf"]["confusion"][1]
+    assert calm[2] > 0
+    assert cells["msaf", "calm", "happy"] == (f"{calm[2]}", f"{round(calm[2] / sum(calm), 6)}")
     for part, file, rows in (("actor", "actors", 44), ("emotion", "emotions", 24)):
         found = rows_of(out / f"{file}.csv")
         assert len(found) == rows
