@@ -18,7 +18,7 @@ def pages(tmp_path_factory, fold_cache) -> dict[str, str]:
     write(base / "one", make_run(0, 180, model="unheard_of"))
     assert evaluate(base / "one", base / "out_one") == 0
     origin = origin_of(fold_cache)
-    for model in ("cfn_sr", "msaf", "averaging"):
+    for model in ("cfn_sr", "msaf", "cfn_sr_no_residual"):
         write(base / "many", make_run(0, 180, model=model, cache=origin))
     public = {"audio": {"file": "public.pth", "sha256": "1" * 64, "run": None}}
     for fold in range(2):
