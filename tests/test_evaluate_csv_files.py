@@ -8,7 +8,7 @@ import pytest
 from fake_runs import evaluate, make_run, write
 
 from cache.clips import EMOTIONS
-from evaluate.exports import NAMES
+from evaluate.csv_files import NAMES
 from evaluate.table_files import latex_text, markdown_text
 
 
