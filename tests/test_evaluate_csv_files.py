@@ -14,7 +14,7 @@ from evaluate.table_files import latex_text, markdown_text
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory) -> Path:
-    base = tmp_path_factory.mktemp("exports")
+    base = tmp_path_factory.mktemp("csv")
     for fold in range(5):
         write(base / "runs", make_run(fold, 180))
         write(base / "runs", make_run(fold, 150, model="msaf", best=0.8, parameters=25_940_724))
