@@ -12,6 +12,7 @@ from model.checkpoint import classify
 from model.prepare import Prepare
 from train.inputs import Changes, to_targets
 from train.parallel import ALONE, Team
+from train.sharpness import uphill
 from train.stream import Batch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -92,14 +93,23 @@ def train_epoch(
         fields = changes.of_fields(positions, fields)
         frames, sound = prepare(fields, changes.crops[positions])
         frames, sound, targets = changes(step, positions, frames, sound, labels)
-        logits = classify(net, frames, sound, precision)
-        losses = loss_of(logits, targets)
         whole = changes.batch_sizes[step]
         own = team.own(whole)
-        optimizer.zero_grad(set_to_none=True)
-        # The mean over the whole batch: gradients are averaged over the team.
-        counted = losses[:own].sum() if own else 0 * losses.sum()
-        (counted * (team.size / whole)).backward()
+
+        def loss_and_gradients(batch=(frames, sound, targets), own=own, whole=whole):
+            optimizer.zero_grad(set_to_none=True)
+            frames, sound, targets = batch
+            logits = classify(net, frames, sound, precision)
+            losses = loss_of(logits, targets)
+            # The mean over the whole batch: gradients are averaged over the team.
+            counted = losses[:own].sum() if own else 0 * losses.sum()
+            (counted * (team.size / whole)).backward()
+            return losses, logits
+
+        losses, logits = loss_and_gradients()
+        if changes.recipe.sam:
+            with uphill(net.parameters(), changes.recipe.sam):
+                loss_and_gradients()
         optimizer.step()
         after_step()
         totals.add(losses[:own], logits[:own], labels[:own], whole)

@@ -33,6 +33,11 @@ class Recipe:
         "by mean and deviation of each coefficient over the training clips: their sizes differ "
         "by two orders of magnitude",
     )
+    sam: float = _setting(
+        0.0,
+        "radius within which the loss is made low everywhere (sharpness-aware minimisation): flat "
+        "minima hold for other actors; twice the arithmetic",
+    )
     vocal_tract: float = _setting(
         0.0,
         "greatest change of frequencies, in logarithms: the actors are few, their throats differ",
@@ -63,6 +68,7 @@ RECIPES = {
         weight_decay=0.3,
         label_smoothing=0.1,
         ema=0.99,
+        sam=0.1,
         mfcc_normalise=True,
         vocal_tract=0.2,
         mfcc_shift=20,
@@ -111,6 +117,7 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
         ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
         ("label_smoothing", 0 <= recipe.label_smoothing < 1, "0 or more, below 1"),
         ("ema", 0 <= recipe.ema < 1, "0 or more, below 1"),
+        ("sam", 0 <= recipe.sam <= 10, "0 to 10"),
         ("vocal_tract", 0 <= recipe.vocal_tract <= 0.5, "0 to 0.5"),
         ("mfcc_shift", 0 <= recipe.mfcc_shift <= 100, "0 to 100"),
         ("mfcc_mask_steps", 0 <= recipe.mfcc_mask_steps <= 200, "0 to 200"),
