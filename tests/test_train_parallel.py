@@ -56,7 +56,7 @@ def test_two_processes_reach_what_one_does(fold_cache, tmp_path):
     for processes in (1, 2):
         runs = tmp_path / str(processes)
         done = run(
-            fold_cache, runs, "--lr", "1e-5", "--sam", "0.05", processes=processes, NO_DROPOUT="1"
+            fold_cache, runs, "--lr", "1e-5", "--sam", "0.01", processes=processes, NO_DROPOUT="1"
         )
         assert done.returncode == 0, done.stderr
     # One voice: the line that begins a run and the one that ends it are there once.
