@@ -31,6 +31,9 @@ DEMO_EPOCHS ?= 16
 READY = .venv/.ready
 RUN   = .venv/bin/python
 TRAIN = $(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --preset $(PRESET) $(if $(EPOCHS),--epochs $(EPOCHS)) --resume $(ARGS)
+# The report's mistakes show faces where the cache is finished.
+EVALUATE = set -- --runs '$(RUNS)' --out '$(OUT)'; \
+	[ ! -f '$(CACHE)/manifest.json' ] || set -- "$$@" --cache '$(CACHE)'; $(RUN) -m evaluate "$$@"
 jobs_of = $(foreach model,$(1),$(foreach fold,$(FOLDS),row/$(model)/$(fold)))
 
 # Goals run one after the other, even under -j; only the runs of a table go side by side.
@@ -87,7 +90,7 @@ table2: $(READY) ## every row of its Table 2, then the report
 define train_table
 status=0; \
 $(if $(filter 1,$(TRAIN_JOBS)),,TQDM_DISABLE=1) $(MAKE) --no-print-directory --keep-going --jobs=$(TRAIN_JOBS) $(call jobs_of,$(1)) || status=$$?; \
-$(RUN) -m evaluate --runs '$(RUNS)' --out '$(OUT)' || status=$$?; \
+{ $(EVALUATE); } || status=$$?; \
 exit $$status
 endef
 
@@ -97,8 +100,8 @@ rows: ## every run of both tables as a goal, one a line, for a cluster's jobs
 row/%: $(READY)
 	@$(TRAIN) --model $(*D) --fold $(*F)
 
-evaluate: $(READY) ## report in OUT=DIR from RUNS=DIR
-	$(RUN) -m evaluate --runs '$(RUNS)' --out '$(OUT)'
+evaluate: $(READY) ## report in OUT=DIR from RUNS=DIR, with faces from CACHE=DIR
+	@$(EVALUATE)
 
 demo: $(READY) ## sample -> features -> five folds of a tiny network -> report
 	$(RUN) -m preprocess.sample --out demo/sample --clips-per-actor $(DEMO_CLIPS) --jobs $(JOBS)
@@ -107,7 +110,7 @@ demo: $(READY) ## sample -> features -> five folds of a tiny network -> report
 		$(MAKE) --no-print-directory train FOLD=$$fold CACHE=demo/cache RUNS=demo/runs PRESET=tiny EPOCHS=$(DEMO_EPOCHS) || \
 			{ echo "make clean removes what a demo of another size left" >&2; exit 1; }; \
 	done
-	$(RUN) -m evaluate --runs demo/runs --out demo/report
+	$(RUN) -m evaluate --runs demo/runs --out demo/report --cache demo/cache
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 test: $(READY) ## the tests

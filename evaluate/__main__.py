@@ -1,4 +1,4 @@
-"""`python -m evaluate --runs DIR --out DIR`: runs -> report.html and summary.json."""
+"""`python -m evaluate --runs DIR --out DIR [--cache DIR]`: runs -> report.html and summary.json."""
 
 import argparse
 import sys
@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluate.report import folds_note, is_ravdess, summarise_model, write_report
+from cache.reader import Cache
+from cache.shard import CacheError
+from evaluate.comparisons import main_model
+from evaluate.mistakes import check_cache
+from evaluate.report import NAMES, PAGE, write_report
 from evaluate.runs import read_runs
+from evaluate.summary import folds_note, summarise_model
+from evaluate.tables import is_ravdess
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,13 +25,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m evaluate",
-        description="Write report.html and summary.json from the trainer's runs.",
+        description="Write report.html, summary.json, CSV files and tables from trained runs.",
     )
     parser.add_argument(
         "--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/"
     )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="folder for the report"
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        type=Path,
+        help="the cache that the runs were trained from: the report's mistakes then show faces",
     )
     arguments = parser.parse_args(argv)
     try:
@@ -37,22 +49,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"evaluate: {each.name} is {each.state}: {problem}", file=sys.stderr)
     if not models:
         return _fail("no run can be used, so no report was written", 1)
+    cache = None
+    if arguments.cache is not None:
+        try:
+            cache = Cache(arguments.cache)
+            check_cache(cache, models[main_model(models)])
+        except (CacheError, OSError) as exc:
+            return _fail(exc, 2)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         return _fail(f"out is {str(arguments.out)!r}, which cannot be a folder: {exc}", 2)
     try:
-        before = _bytes(arguments.out / "report.html")
-        report = write_report(arguments.out, models, left_out)
-        unchanged = before == _bytes(report)
+        before = _contents(arguments.out)
+        problems = write_report(arguments.out, models, left_out, cache)
+        unchanged = before == _contents(arguments.out)
     except OSError as exc:
         return _fail(f"the report could not be written: {exc}", 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 1)
+    for problem in problems:
+        print(f"evaluate: {problem}", file=sys.stderr)
     for model, runs in models.items():
         print(_line(model, summarise_model(runs)))
-    print(f"{report} (unchanged)" if unchanged else report)
-    return 1 if left_out else 0
+    page = arguments.out / PAGE
+    print(f"{page} (unchanged)" if unchanged else page)
+    return 1 if left_out or problems else 0
 
 
 def _line(model: str, summary: dict[str, Any]) -> str:
@@ -72,8 +94,10 @@ def _line(model: str, summary: dict[str, Any]) -> str:
     )
 
 
-def _bytes(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
+def _contents(out: Path) -> list[bytes | None]:
+    """The report's files as they are, None where one is missing."""
+    paths = [out / name for name in NAMES]
+    return [path.read_bytes() if path.is_file() else None for path in paths]
 
 
 def _fail(problem: object, status: int) -> int:

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, f1_score, recall_score
+from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 
 from cache.clips import EMOTIONS
 
@@ -37,6 +37,30 @@ def per_class_recall(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """
     _check(labels, predicted)
     return recall_score(labels, predicted, labels=_CLASSES, average=None, zero_division=np.nan)
+
+
+def per_class_precision(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The share of the clips predicted as each emotion that have it.
+
+    Args and raises as in `accuracy`.
+
+    Returns:
+        float64 (8,), fractions 0..1, NaN for an emotion that is never predicted.
+    """
+    _check(labels, predicted)
+    return precision_score(labels, predicted, labels=_CLASSES, average=None, zero_division=np.nan)
+
+
+def per_class_f1(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The F1 of each emotion: 2 right / (clips that have it + clips predicted as it).
+
+    Args and raises as in `accuracy`.
+
+    Returns:
+        float64 (8,), fractions 0..1, NaN for an emotion that no clip has and none is predicted as.
+    """
+    _check(labels, predicted)
+    return f1_score(labels, predicted, labels=_CLASSES, average=None, zero_division=np.nan)
 
 
 def unweighted_average_recall(labels: np.ndarray, predicted: np.ndarray) -> float:

@@ -4,16 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import splits
-from evaluate.run_files import (
-    DamagedRunError,
-    Run,
-    UnfinishedRunError,
-    read_run,
-    setting,
-    shown,
-    shown_name,
-    start_of,
-)
+from evaluate.reading import shown, shown_name
+from evaluate.run_config import setting, start_of
+from evaluate.run_files import DamagedRunError, Run, UnfinishedRunError, read_run
 from evaluate.tables import in_order
 
 # Settings that runs must share before their accuracies are averaged. Device and versions may

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace as replace_field
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from cache import splits
 from cache.clips import EMOTIONS, expected_clips
-from evaluate.run_files import DamagedRunError, Run, UnfinishedRunError, read_run
+from evaluate.run_files import DamagedRunError, UnfinishedRunError, read_run
 from evaluate.runs import disagreements, read_runs
 
 
@@ -57,6 +58,9 @@ def test_a_good_run_is_read_as_written(tmp_path):
     assert len(run.clip_ids) == len(run.labels) == 240
     assert [line["test_accuracy"] for line in run.epochs] == [0.8, 0.75]
     assert np.mean(run.labels == run.predicted) == 0.75
+    assert run.probabilities.shape == (240, 8)
+    np.testing.assert_array_equal(run.probabilities.argmax(axis=1), run.predicted)
+    np.testing.assert_allclose(run.probabilities.max(axis=1), 0.65)
 
 
 def test_runs_are_grouped_by_model_and_sorted_by_fold(tmp_path):
@@ -262,7 +266,7 @@ def test_a_model_whose_runs_disagree_is_left_out_whole_and_others_stay(tmp_path)
 
 def test_a_clip_tested_in_two_folds_is_named(tmp_path):
     run = read_run(write_run(tmp_path))
-    again = Run(run.model, 1, run.config, run.epochs, run.clip_ids, run.labels, run.predicted)
+    again = replace_field(run, fold=1)
     (problem,) = disagreements([run, again])
     assert "cfn_sr/fold_0 and cfn_sr/fold_1: clip 01-01-01-01-01-01-01 is tested in both" in problem
 

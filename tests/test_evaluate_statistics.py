@@ -1,0 +1,132 @@
+"""Intervals and tests against answers found another way: all resamples, sums written out."""
+
+from itertools import product
+from math import comb
+
+import numpy as np
+import pytest
+
+from evaluate.statistics import SEED, holm, interval_over_actors, mcnemar
+
+
+def every_resample(scores: np.ndarray, weights: np.ndarray, actors: np.ndarray) -> np.ndarray:
+    """The statistic of all A**A ways to draw A actors with replacement, sorted."""
+    names = sorted(set(actors))
+    statistics = []
+    for drawn in product(names, repeat=len(names)):
+        clips = np.concatenate([np.flatnonzero(actors == actor) for actor in drawn])
+        statistics.append(np.sum(weights[clips] * scores[clips]) / np.sum(weights[clips]))
+    return np.sort(statistics)
+
+
+def scores_of(rights: list[int], clips: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Right clips first, for actors 1, 2, ..."""
+    scores = [
+        float(index < right)
+        for right, size in zip(rights, clips, strict=True)
+        for index in range(size)
+    ]
+    return np.array(scores), np.repeat(np.arange(1, len(clips) + 1), clips)
+
+
+@pytest.mark.parametrize("clips", [[10, 10, 10, 10], [4, 10, 20, 7]])
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_the_interval_is_that_of_all_resamples_of_four_actors(clips, level):
+    scores, actors = scores_of([2, 5, 9, 6], clips)
+    weights = np.linspace(1, 3, len(scores))
+    exact = every_resample(scores, weights, actors)
+    assert len(exact) == 256
+    # With 100,000 draws the bound lies between the exact quantiles a third of a percent away.
+    low, high = interval_over_actors(scores, weights, actors, draws=100_000, level=level)
+    for bound, share in ((low, (1 - level) / 2), (high, (1 + level) / 2)):
+        below, above = np.quantile(exact, [share - 0.003, share + 0.003], method="inverted_cdf")
+        assert below - 1e-9 <= bound <= above + 1e-9
+
+
+def test_with_two_actors_the_bounds_are_the_actors_themselves():
+    # Half of the draws are one actor alone, so 2.5 % of them lie within either end.
+    scores, actors = scores_of([1, 4], [4, 5])
+    low, high = interval_over_actors(scores, np.ones(9), actors)
+    assert (low, high) == pytest.approx((1 / 4, 4 / 5))
+
+
+def test_clips_of_an_actor_go_together():
+    # Twenty actors, each all right or all wrong: as sure as of 20 coins, not of 1,200.
+    scores, actors = scores_of([60] * 10 + [0] * 10, [60] * 20)
+    low, high = interval_over_actors(scores, np.ones(1200), actors)
+    assert (low, high) == pytest.approx((6 / 20, 14 / 20))  # 2.5 % quantiles of Binomial(20, 1/2)
+
+
+def test_near_the_normal_limit_the_interval_is_two_standard_errors():
+    actors = np.repeat(np.arange(1, 25), 60)
+    rates = np.random.default_rng(5).uniform(0.5, 0.9, 24)
+    scores = np.concatenate([np.arange(60) < 60 * rate for rate in rates]).astype(float)
+    means = scores.reshape(24, 60).mean(axis=1)
+    low, high = interval_over_actors(scores, np.ones(1440), actors)
+    error = 1.96 * means.std() / np.sqrt(24)  # the bootstrap's own deviation, not that of n - 1
+    assert low == pytest.approx(means.mean() - error, abs=0.003)
+    assert high == pytest.approx(means.mean() + error, abs=0.003)
+
+
+def test_weights_count_by_their_ratios():
+    scores, actors = scores_of([2, 5, 9, 6], [10] * 4)
+    weights = np.linspace(1, 2, 40)
+    assert interval_over_actors(scores, weights, actors) == pytest.approx(
+        interval_over_actors(scores, weights / weights.sum(), actors)
+    )
+    heavy = np.where(actors == 2, 1e9, 1.0)  # 5 of 10 right, and nothing else counts
+    low, _ = interval_over_actors(scores, heavy, actors, level=0.2)
+    assert low == pytest.approx(0.5)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_one_a_little_other():
+    scores, actors = scores_of([3, 5, 9, 6, 8, 2, 7], [11, 10, 13, 10, 9, 10, 17])
+    same = [interval_over_actors(scores, np.ones(80), actors, draws=500) for _ in range(2)]
+    assert same[0] == same[1]
+    other = interval_over_actors(scores, np.ones(80), actors, draws=500, seed=SEED + 1)
+    assert other != same[0]
+    assert other == pytest.approx(same[0], abs=0.05)
+
+
+def test_one_actor_has_no_interval():
+    assert interval_over_actors(np.ones(5), np.ones(5), np.full(5, 3)) is None
+
+
+def test_all_right_is_an_interval_without_width():
+    assert interval_over_actors(np.ones(4), np.ones(4), np.array([1, 1, 2, 2])) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "weights", "actors", "match"),
+    [
+        ([], [], [], "N > 0"),
+        ([1.0], [1.0], [1, 2], "same shape"),
+        ([1.0, 1.0], [1.0, 0.0], [1, 2], r"least weight is 0\.0, expected all above 0"),
+    ],
+)
+def test_clips_that_do_not_fit_are_an_error(scores, weights, actors, match):
+    with pytest.raises(ValueError, match=match):
+        interval_over_actors(np.array(scores), np.array(weights), np.array(actors))
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 9), (9, 1), (0, 6), (5, 5), (12, 20), (0, 1)])
+def test_mcnemar_is_the_binomial_sum_over_both_tails(first, second):
+    apart, fewer = first + second, min(first, second)
+    tail = sum(comb(apart, k) for k in range(fewer + 1)) / 2**apart
+    assert mcnemar(first, second) == pytest.approx(min(1, 2 * tail))
+
+
+def test_models_that_no_clip_tells_apart_have_p_1():
+    assert mcnemar(0, 0) == 1
+
+
+def test_a_negative_count_is_an_error():
+    with pytest.raises(ValueError, match="counts are -1 and 3, expected 0 or more"):
+        mcnemar(-1, 3)
+
+
+def test_holm_multiplies_step_by_step_and_never_falls():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1, 1]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
