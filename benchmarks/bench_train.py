@@ -34,9 +34,9 @@ from benchmarks.bench_stream import make_cache
 from cache.clips import Clip
 from cache.reader import Cache
 from model.__main__ import gflops, one_clip
+from model.device import describe, pick_device, pick_precision
 from model.prepare import Prepare
 from train.augment import MEAN, STD, draw_crops
-from train.device import describe, pick_device, pick_precision
 from train.inputs import Changes
 from train.loop import Totals, train_epoch
 from train.recipe import Recipe

@@ -16,7 +16,7 @@ MAX_FRAMES = 7200
 MAX_ASPECT = 4
 
 # Time stamps of sound may be off by this much; more is a gap or an overlap.
-_JITTER_S = 0.02
+SOUND_JITTER_S = 0.02
 
 # Containers that hold one clip in one file. Play lists (HLS, DASH, concat) are not among them,
 # because they make the decoder open other files and addresses.
@@ -99,11 +99,13 @@ def _decode(container: av.container.InputContainer, with_sound: bool) -> Decoded
     video = container.streams.video[0]
     audio = container.streams.audio[0] if with_sound else None
     streams = [stream for stream in (video, audio) if stream is not None]
-    _check_header(container, video)
-    # Some containers (MPEG program streams) do not count time from zero.
-    zero_s = max(0, container.start_time or 0) / av.time_base
-    picked = _FramePicker(frame_times_s() + zero_s)
-    heard = _SoundCollector(zero_s)
+    check_picture(video)
+    duration_s = (container.duration or 0) / av.time_base
+    if duration_s > MAX_DURATION_S:
+        raise ClipError(f"the file claims {duration_s:.0f} s, expected at most {MAX_DURATION_S} s")
+    zero = zero_s(container)
+    picked = FramePicker(frame_times_s() + zero)
+    heard = _SoundCollector(zero)
     for stream in streams:
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"err_detect": "explode"}
@@ -130,7 +132,13 @@ def _decode(container: av.container.InputContainer, with_sound: bool) -> Decoded
     return Decoded(frames, frame_index, sound, heard.rate_hz, notes, drawn)
 
 
-def _check_header(container: av.container.InputContainer, video: av.VideoStream) -> None:
+def zero_s(container: av.container.InputContainer) -> float:
+    """Where the time of a file starts; that of some (MPEG program streams) does not at zero."""
+    return max(0, container.start_time or 0) / av.time_base
+
+
+def check_picture(video: av.VideoStream) -> None:
+    """Raise ClipError for pictures of a size that no camera makes."""
     width, height = video.codec_context.width, video.codec_context.height
     if not width * height:
         raise ClipError("the video has no size, or claims one that no decoder takes")
@@ -139,15 +147,15 @@ def _check_header(container: av.container.InputContainer, video: av.VideoStream)
             f"the video claims {width}x{height} pixels, expected {MAX_PIXELS} at most and no side "
             f"{MAX_ASPECT} times the other"
         )
-    duration_s = (container.duration or 0) / av.time_base
-    if duration_s > MAX_DURATION_S:
-        raise ClipError(f"the file claims {duration_s:.0f} s, expected at most {MAX_DURATION_S} s")
 
 
-class _FramePicker:
+class FramePicker:
     """Sees every frame in turn and keeps those on the screen at the wanted times.
 
     A frame that is on the screen at two of them is kept twice.
+
+    Args:
+        times_s: in the time of the file, rising.
     """
 
     def __init__(self, times_s: np.ndarray):
@@ -175,6 +183,11 @@ class _FramePicker:
         self._previous = frame
         self.seen += 1
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the frames of all times are there."""
+        return not self._missing
+
     def finish(self) -> tuple[list[av.VideoFrame], np.ndarray, tuple[str, ...]]:
         """The kept frames, their indices, and notes on what was repeated at the end."""
         last = self._previous
@@ -191,12 +204,10 @@ class _FramePicker:
         if len(sizes) > 1:
             raise ClipError(f"the picture changes within the clip: {sorted(sizes)}")
         turned = {frame.rotation % 360 for frame in self._frames}
-        if len(turned) > 1 or not turned <= set(_TURNS):
-            raise ClipError(f"the picture is turned by {sorted(turned)} degrees, no quarter turn")
+        if len(turned) > 1:
+            raise ClipError(f"the picture is turned by {sorted(turned)} degrees within the clip")
         angle = turned.pop()
-        frames = (
-            [_turned(frame, _TURNS[angle]) for frame in self._frames] if angle else self._frames
-        )
+        frames = [upright(frame) for frame in self._frames]
         notes = (*(notes if late else ()), *((f"turned by {angle} degrees",) if angle else ()))
         return frames, np.array(self._indices, np.uint16), notes
 
@@ -206,8 +217,17 @@ class _FramePicker:
         self._indices.append(self.seen - 1)
 
 
-def _turned(frame: av.VideoFrame, filters: tuple[tuple[str, str | None], ...]) -> av.VideoFrame:
-    """The frame as it is to be shown; a telephone held upright writes its pictures lying."""
+def upright(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame as it is to be shown; a telephone held upright writes its pictures lying.
+
+    Raises:
+        ClipError: if it is turned by no quarter turn.
+    """
+    angle = frame.rotation % 360
+    if angle not in _TURNS:
+        raise ClipError(f"the picture is turned by {angle} degrees, no quarter turn")
+    if angle == 0:
+        return frame
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(
@@ -216,7 +236,7 @@ def _turned(frame: av.VideoFrame, filters: tuple[tuple[str, str | None], ...]) -
         format=frame.format.name,
         time_base=frame.time_base,
     )
-    turn = [graph.add(name, argument) for name, argument in filters]
+    turn = [graph.add(name, argument) for name, argument in _TURNS[angle]]
     graph.link_nodes(source, *turn, graph.add("buffersink")).configure()
     graph.push(frame)
     return graph.pull()
@@ -244,7 +264,7 @@ class _SoundCollector:
                     f"expected {OFFSET_S} s at most"
                 )
         due_s = self._start_s + self._count / self.rate_hz
-        if abs(frame.time - due_s) > _JITTER_S or frame.sample_rate != self.rate_hz:
+        if abs(frame.time - due_s) > SOUND_JITTER_S or frame.sample_rate != self.rate_hz:
             raise ClipError(
                 f"the sound jumps from {due_s:.2f} s to {frame.time:.2f} s, or changes its rate"
             )

@@ -1,6 +1,6 @@
 """Every setting that changes a byte of a shard, in one place."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cache.schema import (
@@ -120,3 +120,31 @@ class Settings:
                 "smoothing_s": self.crop.smoothing_s,
             }
         return config
+
+
+def from_config(config: Any) -> Settings:
+    """The settings that a manifest's config was written from, the inverse of `Settings.config`.
+
+    Raises:
+        ValueError: for a config that no settings of this version give.
+    """
+    try:
+        faces = config.get("faces", {})
+        crop = {each.name: faces[each.name] for each in fields(FaceSettings) if each.name in faces}
+        settings = Settings(
+            modality=config["modality"],
+            faces=faces.get("source", "mtcnn"),
+            audio=config["sound"]["source"] if config["modality"] == "av" else "mp4",
+            waveform=config["waveform"],
+            crop=FaceSettings(**crop),
+        )
+        written = settings.config()
+    except (AttributeError, KeyError, TypeError) as exc:
+        raise ValueError(f"the settings of the features cannot be read ({exc!r:.80})") from exc
+    differing = sorted(key for key in {*config, *written} if config.get(key) != written.get(key))
+    if differing:
+        raise ValueError(
+            f"the features were made with other settings of {', '.join(map(str, differing))} than "
+            "this version knows. Use the version that made them"
+        )
+    return settings

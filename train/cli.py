@@ -21,8 +21,8 @@ from cache.shard import CacheError
 from cache.splits import SPLITS, actors_of
 from cache.verify import problems_of
 from model.checkpoint import CheckpointError
+from model.device import describe, pick_device, pick_precision
 from model.weights import PARTS
-from train.device import describe, pick_device, pick_precision
 from train.loop import TrainingError
 from train.parallel import team_of
 from train.recipe import add_arguments, from_arguments

@@ -18,10 +18,10 @@ from cache.clips import Clip
 from cache.files import sweep, write_json
 from cache.reader import Cache
 from model.checkpoint import CheckpointError, load
+from model.device import describe
 from model.prepare import Prepare
 from model.weights import WeightsError, load_encoder
 from train.checkpoint import PREVIOUS, save
-from train.device import describe
 from train.inputs import Changes, batch_sizes, mfcc_statistics
 from train.loop import Totals, TrainingError, test, train_epoch
 from train.parallel import ALONE, Team

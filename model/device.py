@@ -4,11 +4,11 @@ import os
 
 import torch
 
-import model
+from model.registry import inputs
 
 
 def pick_device(name: str) -> torch.device:
-    """The device to train on: "auto" is a GPU when there is one, else the CPU.
+    """The device to compute on: "auto" is a GPU when there is one, else the CPU.
 
     Raises:
         ValueError: if a GPU is asked for and there is none.
@@ -32,7 +32,7 @@ def pick_precision(name: str, device: torch.device, preset: str, network: str) -
     """
     if name != "auto":
         return name
-    heavy = preset == "paper" and "frames" in model.inputs(network)
+    heavy = preset == "paper" and "frames" in inputs(network)
     return "bfloat16" if device.type == "cuda" or heavy else "float32"
 
 

@@ -1,0 +1,215 @@
+"""What a prediction looks like: the face, the probabilities over time, and where sound points."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
+from torch.nn import functional
+
+from cache.clips import EMOTIONS
+from cache.files import atomic_path
+from cache.schema import DURATION_S, FRAME_COUNT
+
+# One colour an emotion, the same in all pictures; Paul Tol's "light" and "bright" schemes, which
+# people of all colour vision tell apart.
+COLOURS = dict(
+    zip(
+        EMOTIONS,
+        ("#777777", "#66ccee", "#ccbb44", "#4477aa", "#ee6677", "#aa3377", "#228833", "#ee8866"),
+        strict=True,
+    )
+)
+STRONGEST = 2.0  # times the mean attention: from here on the overlay is opaque
+_COLUMNS = 6
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was found in 2.45 s of a file.
+
+    Attributes:
+        start_s: in the time of the file.
+        probabilities: of the eight emotions, float32 (8,); None where `problem` says why not.
+        problem: such as that there is no face; None where there are probabilities.
+        boxes: float32 (30, 4), x1, y1, x2, y2 in pixels; None for networks that see no face.
+        attention: float32 (30, h, w), how much the network looks at each place of each face crop,
+            over the mean; None for networks without the cross-modal block.
+        crops: uint8 RGB (n, 224, 224, 3), the frames `crop_numbers` of 0..29; few, or none.
+        frame, frame_box: uint8 RGB (H, W, 3), the whole frame 15, reduced, and the box in it, (4,);
+            of one window of a file alone.
+        notes: what was odd.
+    """
+
+    start_s: float
+    probabilities: np.ndarray | None = None
+    problem: str | None = None
+    boxes: np.ndarray | None = None
+    attention: np.ndarray | None = None
+    crops: np.ndarray | None = None
+    crop_numbers: tuple[int, ...] = ()
+    frame: np.ndarray | None = None
+    frame_box: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + DURATION_S
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """All windows of one file, in the order of time."""
+
+    windows: list[Window] = field(default_factory=list)
+
+    @property
+    def usable(self) -> list[Window]:
+        return [window for window in self.windows if window.probabilities is not None]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The mean over the windows that have any, float (8,)."""
+        return np.mean([window.probabilities for window in self.usable], axis=0)
+
+
+def over_mean(attention: torch.Tensor, frames: int = FRAME_COUNT) -> np.ndarray:
+    """An attention map (S, h, w) that sums to 1, as multiples of its mean, for each frame.
+
+    Returns:
+        float32 (frames, h, w).
+    """
+    height, width = attention.shape[1:]
+    relative = attention.float() * attention.numel()
+    sized = functional.interpolate(
+        relative[None, None], (frames, height, width), mode="trilinear", align_corners=False
+    )
+    return sized[0, 0].cpu().numpy()
+
+
+def overlaid(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """A face with the attention over it: grey where it is low, glowing where it is high.
+
+    Args:
+        crop: uint8 RGB (H, W, 3).
+        attention: float (h, w), over its mean.
+
+    Returns:
+        uint8 RGB (H, W, 3).
+    """
+    size = crop.shape[:2]
+    sized = functional.interpolate(
+        torch.from_numpy(attention)[None, None], size, mode="bilinear", align_corners=False
+    )[0, 0].numpy()
+    strength = np.clip(sized / STRONGEST, 0, 1)
+    glow = 255 * colormaps["inferno"](strength)[..., :3]
+    grey = np.repeat(crop.mean(axis=2, keepdims=True), 3, axis=2)
+    share = 0.65 * strength[..., None]
+    return np.rint((1 - share) * grey + share * glow).astype(np.uint8)
+
+
+def draw(name: str, prediction: Prediction, path: Path) -> None:
+    """Write a PNG: the frame with its face box, the probabilities, the faces and the attention.
+
+    Args:
+        name: of the file, for the title.
+        prediction: with at least one usable window.
+        path: the PNG; appears whole or not at all.
+    """
+    shown = [window for window in prediction.usable if window.crops is not None][:_COLUMNS]
+    guided = any(window.attention is not None for window in shown)
+    rows = 1 + bool(shown) + guided
+    figure = Figure(figsize=(12, 3.6 + 2.3 * (rows - 1)), layout="constrained", dpi=110)
+    heights = [3.6, 2.3 * (rows - 1)] if shown else [3.6]
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    best = int(prediction.probabilities.argmax())
+    title = f"{name}: {EMOTIONS[best]}, {prediction.probabilities[best]:.0%}"
+    # parse_math: a file may be called anything, "$" and "_" too
+    figure.suptitle(textwrap.shorten(title, 110), fontweight="bold", parse_math=False)
+    framed = [window for window in prediction.usable if window.frame is not None]
+    axes = parts[0].subplots(1, 1 + len(framed), squeeze=False)[0]
+    for place, window in zip(axes, framed, strict=False):
+        _draw_frame(place, window)
+    if len(prediction.windows) == 1:
+        _draw_bars(axes[-1], prediction.probabilities)
+    else:
+        _draw_time_line(axes[-1], prediction.windows)
+    if shown:
+        _draw_faces(parts[1], shown, guided)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _draw_faces(figure: SubFigure, windows: Sequence[Window], guided: bool) -> None:
+    """A row of faces, and below it one of the same with the attention over them."""
+    axes = figure.subplots(1 + guided, _COLUMNS, squeeze=False)
+    for place in axes.flat:
+        place.axis("off")
+    for column, (label, crop, attention) in enumerate(_faces(windows)):
+        axes[0, column].imshow(crop)
+        axes[0, column].set_title(label, fontsize=9)
+        if attention is not None:
+            axes[1, column].imshow(overlaid(crop, attention))
+            axes[1, column].set_title(f"up to {attention.max():.1f} x the mean", fontsize=9)
+    if guided:
+        figure.supxlabel(
+            "lower row: where the sound makes the network look, bright from "
+            f"{STRONGEST:.0f} times the mean on",
+            fontsize=9,
+        )
+
+
+def _faces(windows: Sequence[Window]) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
+    """Time, crop and attention of the faces to show: of one window several, of several one each."""
+    faces = []
+    for window in windows:
+        for number, crop in zip(window.crop_numbers, window.crops, strict=True):
+            time_s = window.start_s + (number + 0.5) * DURATION_S / FRAME_COUNT
+            attention = None if window.attention is None else window.attention[number]
+            faces.append((f"{time_s:.2f} s", crop, attention))
+    return faces[:_COLUMNS]
+
+
+def _draw_frame(axes: Axes, window: Window) -> None:
+    axes.imshow(window.frame)
+    axes.axis("off")
+    x1, y1, x2, y2 = window.frame_box
+    axes.add_patch(
+        Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="#ffee55", linewidth=2)
+    )
+
+
+def _draw_bars(axes: Axes, probabilities: np.ndarray) -> None:
+    bars = axes.barh(EMOTIONS, probabilities, color=list(COLOURS.values()))
+    axes.bar_label(bars, [f"{share:.1%}" for share in probabilities], padding=3, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.12)
+    axes.set_xticks([])
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _draw_time_line(axes: Axes, windows: Sequence[Window]) -> None:
+    """Probabilities at the middle of each window, stacked; empty where there is no face."""
+    middle = [window.start_s + DURATION_S / 2 for window in windows]
+    hop_s = min(np.diff(middle), default=DURATION_S)
+    below = np.zeros(len(windows))
+    for index, emotion in enumerate(EMOTIONS):
+        share = np.array(
+            [0 if w.probabilities is None else w.probabilities[index] for w in windows]
+        )
+        axes.bar(middle, share, hop_s, below, color=COLOURS[emotion], label=emotion)
+        below += share
+    for time_s, window in zip(middle, windows, strict=True):
+        if window.probabilities is None:
+            axes.text(time_s, 0.5, "none", rotation=90, ha="center", va="center", fontsize=8)
+    axes.set_ylim(0, 1)
+    axes.set_xlim(middle[0] - hop_s / 2, middle[-1] + hop_s / 2)
+    axes.set_xlabel(f"seconds (middle of a window of {DURATION_S} s)")
+    axes.set_ylabel("probability")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, reverse=True)
