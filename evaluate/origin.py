@@ -9,13 +9,10 @@ import numpy as np
 
 from cache.clips import EMOTIONS, Clip
 from evaluate.metrics import accuracy
-from evaluate.run_files import (
-    DamagedRunError,
-    UnfinishedRunError,
-    _wrong_types,
-    _wrong_values,
-    read_run,
-)
+from evaluate.run_config import problems_of
+from evaluate.run_files import DamagedRunError, UnfinishedRunError, read_run
+from evaluate.statistics import interval_over_actors
+from evaluate.tables import is_ravdess
 from model.checkpoint import CheckpointError, Trained
 
 NOT_COMMERCIAL = (
@@ -54,7 +51,7 @@ def check_origin(path: Path, trained: Trained) -> None:
             f"{path}: is of a run with --validate, which learned from fewer actors and tested none "
             "of the fold's. Name the last.pt of a fold"
         )
-    problems = _wrong_types(config) or _wrong_values(config, config["model"], config["fold"])
+    problems = problems_of(config, config["model"], config.get("fold"))
     if problems:
         raise CheckpointError(f"{path}: its settings contradict themselves: {problems[0]}")
     if trained.epoch != config["epochs"]:
@@ -85,7 +82,7 @@ def result_beside(checkpoint: Path, trained: Trained) -> tuple[Result | None, st
         clips=len(right),
         actors=len(set(actors.tolist())),
         accuracy=accuracy(run.labels, run.predicted),
-        interval=_interval_over_actors(right, np.ones(len(right)), actors),
+        interval=interval_over_actors(right, np.ones(len(right)), actors),
         best_on_test=max(tested),
         best_epoch=tested.index(max(tested)) + 1,
     ), ""
@@ -96,11 +93,6 @@ def licence(dataset: str) -> str:
     if is_ravdess(dataset):
         return NOT_COMMERCIAL
     return f"learned from {dataset}, under the terms of that data set"
-
-
-def is_ravdess(dataset: str) -> bool:
-    """Whether a cache's `dataset` names recordings of people, not the synthetic sample."""
-    return dataset.startswith("RAVDESS")
 
 
 def properties(config: dict[str, Any], checkpoint_sha256: str) -> dict[str, str]:
@@ -116,17 +108,3 @@ def properties(config: dict[str, Any], checkpoint_sha256: str) -> dict[str, str]
         "licence": licence(config["cache"]["dataset"]),
         "use": "for research; not for decisions about people",
     }
-
-
-def _interval_over_actors(
-    scores: np.ndarray, weights: np.ndarray, actors: np.ndarray
-) -> tuple[float, float] | None:
-    names, index = np.unique(actors, return_inverse=True)
-    if len(names) < 2:
-        return None
-    mass, total = np.bincount(index, weights), np.bincount(index, weights * scores)
-    times = np.random.default_rng(0).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=10_000
-    )
-    low, high = np.quantile((times @ total) / (times @ mass), [0.025, 0.975])
-    return float(low), float(high)

@@ -19,8 +19,8 @@ import model
 from cache.clips import EMOTIONS
 from cache.schema import FRAME_COUNT
 from evaluate.overlay import Prediction, Window, draw, over_mean
-from evaluate.report import is_ravdess
-from evaluate.run_files import shown
+from evaluate.reading import shown
+from evaluate.tables import is_ravdess
 from evaluate.video import annotate
 from model.checkpoint import CheckpointError, Trained, load_trained
 from model.device import pick_device
