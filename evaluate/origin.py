@@ -10,7 +10,7 @@ import numpy as np
 from cache.clips import EMOTIONS, Clip
 from evaluate.metrics import accuracy
 from evaluate.run_config import problems_of
-from evaluate.run_files import DamagedRunError, UnfinishedRunError, read_run
+from evaluate.run_files import DamagedRunError, Run, UnfinishedRunError, read_run
 from evaluate.statistics import interval_over_actors
 from evaluate.tables import is_ravdess
 from model.checkpoint import CheckpointError, Trained
@@ -61,6 +61,11 @@ def check_origin(path: Path, trained: Trained) -> None:
         )
 
 
+def is_of(trained: Trained, run: Run) -> bool:
+    """Whether a checkpoint has the settings of a run, which are all that training depends on."""
+    return run.config == json.loads(json.dumps(trained.config))
+
+
 def result_beside(checkpoint: Path, trained: Trained) -> tuple[Result | None, str]:
     """The result of a checkpoint's run, if its files lie beside the checkpoint.
 
@@ -73,7 +78,7 @@ def result_beside(checkpoint: Path, trained: Trained) -> tuple[Result | None, st
         return None, f"the run beside the checkpoint is not finished: {exc}"
     except DamagedRunError as exc:
         return None, f"no run that can be read is beside the checkpoint: {exc.problems[0]}"
-    if run.config != json.loads(json.dumps(trained.config)):
+    if not is_of(trained, run):
         return None, "the run beside the checkpoint is another one: its config.json differs"
     actors = np.array([Clip.parse(clip_id).actor for clip_id in run.clip_ids])
     right = (run.labels == run.predicted).astype(float)
