@@ -42,7 +42,7 @@ ifeq ($(MAKELEVEL),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess train cv table1 table2 rows evaluate demo test lint bench-features bench-stream bench-train fuzz clean
+.PHONY: help setup features ravdess train cv table1 table2 rows evaluate robustness demo test lint bench-features bench-stream bench-train fuzz clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ rows: ## every run of both tables as a goal, one a line, for a cluster's jobs
 
 row/%: $(READY)
 	@$(TRAIN) --model $(*D) --fold $(*F)
+
+robustness: $(READY) ## test finished RUNS=DIR again on CACHE=DIR, with sound or picture missing or made worse
+	$(RUN) -m evaluate.robustness --runs '$(RUNS)' --cache '$(CACHE)'
 
 evaluate: $(READY) ## report in OUT=DIR from RUNS=DIR, with faces from CACHE=DIR
 	@$(EVALUATE)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import model
@@ -33,6 +34,7 @@ from model.checkpoint import CheckpointError, Trained, load_trained
 from model.device import describe, pick_device
 
 _BATCH = 8  # clips
+_FEW_PARAMETERS = 1_000_000
 # In bfloat16, or on another kind of device, rounding decides between emotions that are as probable.
 _OTHERWISE = 0.02
 
@@ -60,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = [run for name in models if name in wanted for run in models[name]]
     folders = {run.name: arguments.runs / run.name for run in runs}
     try:
-        with tqdm(total=sum(len(run.clip_ids) for run in runs), unit="clip", disable=None) as bar:
+        with (
+            # Threads that wait for each other cost MFCCs and tiny networks more than they give.
+            threadpool_limits(limits=1, user_api="blas"),
+            tqdm(total=sum(len(run.clip_ids) for run in runs), unit="clip", disable=None) as bar,
+        ):
             for run in runs:
                 bar.set_description(run.name)
                 try:
@@ -84,8 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("no run was measured", 1)
     print("accuracy in percent, the mean over folds:")
     print(table(rows))
-    for reason in dict.fromkeys(f"{row.title}: {row.reason}" for row in rows if row.reason):
-        print(f"- {reason}")
+    reasons = dict.fromkeys(row.reason for row in rows if row.reason)
+    if reasons:
+        print(f"-: {'; '.join(reasons)}")
     return 1 if problems else 0
 
 
@@ -159,6 +166,8 @@ def _measure_run(
             f"on {run.config['cache']['fingerprint'][:12]}. Name the cache of the run"
         )
     trained = load_trained(checkpoint, device)
+    if device.type == "cpu" and model.count_parameters(trained.net) < _FEW_PARAMETERS:
+        torch.set_num_threads(1)
     check_origin(checkpoint, trained)
     clips = cache.of_actors(tuple(run.config["test_actors"]))
     if not is_of(trained, run) or sorted(run.clip_ids) != [clip.clip_id for clip in clips]:

@@ -1,5 +1,6 @@
 """Read what was measured under each condition, and put folds together."""
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cache.files import sha256_file
-from evaluate.conditions import CONDITIONS
-from evaluate.reading import is_count, is_number, parse_object, read_text, shown, shown_name
+from evaluate.conditions import CONDITIONS, Condition
+from evaluate.reading import is_count, is_number, shown, shown_name
 
 FILE_NAME = "robustness.json"
 SCHEMA_VERSION = 1
@@ -93,14 +94,14 @@ def read_measured(folder: Path) -> dict[str, Any]:
     Raises:
         RobustnessError: if it is damaged, or of other conditions than `CONDITIONS`.
     """
-    problems: list[str] = []
-    text = read_text(folder / FILE_NAME, problems)
-    content = parse_object(text, FILE_NAME, problems) if text is not None else None
-    if content is not None:
-        problems += _problems_of(content)
-    if problems:
+    try:
+        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        problem = _problem_of(content)
+    except (OSError, ValueError, RecursionError) as exc:
+        problem = f"cannot be read as JSON ({type(exc).__name__})"
+    if problem:
         raise RobustnessError(
-            f"{shown_name(folder)}: {FILE_NAME}: {problems[0]}. Remove it, and run "
+            f"{shown_name(folder)}: {FILE_NAME}: {problem}. Remove that file, and run "
             "python -m evaluate.robustness again"
         )
     return content
@@ -124,35 +125,42 @@ def _predictions_of(folder: Path) -> str | None:
     return sha256_file(path) if path.is_file() else None
 
 
-def _problems_of(content: dict[str, Any]) -> list[str]:
-    """What in a robustness.json is not as this version writes it."""
-    if content.get("schema_version") != SCHEMA_VERSION or set(content) != _KEYS:
-        return [f"schema version {shown(content.get('schema_version'))} or other keys than its own"]
+def _problem_of(content: Any) -> str | None:
+    """The first thing in a robustness.json that is not as this version writes it."""
+    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+        return f"expected an object of schema version {SCHEMA_VERSION}, found {shown(content)}"
+    if set(content) != _KEYS:
+        return f"its keys are {shown(sorted(content))}"
     for name in ("checkpoint_sha256", "predictions_sha256"):
         if not isinstance(content[name], str) or not _SHA256.fullmatch(content[name]):
-            return [f"{name} is {shown(content[name])}, expected 64 hexadecimal digits"]
+            return f"{name} is {shown(content[name])}, expected 64 hexadecimal digits"
     found = content["conditions"]
     if not isinstance(found, list) or len(found) != len(CONDITIONS):
-        return [f"conditions are {shown(found)}, expected a list of {len(CONDITIONS)}"]
-    problems = []
+        return f"conditions are {shown(found)}, expected a list of {len(CONDITIONS)}"
     for condition, each in zip(CONDITIONS, found, strict=True):
-        if not isinstance(each, dict) or set(each) != _OF_A_CONDITION:
-            problems.append(f"{shown(each)} is no condition")
-        elif (each["name"], each["modality"]) != (condition.name, condition.modality):
-            problems.append(f"condition {shown(each['name'])}, expected {condition.name}")
-        elif not is_count(each["clips"]) or each["clips"] == 0:
-            problems.append(
-                f"{condition.name}: clips are {shown(each['clips'])}, expected 1 or more"
-            )
-        elif (each["accuracy"] is None) != _is_reason(each["reason"]):
-            problems.append(f"{condition.name}: expected an accuracy, or a reason for none")
-        elif each["accuracy"] is not None and not _is_share(each["accuracy"]):
-            problems.append(
-                f"{condition.name}: accuracy is {shown(each['accuracy'])}, expected 0..1"
-            )
-    if not problems and found[0]["accuracy"] is None:
-        problems.append("as_cached has no accuracy")
-    return problems
+        problem = _problem_of_condition(condition, each)
+        if problem:
+            return f"{condition.name}: {problem}"
+    if found[0]["accuracy"] is None:
+        return "as_cached has no accuracy"
+    return None
+
+
+def _problem_of_condition(condition: Condition, each: Any) -> str | None:
+    """What in one entry of `conditions` is not as it is written."""
+    if not isinstance(each, dict) or set(each) != _OF_A_CONDITION:
+        return f"found {shown(each)}"
+    if (each["name"], each["modality"]) != (condition.name, condition.modality):
+        return f"found {shown(each['name'])} of modality {shown(each['modality'])}"
+    if not is_count(each["clips"]) or each["clips"] == 0:
+        return f"clips are {shown(each['clips'])}, expected 1 or more"
+    if each["accuracy"] is None and not _is_reason(each["reason"]):
+        return f"no accuracy, and the reason is {shown(each['reason'])}"
+    if each["accuracy"] is not None and not _is_share(each["accuracy"]):
+        return f"accuracy is {shown(each['accuracy'])}, expected 0..1"
+    if each["accuracy"] is not None and each["reason"] is not None:
+        return f"an accuracy, and a reason for none: {shown(each['reason'])}"
+    return None
 
 
 def _is_reason(value: Any) -> bool:
