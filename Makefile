@@ -100,7 +100,7 @@ rows: ## every run of both tables as a goal, one a line, for a cluster's jobs
 row/%: $(READY)
 	@$(TRAIN) --model $(*D) --fold $(*F)
 
-robustness: $(READY) ## test finished RUNS=DIR again on CACHE=DIR, with sound or picture missing or made worse
+robustness: $(READY) ## test RUNS=DIR again, with sound or picture of CACHE=DIR missing or worse
 	$(RUN) -m evaluate.robustness --runs '$(RUNS)' --cache '$(CACHE)'
 
 evaluate: $(READY) ## report in OUT=DIR from RUNS=DIR, with faces from CACHE=DIR

@@ -63,7 +63,10 @@ def check_origin(path: Path, trained: Trained) -> None:
 
 def is_of(trained: Trained, run: Run) -> bool:
     """Whether a checkpoint has the settings of a run, which are all that training depends on."""
-    return run.config == json.loads(json.dumps(trained.config))
+    try:
+        return run.config == json.loads(json.dumps(trained.config))
+    except (TypeError, ValueError, RecursionError):  # a stranger's: it holds what JSON does not
+        return False
 
 
 def result_beside(checkpoint: Path, trained: Trained) -> tuple[Result | None, str]:

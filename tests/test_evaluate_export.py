@@ -255,7 +255,8 @@ def test_a_run_that_is_another_s_gives_no_accuracy(run, tmp_path):
         folder = tmp_path / "cfn_sr" / "fold_0"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((run / name).read_bytes())
-    checkpoint = changed(run, folder, config={"seed": 1})
-    result, why_not = evaluate.export.result_beside(checkpoint, load_trained(checkpoint))
-    assert result is None
-    assert "its config.json differs" in why_not
+    for config in ({"seed": 1}, {"more": torch.zeros(1)}):
+        checkpoint = changed(run, folder, config=config)
+        result, why_not = evaluate.export.result_beside(checkpoint, load_trained(checkpoint))
+        assert result is None
+        assert "its config.json differs" in why_not
