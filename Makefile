@@ -22,11 +22,14 @@ ARGS    ?=
 TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf erann cfn_sr
 TABLE2 = cfn_sr cfn_sr_no_cross_modal cfn_sr_video_to_audio cfn_sr_no_self_attention cfn_sr_no_residual
 UNIMODAL = video_resnext50 audio_mfcc_cnn erann
+FUSION = $(filter-out $(UNIMODAL),$(sort $(TABLE1) $(TABLE2)))
 TRAIN_JOBS ?= $(if $(filter tiny,$(PRESET)),$(JOBS),1)
 
 # The demo: clips an actor of the sample, and epochs.
 DEMO_CLIPS  ?= 8
 DEMO_EPOCHS ?= 16
+
+$(if $(strip $(FOLDS)),,$(error FOLDS is empty, expected folds such as 0 1 2 3 4))
 
 READY = .venv/.ready
 RUN   = .venv/bin/python
@@ -42,7 +45,7 @@ ifeq ($(MAKELEVEL),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess train cv table1 table2 rows evaluate robustness demo test lint bench-features bench-stream bench-train fuzz clean
+.PHONY: help setup features ravdess train cv table1 table2 rows evaluate robustness demo test lint bench-features bench-stream bench-train bench-predict fuzz clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,15 +73,7 @@ ravdess: $(READY) ## download and verify RAVDESS into DIR=DIR (12.4 GiB)
 train: $(READY) ## FOLD=K of MODEL=NAME from CACHE=DIR
 	$(TRAIN) --model $(MODEL) --fold $(FOLD)
 
-cv: $(READY) ## the paper's chain on FOLDS: video, audio, then MODEL from their weights
-	@for fold in $(FOLDS); do \
-		$(if $(filter $(MODEL),$(UNIMODAL)),$(TRAIN) --fold $$fold --model $(MODEL) || exit $$?;, \
-		$(TRAIN) --fold $$fold --model video_resnext50 && \
-		$(TRAIN) --fold $$fold --model audio_mfcc_cnn && \
-		$(TRAIN) --fold $$fold --model $(MODEL) \
-			--init-video '$(RUNS)'/video_resnext50/fold_$$fold/last.pt \
-			--init-audio '$(RUNS)'/audio_mfcc_cnn/fold_$$fold/last.pt || exit $$?;) \
-	done
+cv: $(call jobs_of,$(MODEL)) ## the paper's chain on FOLDS: video, audio, then MODEL from their weights
 
 table1: $(READY) ## every row of the paper's Table 1, then the report
 	@$(call train_table,$(TABLE1))
@@ -94,11 +89,17 @@ $(if $(filter 1,$(TRAIN_JOBS)),,TQDM_DISABLE=1) $(MAKE) --no-print-directory --k
 exit $$status
 endef
 
-rows: ## every run of both tables as a goal, one a line, for a cluster's jobs
-	@printf '%s\n' $(sort $(call jobs_of,$(TABLE1) $(TABLE2)))
+rows: ## every run of both tables as a goal, one a line, those that others start from first
+	@printf '%s\n' $(call jobs_of,$(UNIMODAL) $(FUSION))
 
+# A network that fuses starts from the weights of its fold's unimodal networks, as in the paper.
+from = --init-$(1) '$(RUNS)/$(2)/fold_$(*F)/last.pt'
 row/%: $(READY)
-	@$(TRAIN) --model $(*D) --fold $(*F)
+	@$(TRAIN) --model $(*D) --fold $(*F) $(if $(filter $(*D),$(FUSION)), \
+		$(call from,video,video_resnext50) $(call from,audio,audio_mfcc_cnn))
+
+$(foreach fold,$(FOLDS),$(foreach model,$(FUSION),$(eval \
+	row/$(model)/$(fold): row/video_resnext50/$(fold) row/audio_mfcc_cnn/$(fold))))
 
 robustness: $(READY) ## test RUNS=DIR again, with sound or picture of CACHE=DIR missing or worse
 	$(RUN) -m evaluate.robustness --runs '$(RUNS)' --cache '$(CACHE)'
@@ -131,6 +132,9 @@ bench-stream: $(READY) ## clips a second from a cache beside a plain copy
 
 bench-train: $(READY) ## training clips a second beside a plain trainer
 	$(RUN) -m benchmarks.bench_train $(ARGS)
+
+bench-predict: $(READY) ## seconds a clip of the full-size network's predictions
+	$(RUN) -m benchmarks.bench_predict $(ARGS)
 
 fuzz: $(READY) ## three minutes of damaged shards: clean errors, no crash
 	$(RUN) -m benchmarks.fuzz_shards

@@ -40,8 +40,8 @@ from train.augment import MEAN, STD, draw_crops
 from train.inputs import Changes
 from train.loop import Totals, train_epoch
 from train.recipe import Recipe
-from train.run import make_optimizer
 from train.stream import Batch, Clips, Streamed, readers
+from train.trainee import make_optimizer
 
 
 class PerFrame(Dataset):

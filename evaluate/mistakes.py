@@ -4,6 +4,8 @@ import base64
 import io
 from typing import Any
 
+import numpy as np
+
 from cache.clips import EMOTIONS
 from cache.reader import Cache
 from cache.schema import FRAME_COUNT
@@ -24,9 +26,11 @@ def surest_mistakes(pooled: Pooled, count: int = SHOWN) -> list[dict[str, Any]]:
         pooled: of one model.
         count: how many at most.
     """
-    top = pooled.probabilities.max(axis=1)
-    wrong = [index for index in range(len(pooled.clips)) if not pooled.right[index]]
-    wrong.sort(key=lambda index: (-top[index], pooled.clips[index].clip_id))
+    each = np.arange(len(pooled.clips))
+    sure = pooled.probabilities[each, pooled.predicted]
+    # The clips are sorted by id, and a stable sort keeps that order among equals.
+    order = np.argsort(-sure, kind="stable")
+    wrong = order[~pooled.right[order]]
     return [
         {
             "clip_id": pooled.clips[index].clip_id,
@@ -35,10 +39,10 @@ def surest_mistakes(pooled: Pooled, count: int = SHOWN) -> list[dict[str, Any]]:
             "intensity": "strong" if pooled.clips[index].intensity == 2 else "normal",
             "true": EMOTIONS[pooled.labels[index]],
             "predicted": EMOTIONS[pooled.predicted[index]],
-            "probability": rounded(pooled.probabilities[index, pooled.predicted[index]]),
+            "probability": rounded(sure[index]),
             "probability_of_true": rounded(pooled.probabilities[index, pooled.labels[index]]),
         }
-        for index in wrong[:count]
+        for index in wrong[:count].tolist()
     ]
 
 
@@ -78,7 +82,7 @@ def faces(cache: Cache, clip_ids: list[str]) -> tuple[dict[str, str], list[str]]
     return pictures, problems
 
 
-def _data_url(frame: Any) -> str:
+def _data_url(frame: np.ndarray) -> str:
     """A frame, uint8 RGB (224, 224, 3), as a small JPEG."""
     from PIL import Image  # torchvision and matplotlib bring it; only pictures need it
 

@@ -176,7 +176,7 @@ def _off_diagonal(counts: list[list[int]]) -> list[list[int]]:
 
 
 def _percent(share: float | None, digits: int = 2) -> str:
-    return "none" if share is None else f"{100 * share:.{digits}f} %"
+    return "none" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def _points(difference: float) -> str:

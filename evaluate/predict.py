@@ -239,7 +239,7 @@ def _predict_file(
                     sound = sound_pieces(path) if predictor.hears else None
                     annotate(upright_frames(path), sound, prediction, args.out / f"{name}.mp4")
                     line["video"] = str(args.out / f"{name}.mp4")
-            except (OSError, ClipError) as exc:
+            except (OSError, ClipError, av.FFmpegError) as exc:
                 line["error"] = f"the picture could not be made: {exc}"
     return line
 

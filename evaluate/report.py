@@ -5,7 +5,7 @@ from typing import Any
 
 from cache.files import atomic_path, write_json
 from cache.reader import Cache
-from evaluate import exports, mistakes, table_files
+from evaluate import csv_files, mistakes, table_files
 from evaluate.page import render
 from evaluate.pooled import pool
 from evaluate.run_files import Run
@@ -14,7 +14,7 @@ from evaluate.summary import summarise
 
 PAGE = "report.html"
 # The page is written last.
-NAMES = ("summary.json", *exports.NAMES, *table_files.NAMES, PAGE)
+NAMES = ("summary.json", *csv_files.NAMES, *table_files.NAMES, PAGE)
 
 
 def write_report(
@@ -40,7 +40,7 @@ def write_report(
     summary = summarise(models, left_out)
     faces, problems = _faces(cache, models[summary["main_model"]])
     texts = {
-        **exports.csv_files(summary),
+        **csv_files.csv_files(summary),
         **table_files.table_files(summary["tables"]),
         PAGE: render(summary, models, faces),
     }

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cache import splits
 from evaluate.reading import shown, shown_name
@@ -92,10 +93,17 @@ def _in_headline(run: Run) -> bool:
     return run.fold in splits.HEADLINE_FOLDS[run.config["split"]]
 
 
-def _others(one: Run, two: Run) -> list[str]:
-    """Settings beyond `SHARED_SETTINGS`, such as those of recipes, that runs must share."""
+def _shared(one: Run, two: Run) -> list[tuple[str, Any, Any]]:
+    """Name and both values of each setting that runs must share, those of recipes too."""
     known = {name.split(".")[0] for name in SHARED_SETTINGS}
-    return sorted(one.config.keys() & two.config.keys() - known - _OF_A_FOLD)
+    others = sorted(one.config.keys() & two.config.keys() - known - _OF_A_FOLD)
+    return [
+        (name, setting(one.config, name), setting(two.config, name)) for name in SHARED_SETTINGS
+    ] + [
+        # The names are as others wrote them.
+        (name if name.isprintable() else ascii(name), one.config[name], two.config[name])
+        for name in others
+    ]
 
 
 def disagreements(runs: list[Run]) -> list[str]:
@@ -110,12 +118,11 @@ def disagreements(runs: list[Run]) -> list[str]:
     """
     first = runs[0]
     problems = [
-        f"{first.name} and {run.name}: {name} is {shown(setting(first.config, name))} and "
-        f"{shown(setting(run.config, name))}, so they must not be averaged. "
-        "Keep them in different runs folders, or train one again"
+        f"{first.name} and {run.name}: {name} is {shown(one)} and {shown(other)}, so they must not "
+        "be averaged. Keep them in different runs folders, or train one again"
         for run in runs[1:]
-        for name in (*SHARED_SETTINGS, *_others(first, run))
-        if setting(first.config, name) != setting(run.config, name)
+        for name, one, other in _shared(first, run)
+        if one != other
     ]
     problems += [
         f"{first.name} and {run.name}: they started from {start_of(first.config)} and from "

@@ -132,8 +132,9 @@ def _title(name: str) -> str:
 def _value(config: dict[str, Any], name: str) -> str | None:
     """A setting as text, None where it is not recorded; the same value gives the same text."""
     try:
-        value = setting(config, name)
-    except KeyError:
+        # A name from a config may hold a dot of its own.
+        value = config[name] if name in config else setting(config, name)
+    except (KeyError, TypeError):
         return None
     if isinstance(value, bool):
         return "yes" if value else "no"

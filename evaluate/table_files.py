@@ -8,10 +8,10 @@ NAMES = ("table_1.tex", "table_1.md", "table_2.tex", "table_2.md")
 
 _HEADER = (
     *("model", "fusion", "last epoch (%)", "95 % interval", "best on test (%)"),
-    *("the paper's (%)", "parameters", "the paper's"),
+    *("the paper's (%)", "parameters", "the paper's parameters"),
 )
 _CAPTION = (
-    "Accuracy on RAVDESS's eight emotions. Last epoch: the result, the mean over folds after the "
+    "Accuracy over eight emotions. Last epoch: the result, the mean over folds after the "
     "last epoch of a fixed schedule, with its interval over actors. Best on test: the epoch is "
     "chosen on the test actors, so it is not a result; the paper's figures are such."
 )
@@ -42,9 +42,8 @@ def latex_text(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """Text as Markdown shows it literally, in a cell of a table too."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~>-])", r"\\\1", text.replace("&", "&amp;")).replace(
-        "<", "&lt;"
-    )
+    escaped = re.sub(r"([\\`*_\[\]|~>])", r"\\\1", text.replace("&", "&amp;"))
+    return escaped.replace("<", "&lt;")
 
 
 def _latex(table: dict[str, Any], number: int) -> str:

@@ -12,7 +12,7 @@ from model.registry import NAMES, PRESETS, build, input_size
 from model.registry import inputs as of_network
 from model.weights import WeightsError, read_data
 
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 
 # `model` are the weights that are tested and used, `training` what training needs to go on.
 _KEYS = {"checkpoint_version", "epoch", "config", "model", "inputs", "training"}

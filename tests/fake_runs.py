@@ -60,6 +60,12 @@ def write(runs: Path, run: Run) -> Path:
     return folder
 
 
+def origin_of(cache: Path) -> dict:
+    """What config.json of a run says of the cache that it was trained from."""
+    manifest = json.loads((cache / "manifest.json").read_text())
+    return {name: manifest[name] for name in ("dataset", "fingerprint", "schema_version")}
+
+
 def evaluate(runs: Path, out: Path) -> int:
     return main(["--runs", str(runs), "--out", str(out)])
 

@@ -1,12 +1,17 @@
-"""`torchrun tests/team_member.py ...`: train.py without dropout, whose draws differ by process."""
+"""`torchrun tests/team_member.py ...`: train.py as the tests of several processes need it.
 
+NO_DROPOUT=1 takes dropout out, whose draws differ by process; STOP_AFTER=N asks to stop then.
+"""
+
+import itertools
+import os
 import sys
 
 import torch
 from torch import nn
 
 import model
-from train.cli import main
+from train import cli
 
 build = model.build
 
@@ -23,5 +28,9 @@ def without_dropout(*arguments: str) -> nn.Module:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    model.build = without_dropout
-    sys.exit(main())
+    if os.environ.get("NO_DROPOUT"):
+        model.build = without_dropout
+    if os.environ.get("STOP_AFTER"):
+        asked = itertools.count(1)
+        cli.asked_to_stop = lambda: lambda: next(asked) >= int(os.environ["STOP_AFTER"])
+    sys.exit(cli.main())

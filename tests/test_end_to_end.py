@@ -36,7 +36,7 @@ def test_drawn_clips_become_a_report(folders):
             *("--preset", "tiny", "--epochs", 2, "--batch-size", 4, "--device", "cpu"),
         )
         assert "warning: " in trained.stderr  # sixteen actors are missing
-    shown = call("-m", "evaluate", "--runs", runs, "--out", report)
+    shown = call("-m", "evaluate", "--runs", runs, "--out", report, "--cache", cache)
     assert "2 of 5 folds" in shown.stdout
     assert "says nothing about people" in shown.stdout
     summary = json.loads((report / "summary.json").read_text())["models"]["cfn_sr"]
@@ -50,7 +50,10 @@ def test_drawn_clips_become_a_report(folders):
     expected = [last["test_accuracy"] for last in lasts]
     assert summary["accuracy_last"]["per_fold"] == pytest.approx(expected, abs=1e-6)
     assert summary["accuracy_last"]["mean"] == pytest.approx(sum(expected) / 2, abs=1e-6)
-    assert "synthetic sample" in (report / "report.html").read_text()
+    page = (report / "report.html").read_text()
+    assert "synthetic sample" in page
+    right = sum(summary["confusion"][label][label] for label in range(8))
+    assert page.count("<img ") == 8 - right  # a face for each mistake
 
 
 @pytest.mark.parametrize(

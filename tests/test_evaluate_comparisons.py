@@ -23,7 +23,7 @@ def test_a_pair_is_compared_clip_by_clip():
     assert (pair["accuracy_first"], pair["accuracy_second"]) == (0.75, 0.625)
     assert pair["difference"] == 0.125
     assert pair["p"] == pytest.approx(mcnemar(150, 0), rel=1e-3)
-    # One actor in four differs, by 1/2: the quantiles of Binomial(20, 1/4) are 2 and 9 of 20 actors.
+    # One actor in four differs, by 1/2: the quantiles of Binomial(20, 1/4) are 2 and 9 actors.
     assert pair["interval"] == [0.05, 0.225]
 
 

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,27 @@ def test_the_mean_is_over_the_headline_folds_and_of_the_last_epoch():
     assert np.sum(summary["confusion"]) == 1200
     assert np.trace(summary["confusion"]) == sum(rights)
     assert list(summary["recall"]) == list(EMOTIONS)
+
+
+def test_the_interval_is_of_the_mean_over_folds_where_these_differ_in_size():
+    # Actor 1 alone makes half of the mean, 5..8 the other half, and these are 1, 1, 1/2, 0 right.
+    first = make_run(0, 60)
+    own = np.array([clip_id.endswith("-01") for clip_id in first.clip_ids])
+    first = replace(
+        first,
+        clip_ids=tuple(np.array(first.clip_ids)[own].tolist()),
+        labels=first.labels[own],
+        predicted=(first.labels[own] + np.arange(60) % 4) % 8,  # a quarter right
+        probabilities=first.probabilities[own],
+    )
+    last = summarise_model([first, make_run(1, 150)])["accuracy_last"]
+    assert last["mean"] == pytest.approx((1 / 4 + 5 / 8) / 2, abs=1e-6)
+    mass, share = np.array([4, 1, 1, 1, 1]) / 8, np.array([1 / 4, 1, 1, 1 / 2, 0])
+    drawn = [list(actors) for actors in product(range(5), repeat=5)]
+    exact = np.sort([mass[each] @ share[each] / mass[each].sum() for each in drawn])
+    for bound, level in zip(last["interval"], (0.025, 0.975), strict=True):
+        below, above = np.quantile(exact, [level - 0.005, level + 0.005], method="inverted_cdf")
+        assert below - 1e-6 <= bound <= above + 1e-6
 
 
 def test_the_sixth_rotation_is_shown_but_changes_no_mean():

@@ -82,6 +82,14 @@ def test_folds_of_one_recipe_with_another_setting_are_not_averaged(tmp_path):
     assert "mixup is 0.2 and 0.4, so they must not be averaged" in left_out[0].problems[0]
 
 
+def test_settings_of_odd_names_are_compared_and_named_in_print(tmp_path):
+    for fold in range(2):
+        write_run(tmp_path, fold=fold, **{"epochs.x": fold, "\ud800": fold})
+    _, (left_out,) = read_runs(tmp_path)
+    assert "epochs.x is 0 and 1" in left_out.problems[0]
+    assert r"'\ud800' is 0 and 1" in left_out.problems[1]
+
+
 def test_folds_that_started_from_different_weights_are_not_averaged(tmp_path):
     run = {"model": "audio_mfcc_cnn", "split": "paper", "fold": 0, "epochs": 70}
     for fold in range(2):  # each from the run of its own fold: the same start

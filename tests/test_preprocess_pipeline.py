@@ -24,7 +24,7 @@ from cache.verify import problems_of
 from preprocess.__main__ import main
 from preprocess.clip import compute, process
 from preprocess.decode import decode
-from preprocess.settings import FaceSettings, Settings
+from preprocess.settings import FaceSettings, Settings, from_config
 
 
 def features(raw, cache, *more):
@@ -568,3 +568,38 @@ def test_a_cache_whose_raw_clips_all_went_bad_is_no_cache(built, raw, tmp_path, 
     assert features(raw, cache) == 1
     assert "no clip could be made" in capsys.readouterr().out
     assert list(contents(cache)) == ["failures.json"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(waveform=True, audio="wav"),
+        Settings(faces="landmarks"),
+        Settings(modality="audio"),
+        Settings(crop=FaceSettings(margin=1.3, every=3)),
+    ],
+)
+def test_settings_come_back_from_the_config_of_a_manifest(settings):
+    config = json.loads(json.dumps(settings.config()))
+    assert from_config(config).config() == settings.config()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda config: config["sound"].update(duration_s=3.0), "other settings of sound"),
+        (lambda config: config["frames"].update(count=16), "other settings of frames"),
+        (lambda config: config.update(extra=1), "other settings of extra"),
+        (lambda config: config["faces"].update(source="dlib"), "other settings of faces"),
+        (lambda config: config.pop("modality"), "cannot be read"),
+        (lambda config: config.update(faces=3), "cannot be read"),
+    ],
+)
+def test_settings_of_another_version_are_refused(change, problem):
+    config = Settings().config()
+    change(config)
+    with pytest.raises(ValueError, match=problem):
+        from_config(config)
+    with pytest.raises(ValueError, match="cannot be read"):
+        from_config(None)

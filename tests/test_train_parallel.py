@@ -28,7 +28,7 @@ def test_each_clip_of_a_batch_counts_in_one_process(clips, size):
     assert sorted(counted) == batch.tolist()
 
 
-def run(cache, runs, *more, processes):
+def run(cache, runs, *more, processes, **variables):
     arguments = [*("--cache", cache, "--runs", runs, "--fold", 0, "--preset", "tiny")]
     arguments += ["--device", "cpu", "--epochs", 2, "--batch-size", 3, *more]
     launcher = [sys.executable]
@@ -40,7 +40,7 @@ def run(cache, runs, *more, processes):
         text=True,
         timeout=300,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables},
     )
 
 
@@ -54,7 +54,8 @@ def test_two_processes_reach_what_one_does(fold_cache, tmp_path):
     At a small rate, because Adam makes whole steps of gradients that are but rounding errors.
     """
     for processes in (1, 2):
-        done = run(fold_cache, tmp_path / str(processes), "--lr", "1e-5", processes=processes)
+        runs = tmp_path / str(processes)
+        done = run(fold_cache, runs, "--lr", "1e-5", processes=processes, NO_DROPOUT="1")
         assert done.returncode == 0, done.stderr
     # One voice: the line that begins a run and the one that ends it are there once.
     assert done.stdout.count("parameters on cpu") == 1
@@ -81,11 +82,20 @@ def test_two_processes_reach_what_one_does(fold_cache, tmp_path):
     assert len(set(clips[1])) == 9  # a header and each test clip once
 
 
-def test_a_run_of_two_processes_is_resumed_by_them(fold_cache, tmp_path):
-    short = run(fold_cache, tmp_path / "a", processes=2)
-    assert short.returncode == 0, short.stderr
-    again = run(fold_cache, tmp_path / "a", "--resume", processes=2)
-    assert again.returncode == 0, again.stderr
+def test_two_processes_go_on_from_the_middle_of_an_epoch_as_if_never_stopped(fold_cache, tmp_path):
+    """Dropout and all: each process draws as it would have."""
+    straight = run(fold_cache, tmp_path / "straight", processes=2)
+    assert straight.returncode == 0, straight.stderr
+    stopped = run(fold_cache, tmp_path / "stopped", processes=2, STOP_AFTER="2")
+    assert "saved, go on with --resume" in stopped.stderr
+    resumed = run(fold_cache, tmp_path / "stopped", "--resume", processes=2)
+    assert resumed.returncode == 0, resumed.stderr
+    states = [
+        torch.load(tmp_path / name / "cfn_sr" / "fold_0" / "last.pt", weights_only=True)
+        for name in ("straight", "stopped")
+    ]
+    assert same_state(*states)
+    again = run(fold_cache, tmp_path / "stopped", "--resume", processes=2)
     assert again.stdout.count("nothing to do") == 1
 
 

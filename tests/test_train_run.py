@@ -377,7 +377,6 @@ def test_a_run_that_is_told_to_stop_goes_on_to_the_same_bits(
     assert not same_state(stopped["model"], straight["model"])
     for each in (straight, resumed):
         assert each["epoch"] == 3
-        each["training"].pop("random")  # of the last epoch's end, drawn anew in each epoch
     assert same_state(straight, resumed)
     for file in ("predictions.csv", "config.json"):
         files = [tmp_path / run / "cfn_sr" / "fold_0" / file for run in ("straight", "stopped")]
@@ -415,7 +414,7 @@ def test_a_run_killed_while_it_saves_has_the_checkpoint_before(fold_cache, tmp_p
 
 def test_a_checkpoint_of_an_older_version_is_named(tmp_path):
     torch.save({"checkpoint_version": 1, "model": {}}, tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match="a checkpoint of version 1, expected 2"):
+    with pytest.raises(CheckpointError, match="a checkpoint of version 1, expected 3"):
         load(tmp_path / "last.pt", torch.device("cpu"))
 
 
@@ -454,7 +453,7 @@ def test_choices_are_made_without_a_look_at_the_test_actors(fold_cache, tmp_path
     assert read == set(range(1, 9))
 
 
-STORED_LOSSES = [2.60552, 2.51794, 2.08923, 2.25888]
+STORED_LOSSES = [2.58292, 2.43798, 1.90903, 2.31874]
 
 
 def make_small_cache(directory):

@@ -117,7 +117,7 @@ def test_public_weights_stay_unknown_through_a_run_of_ours(fold_cache, tmp_path,
     ("changes", "problem"),
     [
         ({"epoch": 0}, "0 of 1 epochs are done. Finish that run first"),
-        ({"checkpoint_version": 1}, "a checkpoint of version 1, expected 2"),
+        ({"checkpoint_version": 1}, "a checkpoint of version 1, expected 3"),
         ({"checkpoint_version": "new"}, "a checkpoint of version 'new'"),
         ({"train_actors": []}, "its train_actors are not those of its split and fold"),
         ({"train_actors": [str(n) for n in range(1, 25)]}, "are not those of its split"),

@@ -14,7 +14,7 @@ from train.augment import (
     mix,
 )
 from train.recipe import Recipe
-from train.seeds import AUGMENTATION, MIXUP, MODALITY, SOUND, THROAT, generator, seed_of
+from train.seeds import AUGMENTATION, DROPOUT, MIXUP, MODALITY, SOUND, THROAT, generator, seed_of
 from train.stream import Clips
 from train.vocal_tract import change_vocal_tract
 
@@ -48,6 +48,8 @@ class Changes:
 
     def __init__(self, recipe: Recipe, seed: int, epoch: int, clips: int):
         self.recipe = recipe
+        self.seed = seed
+        self.epoch = epoch
         self.crops = draw_crops(clips, generator(seed, epoch, AUGMENTATION))
         self.sound = draw_sound(clips, generator(seed, epoch, SOUND))
         self.throats = torch.rand(clips, generator=generator(seed, epoch, THROAT))
@@ -60,6 +62,10 @@ class Changes:
             weights = drawn.beta(recipe.mixup, recipe.mixup, steps)
             # Each clip stays the greater part, so that its own label is what it is judged by.
             self.weights = np.maximum(weights, 1 - weights).tolist()
+
+    def dropout_seed(self, step: int, rank: int) -> int:
+        """The seed of what a process drops out in a step."""
+        return seed_of(self.seed, self.epoch, DROPOUT, step, rank)
 
     def of_fields(self, positions: Tensor, fields: dict[str, Tensor]) -> dict[str, Tensor]:
         """Change a batch as it is in the cache, before its MFCCs are normalised.

@@ -88,6 +88,7 @@ def train_epoch(
         step = totals.clips // changes.recipe.batch_size
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step)
+        torch.manual_seed(changes.dropout_seed(step, team.rank))
         fields = changes.of_fields(positions, fields)
         frames, sound = prepare(fields, changes.crops[positions])
         frames, sound, targets = changes(step, positions, frames, sound, labels)

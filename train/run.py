@@ -1,26 +1,21 @@
 """One run: the epochs of one fold, from the first weights to the last predictions."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 from tqdm import tqdm
 
 import model
 from cache.clips import Clip
 from cache.files import sweep, write_json
 from cache.reader import Cache
-from model.checkpoint import CheckpointError, load
 from model.device import describe
 from model.prepare import Prepare
-from model.weights import WeightsError, load_encoder
 from train.checkpoint import PREVIOUS, save
 from train.inputs import Changes, batch_sizes, mfcc_statistics
 from train.loop import Totals, TrainingError, test, train_epoch
@@ -28,39 +23,20 @@ from train.parallel import ALONE, Team
 from train.recipe import Recipe, learning_rate
 from train.run_files import (
     check_folder,
-    check_same,
     is_done,
     read_lines,
     write_lines,
     write_predictions,
 )
-from train.seeds import DROPOUT, ORDER, WEIGHTS, generator, seed_of
+from train.seeds import ORDER, generator
 from train.start import Start
 from train.stream import Batch, Clips, place
+from train.trainee import Trainee, build, restore, training_state
 from train.watch import Scalars
 
 
 class Stopped(Exception):
     """The run was asked to stop, and its state is saved."""
-
-
-@dataclass(frozen=True)
-class Trainee:
-    """What training changes: a network, the running mean of its weights, its optimiser's state."""
-
-    net: nn.Module
-    averaged: AveragedModel | None
-    optimizer: torch.optim.Optimizer
-
-    @property
-    def tested(self) -> nn.Module:
-        """The network that is tested and used: the mean of the weights where there is one."""
-        return self.averaged.module if self.averaged else self.net
-
-    def average(self) -> None:
-        """Take the weights after a step into their mean."""
-        if self.averaged:
-            self.averaged.update_parameters(self.net)
 
 
 def train_fold(
@@ -81,8 +57,8 @@ def train_fold(
 ) -> list[dict[str, Any]]:
     """Train for a fixed number of epochs and test after each; the last is the result.
 
-    Every epoch draws its random numbers from seed and epoch alone, so a run that goes on from a
-    checkpoint is the run that was never stopped.
+    Every step draws its random numbers from seed, epoch and its own number, so a run that goes on
+    from a checkpoint is the run that was never stopped.
 
     Args:
         run: folder of the run: config.json, metrics.jsonl, last.pt, predictions.csv; the caller
@@ -119,10 +95,9 @@ def train_fold(
         Clips(cache, clips, model.inputs(name), frames) for clips in (train_clips, test_clips)
     )
 
-    net = _build(config, starts, device, team)
+    net = build(config, starts, device, team)
     call = team.wrap(net, device)
-    averaged = AveragedModel(net, avg_fn=_ema(recipe.ema), use_buffers=True) if recipe.ema else None
-    trainee = Trainee(net, averaged, make_optimizer(net, recipe))
+    trainee = Trainee.of(net, recipe)
     statistics = {}
     if recipe.mfcc_normalise and "mfcc" in model.inputs(name):
         mean, std = mfcc_statistics(train_set)
@@ -130,7 +105,7 @@ def train_fold(
 
     totals, lines = Totals.zero(device), []
     if resume:
-        totals, lines = _restore(run, config, trainee, device)
+        totals, lines = restore(run, config, trainee, device)
         if not team.leads:  # what was counted is in the leader's sums
             totals = Totals(
                 torch.zeros_like(totals.loss), torch.zeros_like(totals.loss), totals.clips
@@ -160,7 +135,7 @@ def train_fold(
                 config=config,
                 model=trainee.tested.state_dict(),
                 inputs=statistics,
-                training=_training_state(trainee, totals),
+                training=training_state(trainee, totals),
             )
 
     def test_all() -> tuple[Totals, Tensor]:
@@ -183,8 +158,6 @@ def train_fold(
     )
     for epoch in range(len(lines) + 1, recipe.epochs + 1):
         started, before = time.perf_counter(), totals.clips
-        if before == 0:
-            torch.manual_seed(seed_of(seed, epoch, DROPOUT) + team.rank)
         bar.set_description(f"fold {config['fold']}, epoch {epoch}/{recipe.epochs}")
         order = torch.randperm(clips, generator=generator(seed, epoch, ORDER))
         split = order[before:].split(sizes[before // recipe.batch_size :])
@@ -263,25 +236,6 @@ def train_fold(
     return lines
 
 
-def _build(
-    config: Mapping[str, Any], starts: Mapping[str, Start], device: torch.device, team: Team
-) -> nn.Module:
-    """The network with its first weights: drawn from the run's seed, or of files to start from."""
-    torch.manual_seed(seed_of(config["seed"], 0, WEIGHTS))
-    net = model.build(config["model"], config["preset"])
-    for part, start in starts.items():
-        try:
-            said = load_encoder(net, part, start.state)
-        except WeightsError as exc:
-            raise WeightsError(f"--init-{part} {start.record['file']}: {exc}") from exc
-        if team.leads:
-            tqdm.write(said)
-    net.to(device)
-    if "frames" in model.inputs(config["model"]):
-        net.to(memory_format=torch.channels_last_3d)
-    return net
-
-
 def advise_batch(try_batch: Callable[[int], None], too_many: int) -> str:
     """What to do about a batch of `too_many` clips that memory does not hold.
 
@@ -299,101 +253,8 @@ def advise_batch(try_batch: Callable[[int], None], too_many: int) -> str:
     return "Not even one clip fits: take another GPU, or --preset tiny"
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam with weight decay apart from the gradient, of matrices and kernels; without it, Adam."""
-    decayed = [p for p in net.parameters() if p.dim() > 1]
-    others = [p for p in net.parameters() if p.dim() <= 1]
-    return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=recipe.learning_rate,
-        fused=True,
-    )
-
-
-def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A running mean that forgets faster at first, so that it does not hold on to the start."""
-
-    def average(mean: Tensor, value: Tensor, updates: Tensor) -> Tensor:
-        if not mean.is_floating_point():  # batch norm's counter
-            return value
-        # A tensor on the device: as a number, each weight would wait for the GPU.
-        kept = ((1 + updates) / (10 + updates)).clamp(max=decay)
-        return torch.lerp(mean, value, (1 - kept).to(mean.dtype))
-
-    return average
-
-
 def _counted(batches: Iterable[Batch], split: Sequence[Tensor], bar: tqdm) -> Iterator[Batch]:
     """The same batches; the whole batch that each is a share of is shown when it is done."""
     for batch, whole in zip(batches, split, strict=True):
         yield batch
         bar.update(len(whole))
-
-
-def _training_state(trainee: Trainee, totals: Totals) -> dict[str, Any]:
-    """What a run needs to go on, besides the weights that are tested."""
-    device, averaged = totals.loss.device, trainee.averaged
-    return {
-        "net": trainee.net.state_dict() if averaged else None,
-        "updates": int(averaged.n_averaged) if averaged else 0,
-        "optimizer": trainee.optimizer.state_dict(),
-        "clips": totals.clips,
-        "loss": totals.loss,
-        "correct": totals.correct,
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }
-
-
-def _restore(
-    run: Path,
-    config: Mapping[str, Any],
-    trainee: Trainee,
-    device: torch.device,
-) -> tuple[Totals, list[dict[str, Any]]]:
-    """Load the last checkpoint, or the one before it if that one is damaged or missing.
-
-    Returns:
-        Totals of the epoch that was left in its middle, and the metrics of those before.
-
-    Raises:
-        CheckpointError: if the checkpoint is of another run, or does not fit its metrics.
-    """
-    totals = Totals.zero(device)
-    paths = [path for path in (run / "last.pt", run / PREVIOUS) if path.is_file()]
-    if not paths:
-        return totals, []
-    path = paths[0]
-    try:
-        state = load(path, device)
-    except CheckpointError as exc:
-        if len(paths) == 1:
-            raise
-        path = paths[1]
-        print(f"warning: {exc}; going on from {path.name}", file=sys.stderr)
-        state = load(path, device)
-    check_same(path, state["config"], config)
-    epoch, training = state["epoch"], state["training"]
-    lines = [] if epoch == 0 else read_lines(run)
-    if not isinstance(epoch, int) or not 0 <= epoch <= min(config["epochs"], len(lines)):
-        raise CheckpointError(
-            f"{path}: is of epoch {epoch!r}, metrics.jsonl has {len(lines)} of {config['epochs']}. "
-            "They do not belong together: remove that folder"
-        )
-    try:
-        trainee.tested.load_state_dict(state["model"])
-        if trainee.averaged:
-            trainee.averaged.n_averaged.fill_(training["updates"])
-            trainee.net.load_state_dict(training["net"])
-        trainee.optimizer.load_state_dict(training["optimizer"])
-        if training["clips"]:
-            totals = Totals(training["loss"], training["correct"], training["clips"])
-            torch.set_rng_state(training["random"].cpu())
-            if device.type == "cuda" and training["random_cuda"] is not None:
-                torch.cuda.set_rng_state(training["random_cuda"].cpu(), device)
-    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
-        raise CheckpointError(f"{path}: does not fit the network ({exc})") from exc
-    return totals, lines[:epoch]

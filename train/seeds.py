@@ -7,9 +7,9 @@ import torch
 WEIGHTS, ORDER, AUGMENTATION, DROPOUT, SOUND, MODALITY, MIXUP, THROAT = range(8)
 
 
-def seed_of(seed: int, epoch: int, purpose: int) -> int:
-    """A 63-bit seed for one purpose in one epoch (0: before the first)."""
-    state = np.random.SeedSequence([seed, epoch, purpose]).generate_state(1, np.uint64)
+def seed_of(seed: int, epoch: int, purpose: int, *more: int) -> int:
+    """A 63-bit seed for one purpose in one epoch (0: before the first), and `more` within it."""
+    state = np.random.SeedSequence([seed, epoch, purpose, *more]).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 
 

@@ -1,0 +1,98 @@
+"""Seconds a clip of a prediction by the full-size network, and what they go to.
+
+`python -m benchmarks.bench_predict [--raw DIR] [--rounds N] [--device cpu|cuda]` takes the clips of
+`--raw` (default: the real ones in CFNSR_REAL_DATA, else it draws a few) and a network of random
+weights, whose arithmetic is that of trained ones. It starts after start-up: one clip has gone
+before. The picture is the PNG that `--out` asks for.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import model
+from evaluate.overlay import Prediction, draw
+from evaluate.predict import VIDEOS, Predictor, predict
+from model.checkpoint import Trained
+from model.device import pick_device, pick_precision
+from model.prepare import Prepare
+from preprocess.sample import main as draw_sample
+from preprocess.settings import Settings
+from preprocess.windows import picture_windows, plan, sound_windows
+
+
+def full_size(device: torch.device, name: str = "cfn_sr") -> Predictor:
+    """The full-size network with random weights, as a run on this device would leave it."""
+    torch.manual_seed(0)
+    net = model.build(name).to(device, memory_format=torch.channels_last_3d).eval()
+    frames, size = model.input_size("paper")
+    precision = pick_precision("auto", device, "paper", name)
+    config = {"model": name, "preset": "paper", "precision": precision}
+    trained = Trained(config, 1, net, Prepare(size), frames, getattr(torch, precision))
+    return Predictor(trained, Settings())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_predict")
+    parser.add_argument("--raw", type=Path, metavar="DIR", help="clips to measure on")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    args = parser.parse_args(argv)
+    device = pick_device(args.device)
+    predictor = full_size(device)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        real = os.environ.get("CFNSR_REAL_DATA")
+        drawn = Path(folder) / "raw"
+        raw = args.raw or (Path(real) / "ravdess" if real else drawn)
+        if raw == drawn:
+            draw_sample(["--out", str(raw), "--actors", "4", "--clips-per-actor", "2"])
+        clips = sorted(path for path in raw.rglob("01-01-*") if path.suffix.lower() in VIDEOS)
+        for path in [clips[0], *clips * args.rounds]:
+            rows.append(seconds(predictor, path, Path(folder) / "picture.png"))
+    rows = rows[1:]  # the first one started things up
+    median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    for name, value in median.items():
+        print(f"{name:12} {value:.3f} s a clip (median of {len(rows)})")
+    result = {
+        "clips": len(clips),
+        "rounds": args.rounds,
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "precision": predictor.trained.config["precision"],
+        "seconds_per_clip": median["whole"],
+        "slowest_s": max(row["whole"] for row in rows),
+        "stages_s": median,
+        "torch": torch.__version__,
+    }
+    print(json.dumps(result))
+    return 0
+
+
+def seconds(predictor: Predictor, path: Path, picture: Path) -> dict[str, float]:
+    """Seconds of decoding one clip, of its prediction, and of both with the picture."""
+    started = time.perf_counter()
+    windows = plan(path)
+    next(sound_windows(path, windows))
+    next(picture_windows(path, windows))
+    decoded = time.perf_counter()
+    prediction = Prediction(list(predict(predictor, path, windows)))
+    predicted = time.perf_counter()
+    draw(path.name, prediction, picture)
+    ended = time.perf_counter()
+    return {
+        "decoding": decoded - started,
+        "prediction": predicted - decoded,
+        "picture": ended - predicted,
+        "whole": ended - decoded,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

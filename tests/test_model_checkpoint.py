@@ -1,0 +1,114 @@
+"""Networks from checkpoints: those of our runs, and nothing else."""
+
+import re
+
+import pytest
+import torch
+
+import model
+from model.checkpoint import CheckpointError, load_trained
+from train.checkpoint import save
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Writes a checkpoint of an untrained network, with changes; gives its path."""
+
+    def write(name="cfn_sr", config=(), **changes):
+        torch.manual_seed(0)
+        settings = {"model": name, "preset": "tiny", "precision": "float32", **dict(config)}
+        state = {
+            "epoch": 1,
+            "config": settings,
+            "model": model.build(name, "tiny").state_dict(),
+            "inputs": {},
+            "training": {},
+        }
+        save(tmp_path / "last.pt", **{**state, **changes})
+        return tmp_path / "last.pt"
+
+    return write
+
+
+def fields_of(name, clips=2):
+    """Random fields of the cache, as network `name` looks at them."""
+    draw = torch.Generator().manual_seed(0)
+    shapes = {"frames": (30, 224, 224, 3), "mfcc": (13, 212), "waveform": (108_045,)}
+    fields = {}
+    for field in model.inputs(name):
+        size = (clips, *shapes[field])
+        if field == "frames":
+            fields[field] = torch.randint(0, 256, size, generator=draw, dtype=torch.uint8)
+        elif field == "waveform":
+            fields[field] = torch.randint(-9999, 9999, size, generator=draw, dtype=torch.int16)
+        else:
+            fields[field] = torch.randn(size, generator=draw)
+    return fields
+
+
+@pytest.mark.parametrize("name", model.NAMES)
+def test_every_network_gives_probabilities_from_fields_of_the_cache(name, checkpoint):
+    trained = load_trained(checkpoint(name))
+    fields = fields_of(name)
+    together = trained.probabilities(fields)
+    assert together.shape == (2, 8)
+    assert torch.allclose(together.sum(1), torch.ones(2))
+    alone = trained.probabilities({key: value[1:] for key, value in fields.items()})
+    assert torch.allclose(alone[0], together[1], atol=1e-5)
+
+
+def test_a_network_is_ready_for_use_and_takes_its_own_frames(checkpoint):
+    trained = load_trained(checkpoint())
+    assert not trained.net.training
+    frames, _ = trained.inputs(fields_of("cfn_sr"))
+    assert frames.shape == (2, 3, 10, 56, 56)
+
+
+def test_mfccs_are_normalised_by_what_the_run_stored(checkpoint):
+    mean, std = torch.arange(13.0)[:, None], torch.full((13, 1), 2.0)
+    trained = load_trained(
+        checkpoint("audio_mfcc_cnn", inputs={"mfcc_mean": mean, "mfcc_std": std})
+    )
+    mfcc = torch.randn(1, 13, 212)
+    _, sound = trained.inputs({"mfcc": mfcc})
+    assert torch.equal(sound, (mfcc - mean) / 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"config": {"model": "vgg"}}, "model is 'vgg', expected one of video_resnext50"),
+        ({"config": {"model": ["cfn_sr"]}}, "model is ['cfn_sr']"),
+        ({"config": {"preset": "huge"}}, "preset is 'huge', expected one of paper, tiny"),
+        ({"config": {"precision": "float16"}}, "precision is 'float16'"),
+        ({"config": {"preset": "paper"}}, "not a whole checkpoint"),
+        ({"model": {}}, "not a whole checkpoint"),
+        ({"epoch": "many"}, "not a whole checkpoint"),
+        ({"inputs": {"mfcc_mean": torch.zeros(13, 1)}}, "inputs are ['mfcc_mean']"),
+        (
+            {"inputs": {"mfcc_mean": torch.zeros(13, 1), "mfcc_std": torch.zeros(13)}},
+            "mfcc_std is not 13 finite numbers",
+        ),
+        (
+            {"inputs": {"mfcc_mean": torch.ones(13, 1), "mfcc_std": torch.ones(13, 1) / 0}},
+            "mfcc_std is not 13 finite numbers",
+        ),
+        ({"inputs": {"mfcc_mean": 1, "mfcc_std": 2}}, "not a whole checkpoint"),
+    ],
+)
+def test_what_is_no_whole_checkpoint_is_refused_by_name(changes, problem, checkpoint):
+    path = checkpoint(**changes)
+    with pytest.raises(CheckpointError, match=re.escape(problem)) as refused:
+        load_trained(path)
+    assert str(path) in str(refused.value)
+
+
+def test_a_file_of_anything_else_is_refused(tmp_path):
+    torch.save({"weights": torch.ones(2)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of this program"):
+        load_trained(tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    with pytest.raises(CheckpointError, match=r"text\.pt"):
+        load_trained(tmp_path / "text.pt")
+    with pytest.raises(FileNotFoundError):
+        load_trained(tmp_path / "none.pt")
