@@ -45,7 +45,7 @@ ifeq ($(MAKELEVEL),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess train cv table1 table2 rows evaluate demo test lint bench-features bench-stream bench-train bench-predict fuzz clean
+.PHONY: help setup features ravdess train cv table1 table2 rows evaluate robustness demo test lint bench-features bench-stream bench-train bench-predict fuzz clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,7 +56,7 @@ $(READY): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), expected 3.11 or later: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[features,share,weights,report,cluster,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[features,share,weights,report,export,cluster,dev]'
 	@touch $@
 
 features: $(READY) ## shards from RAVDESS=DIR in CACHE=DIR, or from the synthetic sample
@@ -100,6 +100,9 @@ row/%: $(READY)
 
 $(foreach fold,$(FOLDS),$(foreach model,$(FUSION),$(eval \
 	row/$(model)/$(fold): row/video_resnext50/$(fold) row/audio_mfcc_cnn/$(fold))))
+
+robustness: $(READY) ## test RUNS=DIR again, with sound or picture of CACHE=DIR missing or worse
+	$(RUN) -m evaluate.robustness --runs '$(RUNS)' --cache '$(CACHE)'
 
 evaluate: $(READY) ## report in OUT=DIR from RUNS=DIR, with faces from CACHE=DIR
 	@$(EVALUATE)

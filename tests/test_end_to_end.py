@@ -65,6 +65,8 @@ def test_drawn_clips_become_a_report(folders):
         ("-m", "model"),
         ("train.py",),
         ("-m", "evaluate"),
+        ("-m", "evaluate.export"),
+        ("-m", "evaluate.robustness"),
     ],
 )
 def test_every_command_explains_itself(arguments):

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -97,9 +98,9 @@ def test_importing_a_room_prints_nothing_and_changes_no_global_state(room):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def lean_site(folder: Path) -> Path:
-    """A folder to import from that holds the lean packages and what they need, and nothing else."""
-    wanted, seen = sorted(LEAN), set()
+def lean_site(folder: Path, packages: Collection[str] = LEAN) -> Path:
+    """A folder to import from that holds some packages and what they need, and nothing else."""
+    wanted, seen = sorted(packages), set()
     while wanted:
         name = canonicalize_name(wanted.pop())
         if name in seen:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from finished import finished_run
 from training import one_epoch
 
 import model
 from cache.reader import Cache
+from evaluate.export import main as export_main
 from model.prepare import Prepare
 from preprocess.__main__ import main
 from preprocess.audio import cut, mfcc
@@ -129,3 +131,13 @@ def test_the_full_network_makes_a_training_step_on_two_real_clips(real_cache):
     print(f"a step on two clips: {totals.mean_loss:.3f}, {time.perf_counter() - started:.1f} s")
     assert 0 < totals.mean_loss < 10
     assert not torch.equal(net.head.weight, before)
+
+
+@pytest.mark.parametrize("name", ["cfn_sr", "audio_mfcc_cnn"])
+def test_an_exported_network_says_of_real_clips_what_torch_says(real_cache, tmp_path, name):
+    run = finished_run(tmp_path, real_cache.directory, name, fold=1)
+    given = ["--checkpoint", run / "last.pt", "--out", tmp_path / "model.onnx"]
+    assert export_main([*map(str, given), "--cache", str(real_cache.directory)]) == 0
+    card = (tmp_path / "model.md").read_text()
+    assert "on clips of the fold's test actors (RAVDESS" in card
+    assert "no interval, as there is one actor" in card
