@@ -10,7 +10,10 @@ from cache.reader import Cache
 from cache.shard import CacheError
 from evaluate.comparisons import main_model
 from evaluate.mistakes import check_cache
+from evaluate.pooled import headline
 from evaluate.report import NAMES, PAGE, write_report
+from evaluate.robustness_table import RobustnessError, Row, collect
+from evaluate.run_files import Run
 from evaluate.runs import read_runs
 from evaluate.summary import folds_note, summarise_model
 from evaluate.tables import is_ravdess
@@ -62,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"out is {str(arguments.out)!r}, which cannot be a folder: {exc}", 2)
     try:
         before = _contents(arguments.out)
-        problems = write_report(arguments.out, models, left_out, cache)
+        robustness, problems = _robustness(arguments.runs, models)
+        problems += write_report(arguments.out, models, left_out, cache, robustness)
         unchanged = before == _contents(arguments.out)
     except OSError as exc:
         return _fail(f"the report could not be written: {exc}", 1)
@@ -75,6 +79,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = arguments.out / PAGE
     print(f"{page} (unchanged)" if unchanged else page)
     return 1 if left_out or problems else 0
+
+
+def _robustness(runs: Path, models: dict[str, list[Run]]) -> tuple[list[Row], list[str]]:
+    """What was measured on changed clips, of the folds of the result; or why it cannot be shown."""
+    folders = [
+        runs / run.model / f"fold_{run.fold}" for own in models.values() for run in headline(own)
+    ]
+    try:
+        return collect(folders), []
+    except RobustnessError as exc:
+        return [], [str(exc)]
 
 
 def _line(model: str, summary: dict[str, Any]) -> str:

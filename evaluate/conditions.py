@@ -8,7 +8,6 @@ import numpy as np
 
 from cache.clips import Clip
 from cache.schema import SAMPLE_COUNT
-from evaluate.predict import mfcc
 from model.prepare import MEAN
 
 SEED = 0
@@ -80,6 +79,9 @@ def _sound(waveform: np.ndarray, fields: Fields) -> Fields:
     """What a clip with another sound (samples,), in units of 16 bits, has in place of its own."""
     changed: Fields = {"waveform": waveform}
     if "mfcc" in fields:
+        # Here and not above, because a report names conditions without the libraries of sound.
+        from evaluate.predict import mfcc
+
         changed["mfcc"] = mfcc(waveform.astype(np.float32) / _FULL_SCALE)
     return changed
 

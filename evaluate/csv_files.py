@@ -17,6 +17,19 @@ _COLUMNS = {
     ),
     "intensities.csv": ("model", "emotion", "intensity", "clips", "right", "accuracy"),
     "confusion.csv": ("model", "true", "predicted", "clips", "share_of_true"),
+    "robustness.csv": (
+        *(
+            "model",
+            "name",
+            "modality",
+            "title",
+            "accuracy",
+            "difference",
+            "folds",
+            "clips",
+            "reason",
+        ),
+    ),
     "comparisons.csv": (
         *("first", "second", "clips", "accuracy_first", "accuracy_second", "difference"),
         *("interval_low", "interval_high", "only_first_right", "only_second_right", "p"),
@@ -42,6 +55,7 @@ def csv_files(summary: dict[str, Any]) -> dict[str, str]:
         "emotions.csv": _long(summary, "per_emotion"),
         "intensities.csv": _long(summary, "per_intensity"),
         "confusion.csv": _confusions(summary),
+        "robustness.csv": summary["robustness"],
         "comparisons.csv": [_comparison(pair) for pair in summary["comparisons"]["pairs"]],
     }
     return {name: _csv(columns, rows[name]) for name, columns in _COLUMNS.items()}

@@ -78,6 +78,7 @@ def render(
             settings=settings.rows(models),
             caches=_caches(models),
             unknown_starts=[m for m, runs in models.items() if settings.starts_from_unknown(runs)],
+            robustness=_robustness(summary["robustness"]),
             left_out=summary["left_out"],
         )
     )
@@ -169,6 +170,14 @@ def _caches(models: dict[str, list[Run]]) -> list[dict[str, Any]]:
         {"dataset": dataset, "fingerprint": fingerprint, "schema": schema, "models": users}
         for (dataset, fingerprint, schema), users in sorted(caches.items())
     ]
+
+
+def _robustness(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The conditions of each model that was measured."""
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault(row["model"], []).append(row)
+    return grouped
 
 
 def _off_diagonal(counts: list[list[int]]) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """The report's files: the page for people, JSON and CSV for programs, tables for papers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from cache.reader import Cache
 from evaluate import csv_files, mistakes, table_files
 from evaluate.page import render
 from evaluate.pooled import pool
+from evaluate.robustness_table import Row
 from evaluate.run_files import Run
 from evaluate.runs import LeftOut
 from evaluate.summary import summarise
@@ -22,6 +24,7 @@ def write_report(
     models: dict[str, list[Run]],
     left_out: list[LeftOut],
     cache: Cache | None = None,
+    robustness: Sequence[Row] = (),
 ) -> list[str]:
     """Write all of `NAMES`; the same runs and the same cache give the same bytes.
 
@@ -30,6 +33,7 @@ def write_report(
         models: usable runs of each model, as from `runs.read_runs`; at least one model.
         left_out: what is in no mean.
         cache: what the main model was trained from, for the faces of its mistakes.
+        robustness: as from `robustness_table.collect`.
 
     Returns:
         A line for each face that could not be read.
@@ -37,7 +41,7 @@ def write_report(
     Raises:
         OSError: if a file cannot be written.
     """
-    summary = summarise(models, left_out)
+    summary = summarise(models, left_out, robustness)
     faces, problems = _faces(cache, models[summary["main_model"]])
     texts = {
         **csv_files.csv_files(summary),

@@ -1,5 +1,7 @@
 """Every number of the report: the content of summary.json."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from evaluate import breakdowns, metrics, statistics
 from evaluate.breakdowns import best_on_test, rounded
 from evaluate.comparisons import compare, main_model
 from evaluate.pooled import headline, pool
+from evaluate.robustness_table import Row
 from evaluate.run_files import Run
 from evaluate.runs import LeftOut
 from evaluate.tables import fill
@@ -17,12 +20,15 @@ from evaluate.tables import fill
 SCHEMA_VERSION = 2
 
 
-def summarise(models: dict[str, list[Run]], left_out: list[LeftOut]) -> dict[str, Any]:
+def summarise(
+    models: dict[str, list[Run]], left_out: list[LeftOut], robustness: Sequence[Row] = ()
+) -> dict[str, Any]:
     """The content of summary.json: fractions 0..1, rounded to 6 digits, None where undefined.
 
     Args:
         models: usable runs of each model, as from `runs.read_runs`; at least one model.
         left_out: what is in no mean.
+        robustness: of the models that it was measured of, as from `robustness_table.collect`.
     """
     summaries = {model: summarise_model(runs) for model, runs in models.items()}
     return {
@@ -37,6 +43,14 @@ def summarise(models: dict[str, list[Run]], left_out: list[LeftOut]) -> dict[str
             "seed": statistics.SEED,
         },
         "tables": fill(summaries),
+        "robustness": [
+            {
+                **asdict(row),
+                "accuracy": None if row.accuracy is None else rounded(row.accuracy),
+                "difference": None if row.difference is None else rounded(row.difference),
+            }
+            for row in robustness
+        ],
         "left_out": [
             {"name": each.name, "state": each.state, "problems": list(each.problems)}
             for each in left_out

@@ -8,7 +8,10 @@ import numpy as np
 
 from cache import splits
 from cache.clips import EMOTIONS, expected_clips
+from cache.files import sha256_file
 from evaluate.__main__ import main
+from evaluate.conditions import CONDITIONS
+from evaluate.robustness_table import FILE_NAME
 from evaluate.run_files import Run
 
 RAVDESS = "RAVDESS speech, full audio-video"
@@ -58,6 +61,24 @@ def write(runs: Path, run: Run) -> Path:
         rows.append(",".join([clip_id, str(label), str(predicted), *shares]))
     (folder / "predictions.csv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+def write_robustness(folder: Path, accuracy: float) -> None:
+    """What `evaluate.robustness` leaves in a run: `accuracy` as cached, in steps of 0.05 less."""
+    conditions = [
+        {
+            **{"name": condition.name, "modality": condition.modality, "clips": 240},
+            **{"accuracy": round(accuracy - 0.05 * number, 2), "reason": None},
+        }
+        for number, condition in enumerate(CONDITIONS)
+    ]
+    conditions[-1] |= {"accuracy": None, "reason": "the network sees no light"}
+    content = {
+        **{"schema_version": 1, "checkpoint_sha256": "0" * 64, "device": "cpu"},
+        "predictions_sha256": sha256_file(folder / "predictions.csv"),
+        "conditions": conditions,
+    }
+    (folder / FILE_NAME).write_text(json.dumps(content))
 
 
 def origin_of(cache: Path) -> dict:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import browser
 import pytest
-from fake_runs import Tags, evaluate, make_run, origin_of, page_text, write
+from fake_runs import Tags, evaluate, make_run, origin_of, page_text, write, write_robustness
 
 from evaluate.__main__ import main
 
@@ -19,7 +19,7 @@ def pages(tmp_path_factory, fold_cache) -> dict[str, str]:
     assert evaluate(base / "one", base / "out_one") == 0
     origin = origin_of(fold_cache)
     for model in ("cfn_sr", "msaf", "cfn_sr_no_residual"):
-        write(base / "many", make_run(0, 180, model=model, cache=origin))
+        write_robustness(write(base / "many", make_run(0, 180, model=model, cache=origin)), 0.75)
     public = {"audio": {"file": "public.pth", "sha256": "1" * 64, "run": None}}
     for fold in range(2):
         write(base / "many", make_run(fold, 150, model="mmtm", init=public, preset="tiny"))

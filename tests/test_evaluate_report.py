@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runs import Tags, evaluate, make_run, page_text, write
+from fake_runs import Tags, evaluate, make_run, page_text, write, write_robustness
 
 from cache.clips import EMOTIONS
 from evaluate.breakdowns import best_on_test
@@ -320,3 +320,31 @@ def test_the_page_asks_for_nothing_from_outside(tmp_path):
         assert attributes.get("href", "#").startswith("#")
     page = (tmp_path / "out" / "report.html").read_text()
     assert re.findall(r"url\((?!#)", page) == []
+
+
+def test_robustness_is_shown_as_the_mean_over_the_folds_of_the_result(tmp_path):
+    for fold, accuracy in ((0, 0.8), (1, 0.6)):
+        write_robustness(write(tmp_path / "runs", make_run(fold, 180)), accuracy)
+    write_robustness(write(tmp_path / "runs", make_run(5, 180)), 0.1)  # in no mean
+    write(tmp_path / "runs", make_run(0, 180, model="msaf"))
+    assert evaluate(tmp_path / "runs", tmp_path / "out") == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    rows = {row["name"]: row for row in summary["robustness"]}
+    assert {row["model"] for row in rows.values()} == {"cfn_sr"}
+    assert rows["as_cached"]["accuracy"] == pytest.approx(0.7)
+    assert rows["sound_missing"]["accuracy"] == pytest.approx(0.65)
+    assert rows["sound_missing"]["difference"] == pytest.approx(-0.05)
+    assert rows["as_cached"]["folds"] == 2
+    text = page_text(tmp_path / "out")
+    assert re.search(r"cfn_sr 70\.0\s% 65\.0\s%", text)
+    assert "Robustness" in text
+
+
+def test_figures_on_changed_clips_that_belong_to_other_predictions_are_left_out(tmp_path, capsys):
+    folder = write(tmp_path / "runs", make_run(0, 180))
+    write_robustness(folder, 0.7)
+    predictions = folder / "predictions.csv"
+    predictions.write_text(predictions.read_text().replace("0.65", "0.650"))
+    assert evaluate(tmp_path / "runs", tmp_path / "out") == 1
+    assert "robustness.json is of other predictions" in capsys.readouterr().err
+    assert "Robustness" not in page_text(tmp_path / "out")

@@ -118,6 +118,14 @@ def lean_site(folder: Path, packages: Collection[str] = LEAN) -> Path:
     return folder
 
 
+def test_a_report_needs_no_libraries_of_video_and_sound():
+    code = (
+        "import sys, evaluate.__main__\n"
+        "assert not {'av', 'cv2', 'librosa', 'soxr', 'preprocess'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_training_needs_torch_numpy_h5py_and_tqdm_alone(fold_cache, tmp_path):
     """In an interpreter that sees no other package: neither torchvision nor any of the extras."""
     (tmp_path / "site").mkdir()

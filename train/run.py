@@ -154,7 +154,7 @@ def train_fold(
         initial=len(lines) * clips + totals.clips,
         unit="clip",
         mininterval=0.5,
-        disable=not team.leads,
+        **({} if team.leads else {"disable": True}),  # else TQDM_DISABLE decides
     )
     for epoch in range(len(lines) + 1, recipe.epochs + 1):
         started, before = time.perf_counter(), totals.clips
