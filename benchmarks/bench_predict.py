@@ -17,8 +17,10 @@ from pathlib import Path
 import torch
 
 import model
-from evaluate.overlay import Prediction, draw
-from evaluate.predict import VIDEOS, Predictor, predict
+from evaluate.clip_files import VIDEOS
+from evaluate.overlay import draw
+from evaluate.predict import Predictor, predict
+from evaluate.prediction import Prediction
 from model.checkpoint import Trained
 from model.device import pick_device, pick_precision
 from model.prepare import Prepare

@@ -1,8 +1,8 @@
 """What a prediction looks like: the face, the probabilities over time, and where sound points."""
 
 import textwrap
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from torch.nn import functional
 from cache.clips import EMOTIONS
 from cache.files import atomic_path
 from cache.schema import DURATION_S, FRAME_COUNT
+from evaluate.clip_files import printable
+from evaluate.prediction import Prediction, Window
 
 # One colour an emotion, the same in all pictures; Paul Tol's "light" and "bright" schemes, which
 # people of all colour vision tell apart.
@@ -28,55 +30,7 @@ COLOURS = dict(
 )
 STRONGEST = 2.0  # times the mean attention: from here on the overlay is opaque
 _COLUMNS = 6
-
-
-@dataclass(frozen=True)
-class Window:
-    """What was found in 2.45 s of a file.
-
-    Attributes:
-        start_s: in the time of the file.
-        probabilities: of the eight emotions, float32 (8,); None where `problem` says why not.
-        problem: such as that there is no face; None where there are probabilities.
-        boxes: float32 (30, 4), x1, y1, x2, y2 in pixels; None for networks that see no face.
-        attention: float32 (30, h, w), how much the network looks at each place of each face crop,
-            over the mean; None for networks without the cross-modal block.
-        crops: uint8 RGB (n, 224, 224, 3), the frames `crop_numbers` of 0..29; few, or none.
-        frame, frame_box: uint8 RGB (H, W, 3), the whole frame 15, reduced, and the box in it, (4,);
-            of one window of a file alone.
-        notes: what was odd.
-    """
-
-    start_s: float
-    probabilities: np.ndarray | None = None
-    problem: str | None = None
-    boxes: np.ndarray | None = None
-    attention: np.ndarray | None = None
-    crops: np.ndarray | None = None
-    crop_numbers: tuple[int, ...] = ()
-    frame: np.ndarray | None = None
-    frame_box: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def end_s(self) -> float:
-        return self.start_s + DURATION_S
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """All windows of one file, in the order of time."""
-
-    windows: list[Window] = field(default_factory=list)
-
-    @property
-    def usable(self) -> list[Window]:
-        return [window for window in self.windows if window.probabilities is not None]
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """The mean over the windows that have any, float (8,)."""
-        return np.mean([window.probabilities for window in self.usable], axis=0)
+_WORDED = 40  # windows of a time line in which words have room
 
 
 def over_mean(attention: torch.Tensor, frames: int = FRAME_COUNT) -> np.ndarray:
@@ -129,7 +83,7 @@ def draw(name: str, prediction: Prediction, path: Path) -> None:
     heights = [3.6, 2.3 * (rows - 1)] if shown else [3.6]
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     best = int(prediction.probabilities.argmax())
-    title = f"{name}: {EMOTIONS[best]}, {prediction.probabilities[best]:.0%}"
+    title = f"{printable(name)}: {EMOTIONS[best]}, {prediction.probabilities[best]:.0%}"
     # parse_math: a file may be called anything, "$" and "_" too
     figure.suptitle(textwrap.shorten(title, 110), fontweight="bold", parse_math=False)
     framed = [window for window in prediction.usable if window.frame is not None]
@@ -142,7 +96,8 @@ def draw(name: str, prediction: Prediction, path: Path) -> None:
         _draw_time_line(axes[-1], prediction.windows)
     if shown:
         _draw_faces(parts[1], shown, guided)
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names of other scripts
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
@@ -195,21 +150,27 @@ def _draw_bars(axes: Axes, probabilities: np.ndarray) -> None:
 
 
 def _draw_time_line(axes: Axes, windows: Sequence[Window]) -> None:
-    """Probabilities at the middle of each window, stacked; empty where there is no face."""
-    middle = [window.start_s + DURATION_S / 2 for window in windows]
-    hop_s = min(np.diff(middle), default=DURATION_S)
-    below = np.zeros(len(windows))
+    """Probabilities around the middle of each window, stacked; empty where there are none."""
+    middles = np.array([window.middle_s for window in windows])
+    hop_s = min(np.diff(middles), default=DURATION_S)
+    edges = np.repeat(np.append(middles - hop_s / 2, middles[-1] + hop_s / 2), 2)[1:-1]
+    shares = np.array(
+        [np.zeros(8) if w.probabilities is None else w.probabilities for w in windows]
+    )  # (windows, 8)
+    tops = np.repeat(shares.cumsum(axis=1), 2, axis=0)  # one column of steps an emotion
     for index, emotion in enumerate(EMOTIONS):
-        share = np.array(
-            [0 if w.probabilities is None else w.probabilities[index] for w in windows]
+        below = tops[:, index - 1] if index else 0
+        axes.fill_between(
+            edges, below, tops[:, index], color=COLOURS[emotion], label=emotion, linewidth=0
         )
-        axes.bar(middle, share, hop_s, below, color=COLOURS[emotion], label=emotion)
-        below += share
-    for time_s, window in zip(middle, windows, strict=True):
-        if window.probabilities is None:
-            axes.text(time_s, 0.5, "none", rotation=90, ha="center", va="center", fontsize=8)
+    if len(windows) <= _WORDED:
+        for window in windows:
+            if window.probabilities is None:
+                axes.text(
+                    window.middle_s, 0.5, "none", rotation=90, ha="center", va="center", fontsize=8
+                )
     axes.set_ylim(0, 1)
-    axes.set_xlim(middle[0] - hop_s / 2, middle[-1] + hop_s / 2)
+    axes.set_xlim(edges[0], edges[-1])
     axes.set_xlabel(f"seconds (middle of a window of {DURATION_S} s)")
     axes.set_ylabel("probability")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, reverse=True)

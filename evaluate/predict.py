@@ -1,7 +1,6 @@
 """`python -m evaluate.predict CLIP ... --checkpoint FILE`: any video to eight probabilities."""
 
 import argparse
-import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,10 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 import model
-from cache.clips import EMOTIONS
 from cache.schema import FRAME_COUNT
-from evaluate.overlay import Prediction, Window, draw, over_mean
-from evaluate.reading import shown
+from evaluate.clip_files import SOUNDS, VIDEOS, listed, picture_names, printable
+from evaluate.overlay import draw, over_mean
+from evaluate.prediction import Prediction, Window, as_line
 from evaluate.tables import is_ravdess
 from evaluate.video import annotate
 from model.checkpoint import CheckpointError, Trained, load_trained
@@ -37,12 +36,6 @@ from preprocess.windows import (
     sound_windows,
     upright_frames,
 )
-
-VIDEOS = (
-    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"),
-    *(".3gp", ".ogv"),
-)
-SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg")
 
 # Faces that a picture shows: of a file's one window several, of a longer file one of each.
 _SHOWN_OF_ONE = (2, 7, 12, 17, 22, 27)
@@ -100,29 +93,46 @@ def predict(predictor: Predictor, path: Path, windows: Plan) -> Iterator[Window]
     Raises:
         ClipError: if the file lacks what the network needs, or cannot be read.
     """
-    nothing = itertools.repeat((None, ()))
-    sounds = sound_windows(path, windows) if predictor.hears else nothing
-    pictures = picture_windows(path, windows) if predictor.sees else nothing
+    sounds = sound_windows(path, windows) if predictor.hears else None
+    pictures = picture_windows(path, windows) if predictor.sees else None
     shown_numbers = _SHOWN_OF_ONE if windows.hop_s is None else _SHOWN_OF_MANY
     kept = 0
-    for start_s, (waveform, heard), (frames, seen) in zip(
-        windows.starts_s(), sounds, pictures, strict=False
-    ):
-        notes = (*heard, *seen)
+    for start_s in windows.starts_s():
+        waveform, heard = next(sounds, (None, ())) if sounds else (None, ())
+        picture = next(pictures, None) if pictures else None
+        ended = [
+            name
+            for name, stream, found in (
+                ("sound", sounds, waveform),
+                ("picture", pictures, picture),
+            )
+            if stream and found is None
+        ]
+        if ended:
+            if sounds and pictures and len(ended) == 1:
+                problem = f"the {ended[0]} ends before this window does; nothing from here on"
+                yield Window(start_s, problem=problem)
+            return
+        notes = (*heard, *(picture.notes if picture else ()))
+        boxes = crops = None
         try:
-            boxes, crops, found = _faces(frames, predictor.settings) if frames else (None,) * 3
+            if picture:
+                if picture.problem:
+                    raise ClipError(picture.problem)
+                boxes, crops, found = _faces(picture.frames, predictor.settings)
+                notes += found
+            fields = {
+                "frames": lambda crops=crops: crops,
+                "mfcc": lambda waveform=waveform: mfcc(waveform),
+                "waveform": lambda waveform=waveform: to_int16(waveform),
+            }
+            probabilities, attention = _classify(
+                predictor.trained,
+                {name: torch.from_numpy(fields[name]())[None] for name in predictor.needs},
+            )
         except ClipError as exc:
             yield Window(start_s, problem=str(exc), notes=notes)
             continue
-        fields = {
-            "frames": lambda crops=crops: crops,
-            "mfcc": lambda waveform=waveform: mfcc(waveform),
-            "waveform": lambda waveform=waveform: to_int16(waveform),
-        }
-        probabilities, attention = _classify(
-            predictor.trained,
-            {name: torch.from_numpy(fields[name]())[None] for name in predictor.needs},
-        )
         keep = crops is not None and kept < _KEPT_WINDOWS
         kept += keep
         yield Window(
@@ -132,8 +142,8 @@ def predict(predictor: Predictor, path: Path, windows: Plan) -> Iterator[Window]
             attention=attention,
             crops=crops[list(shown_numbers)] if keep else None,
             crop_numbers=shown_numbers if keep else (),
-            **(_whole(frames[_MIDDLE], boxes[_MIDDLE]) if keep and kept == 1 else {}),
-            notes=(*notes, *(found or ())),
+            **(_whole(picture.frames[_MIDDLE], boxes[_MIDDLE]) if keep and kept == 1 else {}),
+            notes=notes,
         )
 
 
@@ -166,6 +176,8 @@ def _classify(trained: Trained, fields: dict[str, Tensor]) -> tuple[np.ndarray, 
             probabilities = trained.probabilities(fields)
     else:
         probabilities = trained.probabilities(fields)
+    if not probabilities.isfinite().all():
+        raise ClipError("the network gives no numbers here: its weights are damaged")
     return probabilities[0].cpu().numpy(), over_mean(maps[0][0]) if maps else None
 
 
@@ -177,139 +189,103 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
+        return _main(args)
+    except KeyboardInterrupt:
+        print("predict: interrupted", file=sys.stderr)
+        return 1
+
+
+def _main(args: argparse.Namespace) -> int:
+    try:
         if args.hop is not None and not 0.1 <= args.hop <= 3600:
             raise ValueError(f"--hop is {args.hop:g}, expected 0.1 to 3600 seconds")
         if args.video and args.out is None:
             raise ValueError("--video needs --out DIR to write to")
+        if sys.stdout is None:
+            raise ValueError("standard output is closed, expected it to take the lines")
         predictor = load_predictor(args.checkpoint, pick_device(args.device))
-        paths = _listed(args.clips, predictor)
+        paths, notes = listed(args.clips, VIDEOS if predictor.sees else (*VIDEOS, *SOUNDS))
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as exc:
-        print(f"predict: {exc}", file=sys.stderr)
+        print(f"predict: {printable(exc)}", file=sys.stderr)
         return 2
     for warning in _warnings(predictor):
-        print(f"warning: {warning}", file=sys.stderr)
-    names = _picture_names(paths)
-    failed = 0
-    try:
-        with tqdm(total=len(paths), unit="file", disable=None) as bar:
-            for path in paths:
-                line = _predict_file(predictor, path, names[path], args)
-                if "error" in line:
-                    failed += 1
-                    tqdm.write(f"predict: {path}: {line['error']}", file=sys.stderr)
-                tqdm.write(json.dumps(line, ensure_ascii=False), file=sys.stdout)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
+    for note in notes:
+        print(f"predict: {note}", file=sys.stderr)
+    failed = any("cannot be read" in note for note in notes)
+    names = picture_names(paths, args.out or Path())
+    with tqdm(total=len(paths), unit="file", disable=None) as bar:
+        for path in paths:
+            line, problem = _predict_file(predictor, path, names[path], args)
+            failed |= "error" in line
+            if problem:
+                tqdm.write(f"predict: {printable(path)}: {printable(problem)}", file=sys.stderr)
+            try:
+                # In ASCII, because names of files may hold what is no text.
+                tqdm.write(json.dumps(line, allow_nan=False), file=sys.stdout)
                 sys.stdout.flush()
-                bar.update()
-    except BrokenPipeError:  # whoever reads the lines has enough
-        sys.stdout = None
-        return 1
-    except KeyboardInterrupt:
-        print("predict: interrupted", file=sys.stderr)
-        return 1
+            except OSError as exc:
+                sys.stdout = None  # or Python tries to write what is left, and fails again
+                if not isinstance(exc, BrokenPipeError):  # whoever reads has enough
+                    print(f"predict: standard output: {exc.strerror}", file=sys.stderr)
+                return 1
+            bar.update()
     return 1 if failed else 0
 
 
 def _predict_file(
     predictor: Predictor, path: Path, name: str, args: argparse.Namespace
-) -> dict[str, Any]:
-    """The JSON line of one file; `error` says why it has no probabilities, or no picture."""
+) -> tuple[dict[str, Any], str | None]:
+    """The JSON line of one file, in which `error` says what failed; and what to tell a person."""
     line: dict[str, Any] = {"file": str(path), "model": predictor.trained.config["model"]}
     prediction = Prediction()
     try:
-        if not path.is_file():
+        if not path.exists():
             raise ClipError("no such file")
-        windows = plan(path, args.hop)
-        for window in predict(predictor, path, windows):
+        if not path.is_file():
+            raise ClipError("not a regular file")
+        for window in predict(predictor, path, plan(path, args.hop)):
             prediction.windows.append(window)
         if not prediction.usable:
             raise ClipError(prediction.windows[0].problem)
-    except ClipError as exc:
-        line["error"] = str(exc)
-    except Exception as exc:  # whatever a strange file does to a library, the others go on
-        line["error"] = f"broke the program: {type(exc).__name__}: {exc}".splitlines()[0]
+    except Exception as exc:
+        line["error"] = _said(exc)
     if prediction.usable:
-        line |= _found(prediction)
-        if args.out is not None:
-            try:
-                draw(path.name, prediction, args.out / f"{name}.png")
-                line["picture"] = str(args.out / f"{name}.png")
-                if args.video:
-                    sound = sound_pieces(path) if predictor.hears else None
-                    annotate(upright_frames(path), sound, prediction, args.out / f"{name}.mp4")
-                    line["video"] = str(args.out / f"{name}.mp4")
-            except (OSError, ClipError, av.FFmpegError) as exc:
-                line["error"] = f"the picture could not be made: {exc}"
-    return line
+        line |= as_line(prediction)
+    if prediction.usable and args.out is not None:
+        try:
+            _draw_all(predictor, path, prediction, args.out / name, line, video=args.video)
+        except Exception as exc:
+            line["error"] = f"the picture could not be made: {_said(exc)}"
+    return line, line.get("error") or prediction.problem
 
 
-def _found(prediction: Prediction) -> dict[str, Any]:
-    """What a JSON line says of a file with probabilities: of all of it, and of each window."""
-    of_windows = []
-    for window in prediction.windows:
-        entry = {"start_s": round(window.start_s, 3), "end_s": round(window.end_s, 3)}
-        if window.problem is not None:
-            entry["problem"] = window.problem
-        else:
-            entry["probabilities"] = _named(window.probabilities)
-        if window.boxes is not None:
-            entry["face_box"] = np.median(window.boxes, axis=0).round(1).tolist()
-        if window.notes:
-            entry["notes"] = list(window.notes)
-        of_windows.append(entry)
-    return {
-        "predicted": EMOTIONS[int(prediction.probabilities.argmax())],
-        "probabilities": _named(prediction.probabilities),
-        "windows": of_windows,
-    }
+def _draw_all(
+    predictor: Predictor,
+    path: Path,
+    prediction: Prediction,
+    out: Path,
+    line: dict[str, Any],
+    *,
+    video: bool,
+) -> None:
+    """Draw the PNG, and the mp4 if it is asked for, and note in the line where they are."""
+    picture, annotated = (out.with_name(out.name + suffix) for suffix in (".png", ".mp4"))
+    draw(path.name, prediction, picture)
+    line["picture"] = str(picture)
+    if video:
+        sound = sound_pieces(path) if predictor.hears else None
+        annotate(upright_frames(path), sound, prediction, annotated)
+        line["video"] = str(annotated)
 
 
-def _named(probabilities: np.ndarray) -> dict[str, float]:
-    return {
-        emotion: round(float(share), 6)
-        for emotion, share in zip(EMOTIONS, probabilities, strict=True)
-    }
-
-
-def _listed(given: Sequence[str], predictor: Predictor) -> list[Path]:
-    """The files that are meant: themselves, those of folders, and those that stdin names for `-`.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    suffixes = VIDEOS if predictor.sees else (*VIDEOS, *SOUNDS)
-    paths: list[Path] = []
-    for each in given:
-        if each == "-":
-            paths += [Path(line.rstrip("\n")) for line in sys.stdin if line.strip()]
-        elif Path(each).is_dir():
-            inside = sorted(path for path in Path(each).rglob("*") if path.is_file())
-            found = [path for path in inside if path.suffix.lower() in suffixes]
-            if len(found) < len(inside):
-                print(
-                    f"{each}: {len(found)} of {len(inside)} files, those that end in "
-                    f"{' '.join(suffixes)}",
-                    file=sys.stderr,
-                )
-            paths += found
-        else:
-            paths.append(Path(each))
-    paths = list(dict.fromkeys(paths))
-    if not paths:
-        raise ValueError(f"no file in {', '.join(map(shown, given))}, expected videos")
-    return paths
-
-
-def _picture_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name for each file's pictures, after its own; numbered where several have the same."""
-    names: dict[Path, str] = {}
-    for path in paths:
-        taken = set(names.values())
-        own = f"{path.stem}_emotions"  # never the name of a video that lies there already
-        numbered = (f"{own}_{number}" for number in itertools.count(2))
-        names[path] = next(name for name in itertools.chain([own], numbered) if name not in taken)
-    return names
+def _said(exc: Exception) -> str:
+    """An error in one line; whatever a strange file does to a library, the others go on."""
+    if isinstance(exc, ClipError | OSError) and str(exc):
+        return str(exc)
+    return f"broke the program: {type(exc).__name__}: {exc}".splitlines()[0]
 
 
 def _warnings(predictor: Predictor) -> Iterator[str]:

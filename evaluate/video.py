@@ -1,5 +1,6 @@
 """A video again, with what the network said of it written beside the picture."""
 
+import bisect
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,13 @@ from PIL import Image, ImageDraw, ImageFont
 from cache.clips import EMOTIONS
 from cache.files import atomic_path
 from cache.schema import DURATION_S, FRAME_COUNT, SAMPLE_RATE_HZ
-from evaluate.overlay import COLOURS, Prediction, Window, overlaid
+from evaluate.overlay import COLOURS, overlaid
+from evaluate.prediction import Prediction, Window
 
 _HEIGHT = 720  # of the written picture, at most
-_PANEL = 320  # pixels beside it
+PANEL = 320  # pixels beside it
 _TICKS = 90_000  # a second, of the time stamps written
+BOX = "#ffee55"
 
 
 def annotate(
@@ -31,8 +34,11 @@ def annotate(
         sound: float32 (samples,) at 44.1 kHz, piece by piece from time zero on; None for silence.
         prediction: of that video.
         path: the mp4; appears whole or not at all.
+
+    Raises:
+        ValueError: if there is no frame.
     """
-    track = _Track(prediction)
+    track = Track(prediction)
     with atomic_path(path) as temporary, av.open(temporary, "w", format="mp4") as mp4:
         video = voice = None
         heard = 0
@@ -44,7 +50,7 @@ def annotate(
                     2 * round(side * scale / 2) for side in (frame.width, frame.height)
                 )
                 video = mp4.add_stream("libx264", rate=30, options={"preset": "veryfast"})
-                video.width, video.height, video.pix_fmt = width + _PANEL, height, "yuv420p"
+                video.width, video.height, video.pix_fmt = width + PANEL, height, "yuv420p"
                 video.codec_context.time_base = Fraction(1, _TICKS)
                 if sound is not None:
                     voice = mp4.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
@@ -60,6 +66,8 @@ def annotate(
             last = max(last + 1, round(time_s * _TICKS))
             out.pts, out.time_base = last, Fraction(1, _TICKS)
             mp4.mux(video.encode(out))
+        if video is None:
+            raise ValueError("no picture in the file that could be annotated")
         mp4.mux(video.encode())
         for piece in sound if voice is not None else ():
             heard = _add_sound(mp4, voice, piece, heard)
@@ -79,60 +87,58 @@ def _add_sound(
     return heard + len(piece)
 
 
-class _Track:
-    """Which window and which box belong to a moment."""
+class Track:
+    """Which window belongs to a moment of a video: the one whose middle is nearest."""
 
     def __init__(self, prediction: Prediction):
         self.windows = prediction.usable
-        self._middles = np.array([window.start_s + DURATION_S / 2 for window in self.windows])
-        seen = [window for window in self.windows if window.boxes is not None]
-        grid = (np.arange(FRAME_COUNT) + 0.5) * DURATION_S / FRAME_COUNT
-        times = np.array([window.start_s + grid for window in seen]).reshape(-1)
-        order = np.argsort(times, kind="stable")
-        self._times = times[order]
-        self._boxes = np.array([window.boxes for window in seen]).reshape(-1, 4)[order]
+        self._middles = [window.middle_s for window in self.windows]
 
-    def window(self, time_s: float) -> tuple[Window, int]:
-        """The window whose middle is nearest, and which of its 30 frames is."""
-        window = self.windows[int(np.abs(self._middles - time_s).argmin())]
-        number = int((time_s - window.start_s) / DURATION_S * FRAME_COUNT)
-        return window, min(max(number, 0), FRAME_COUNT - 1)
+    def at(self, time_s: float) -> tuple[Window, float] | None:
+        """The window, and the number of its frame (0..29, between two frames a fraction).
 
-    def box(self, time_s: float) -> np.ndarray | None:
-        """x1, y1, x2, y2 in pixels of the file; None where no window has seen a face near by."""
-        if not len(self._times) or np.abs(self._times - time_s).min() > DURATION_S / 2:
+        None where no window with probabilities has heard and seen that moment.
+        """
+        after = bisect.bisect(self._middles, time_s)
+        near = self.windows[max(0, after - 1) : after + 1]
+        window = min(near, key=lambda each: abs(each.middle_s - time_s))
+        if not window.start_s <= time_s <= window.end_s:
             return None
-        return np.array([np.interp(time_s, self._times, side) for side in self._boxes.T])
+        number = (time_s - window.start_s) / DURATION_S * FRAME_COUNT - 0.5
+        return window, min(max(number, 0.0), FRAME_COUNT - 1.0)
 
 
-def _beside(picture: np.ndarray, time_s: float, track: _Track, source_width: int) -> np.ndarray:
+def _beside(picture: np.ndarray, time_s: float, track: Track, source_width: int) -> np.ndarray:
     """The picture with its box, uint8 (H, W, 3), and a panel on its right."""
     height, width = picture.shape[:2]
-    canvas = Image.new("RGB", (width + _PANEL, height), "#181818")
+    canvas = Image.new("RGB", (width + PANEL, height), "#181818")
     canvas.paste(Image.fromarray(picture), (0, 0))
     draw = ImageDraw.Draw(canvas)
-    window, number = track.window(time_s)
-    box = track.box(time_s)
     unit = height / 40  # everything in the panel grows with the picture
-    font = ImageFont.load_default(max(8, unit))
     left = width + unit
+    small = ImageFont.load_default(max(8, unit * 0.7))
+    found = track.at(time_s)
+    if found is None:
+        draw.text((left, unit), f"{time_s:.2f} s: no prediction", fill="white", font=small)
+        return np.asarray(canvas)
+    window, number = found
+    font = ImageFont.load_default(max(8, unit))
     for index, (emotion, share) in enumerate(zip(EMOTIONS, window.probabilities, strict=True)):
         top = unit * (1 + 2 * index)
         draw.text((left, top), emotion, fill="white", font=font)
-        start, full = left + 6 * unit, _PANEL - 8 * unit
+        start, full = left + 6 * unit, PANEL - 8 * unit
         draw.rectangle((start, top, start + full, top + unit), outline="#555555")
         draw.rectangle((start, top, start + full * float(share), top + unit), fill=COLOURS[emotion])
     text = f"{time_s:.2f} s; heard and seen {window.start_s:.2f} to {window.end_s:.2f} s"
-    draw.text(
-        (left, unit * 18), text, fill="white", font=ImageFont.load_default(max(8, unit * 0.7))
-    )
-    if box is not None:
+    draw.text((left, unit * 18), text, fill="white", font=small)
+    if window.boxes is not None:
+        box = np.array([np.interp(number, range(FRAME_COUNT), side) for side in window.boxes.T])
         x1, y1, x2, y2 = box * (width / source_width)
         if window.attention is not None:
-            size = int(min(_PANEL - 2 * unit, height - 20 * unit))
+            size = int(min(PANEL - 2 * unit, height - 20 * unit))
             face = Image.fromarray(picture).crop(tuple(map(round, (x1, y1, x2, y2))))
             face = np.array(face.resize((size, size)))
-            glow = overlaid(face, window.attention[number])
+            glow = overlaid(face, window.attention[round(number)])
             canvas.paste(Image.fromarray(glow), (round(left), round(20 * unit)))
-        draw.rectangle((x1, y1, x2, y2), outline="#ffee55", width=3)
+        draw.rectangle((x1, y1, x2, y2), outline=BOX, width=3)
     return np.asarray(canvas)

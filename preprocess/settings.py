@@ -122,6 +122,17 @@ class Settings:
         return config
 
 
+# What the settings of faces may be; those of a file from others are not taken on trust.
+_RANGES = {
+    "detect_height": (int, 36, 2160),
+    "min_face_size": (int, 8, 1080),
+    "every": (int, 1, FRAME_COUNT),
+    "score": (float, 0.0, 1.0),
+    "margin": (float, 0.5, 4.0),
+    "smoothing_s": (float, 0.001, 10.0),
+}
+
+
 def from_config(config: Any) -> Settings:
     """The settings that a manifest's config was written from, the inverse of `Settings.config`.
 
@@ -131,6 +142,16 @@ def from_config(config: Any) -> Settings:
     try:
         faces = config.get("faces", {})
         crop = {each.name: faces[each.name] for each in fields(FaceSettings) if each.name in faces}
+        if crop.get("detector", FaceSettings.detector) != FaceSettings.detector:
+            raise ValueError(
+                f"faces were found by {crop['detector']!r:.40}, this version has "
+                f"{FaceSettings.detector}"
+            )
+        for name, (kind, least, most) in _RANGES.items():
+            if name in crop and not (type(crop[name]) is kind and least <= crop[name] <= most):
+                raise ValueError(
+                    f"{name} of the faces is {crop[name]!r:.40}, expected {least} to {most}"
+                )
         settings = Settings(
             modality=config["modality"],
             faces=faces.get("source", "mtcnn"),

@@ -27,8 +27,14 @@ from preprocess.settings import SHORTFALL_S
 CLIP_S = 6.0
 HOP_S = DURATION_S / 2  # from window to window of a longer one
 
-# Sound may be silent between two pieces, but not for longer than this.
+# Sound and picture may be missing between two pieces, but not for longer than this.
 MAX_GAP_S = 60.0
+
+# Fewer different frames than this in a window (6 a second) are no moving face.
+FEW_FRAMES = 15
+
+# Rates of sound that recorders write; a file that claims another would take any amount of memory.
+LEAST_HZ, MOST_HZ = 4_000, 384_000
 
 # Containers that hold everything in one file, as for clips, and more of them. Play lists are not
 # among them, because they make the decoder open other files and addresses.
@@ -67,9 +73,7 @@ def plan(path: Path, hop_s: float | None = None) -> Plan:
         ClipError: if the file is no video or sound, or is too short for a window.
     """
     with _opened(path) as container:
-        if not container.duration:  # some containers do not say
-            return Plan(OFFSET_S, hop_s or HOP_S)
-        length_s = container.duration / av.time_base
+        length_s = _length_s(container)
     if length_s < DURATION_S - SHORTFALL_S:
         raise ClipError(
             f"lasts {length_s:.2f} s, expected at least {DURATION_S - SHORTFALL_S:.2f} s"
@@ -78,6 +82,18 @@ def plan(path: Path, hop_s: float | None = None) -> Plan:
     if length_s < OFFSET_S + DURATION_S - SHORTFALL_S:
         first_s = max(0.0, length_s - DURATION_S)
     return Plan(first_s, hop_s or (None if length_s <= CLIP_S else HOP_S))
+
+
+def _length_s(container: av.container.InputContainer) -> float:
+    """How long a file lasts; recordings of browsers do not say, so that their packets must."""
+    if container.duration:
+        return container.duration / av.time_base
+    ends = [
+        float((packet.pts + (packet.duration or 0)) * packet.time_base)
+        for packet in container.demux()
+        if packet.pts is not None and packet.time_base is not None
+    ]
+    return max(ends, default=0.0) - zero_s(container)
 
 
 def sound_windows(path: Path, windows: Plan) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
@@ -119,9 +135,16 @@ def sound_windows(path: Path, windows: Plan) -> Iterator[tuple[np.ndarray, tuple
         yield np.pad(window, (0, missing)), notes if window.any() else (*notes, "sound is silent")
 
 
-def picture_windows(
-    path: Path, windows: Plan
-) -> Iterator[tuple[list[av.VideoFrame], tuple[str, ...]]]:
+@dataclass(frozen=True)
+class Picture:
+    """The 30 frames of a window as decoded; None where `problem` says why not."""
+
+    frames: list[av.VideoFrame] | None
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+def picture_windows(path: Path, windows: Plan) -> Iterator[Picture]:
     """Yield the frames of each window, and what is odd about them.
 
     The same frames as `decode` takes of a clip. Memory is that of a few windows, whatever the
@@ -131,11 +154,8 @@ def picture_windows(
         path: a video.
         windows: as from `plan`; those that end more than 0.25 s after the video are left out.
 
-    Yields:
-        30 frames as decoded, and notes.
-
     Raises:
-        ClipError: if there is no picture, or it cannot be read.
+        ClipError: if there is no picture, it cannot be read, or it is too short for any window.
     """
     with _opened(path) as container:
         if not container.streams.video:
@@ -144,24 +164,38 @@ def picture_windows(
         check_picture(video)
         zero = zero_s(container)
         wanted = (zero + start_s - OFFSET_S + frame_times_s() for start_s in windows.starts_s())
-        under_way = deque([FramePicker(next(wanted))])
         upcoming = next(wanted, None)
+        under_way: deque[FramePicker] = deque()
         previous, done = None, 0
         for frame in container.decode(video):
+            if frame.time is None:
+                raise ClipError("a frame has no time stamp")
+            gap_s = frame.time - (zero if previous is None else previous.time)
+            if gap_s > MAX_GAP_S:
+                raise ClipError(f"the picture is missing for {gap_s:.0f} s")
+            while upcoming is not None and upcoming[0] < frame.time:
+                if previous is None:
+                    problem = f"the video starts at {frame.time - zero:.2f} s, within this window"
+                    yield Picture(None, problem=problem)
+                    done += 1
+                else:
+                    under_way.append(FramePicker(upcoming))
+                    under_way[-1].see(previous)
+                upcoming = next(wanted, None)
             for picker in under_way:
                 picker.see(frame)
-            while upcoming is not None and upcoming[0] < frame.time:
-                picker = FramePicker(upcoming)
-                picker.see(previous)
-                picker.see(frame)
-                under_way.append(picker)
-                upcoming = next(wanted, None)
             previous = frame
             while under_way and under_way[0].is_full:
-                yield _finished(under_way.popleft())
+                try:
+                    yield _finished(under_way.popleft())
+                except ClipError as exc:  # its frames are of two sizes, say; those after it are not
+                    yield Picture(None, problem=str(exc))
                 done += 1
     if previous is None:
         raise ClipError("no frame could be read from the video track")
+    if not under_way and not done:  # it ends before its first frame is due
+        under_way.append(FramePicker(upcoming))
+        under_way[-1].see(previous)
     for picker in under_way:
         try:
             last = _finished(picker)
@@ -177,18 +211,23 @@ def upright_frames(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield all frames of a video as they are to be shown, each with its time in seconds.
 
     Raises:
-        ClipError: if they cannot be read.
+        ClipError: if there are none, or they cannot be read.
     """
     with _opened(path) as container:
+        if not container.streams.video:
+            raise ClipError("no picture in the file, expected a video track")
         zero = zero_s(container)
         for frame in container.decode(container.streams.video[0]):
             if frame.time is not None:
                 yield frame.time - zero, upright(frame)
 
 
-def _finished(picker: FramePicker) -> tuple[list[av.VideoFrame], tuple[str, ...]]:
-    frames, _, notes = picker.finish()
-    return frames, notes
+def _finished(picker: FramePicker) -> Picture:
+    frames, indices, notes = picker.finish()
+    different = len(set(indices.tolist()))
+    if different < FEW_FRAMES:
+        notes += (f"the picture stands still: {different} different frames in {DURATION_S} s",)
+    return Picture(frames, notes)
 
 
 def sound_pieces(path: Path) -> Iterator[np.ndarray]:
@@ -213,6 +252,11 @@ def sound_pieces(path: Path) -> Iterator[np.ndarray]:
                 raise ClipError("a piece of sound has no time stamp")
             if stream is None:
                 rate_hz = frame.sample_rate
+                if not LEAST_HZ <= rate_hz <= MOST_HZ:
+                    raise ClipError(
+                        f"the sound has {rate_hz} samples a second, "
+                        f"expected {LEAST_HZ} to {MOST_HZ}"
+                    )
                 stream = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, "float32", quality="HQ")
             if frame.sample_rate != rate_hz:
                 raise ClipError(f"the sound changes its rate to {frame.sample_rate} Hz")

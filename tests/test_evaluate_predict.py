@@ -14,8 +14,9 @@ from media import encode, noise_pictures, put, tone
 
 from cache.clips import EMOTIONS
 from cache.reader import Cache
-from evaluate.overlay import Prediction, Window, draw, over_mean, overlaid
+from evaluate.overlay import draw, over_mean, overlaid
 from evaluate.predict import load_predictor, main, predict
+from evaluate.prediction import Prediction, Window
 from model.checkpoint import CheckpointError
 from preprocess.__main__ import main as preprocess_main
 from preprocess.windows import plan, sound_pieces, upright_frames

@@ -49,9 +49,10 @@ def test_the_window_of_a_clip_is_what_is_cached_of_it(sample_clips):
         windows = plan(path)
         assert windows == Plan(0.5, None)
         decoded = decode(path.read_bytes())
-        [(wave, heard)], [(frames, seen)] = (
+        [(wave, heard)], [picture] = (
             list(found(path, windows)) for found in (sound_windows, picture_windows)
         )
+        frames, seen = picture.frames, picture.notes
         assert np.array_equal(wave, cut(decoded.sound, decoded.rate_hz)[0])
         assert [frame.pts for frame in frames] == [frame.pts for frame in decoded.frames]
         assert all(map(np.array_equal, shown(frames), shown(decoded.frames)))
@@ -82,12 +83,12 @@ def test_each_window_hears_its_own_part_of_the_sound(long_video):
 
 def test_each_window_sees_the_frames_on_the_screen_at_its_times(long_video):
     windows = plan(long_video)
-    for start_s, (frames, _) in zip(
+    for start_s, picture in zip(
         windows.starts_s(), picture_windows(long_video, windows), strict=False
     ):
         times = start_s - 0.5 + frame_times_s()
         expected = np.minimum(np.floor(times * FRAME_RATE), 239)
-        assert [round(frame.time * FRAME_RATE) for frame in frames] == expected.tolist()
+        assert [round(frame.time * FRAME_RATE) for frame in picture.frames] == expected.tolist()
 
 
 @pytest.mark.parametrize("hop_s", [0.3, 3.0])
@@ -107,8 +108,8 @@ def test_a_file_that_is_shorter_than_a_clip_is_taken_from_its_start(tmp_path):
     [(wave, notes)] = sound_windows(path, windows)
     assert notes[0].endswith("zero samples appended to the sound")
     assert wave.shape == (SAMPLE_COUNT,)
-    [(frames, _)] = picture_windows(path, windows)
-    assert len(frames) == 30
+    [picture] = picture_windows(path, windows)
+    assert len(picture.frames) == 30
 
 
 def test_what_is_shorter_than_a_window_is_refused(tmp_path):
@@ -186,5 +187,5 @@ def test_frames_are_given_upright(tmp_path):
     times, frames = zip(*upright_frames(path), strict=True)
     assert {(frame.width, frame.height) for frame in frames} == {(48, 64)}
     assert np.allclose(times, np.arange(100) / FRAME_RATE, atol=1e-3)
-    [(seen, _)] = picture_windows(path, plan(path))
-    assert {(frame.width, frame.height) for frame in seen} == {(48, 64)}
+    [picture] = picture_windows(path, plan(path))
+    assert {(frame.width, frame.height) for frame in picture.frames} == {(48, 64)}
