@@ -3,12 +3,16 @@
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import soundfile
 import torch
 from media import encode, noise_pictures, put, tone
 
@@ -21,6 +25,8 @@ from model.checkpoint import CheckpointError
 from preprocess.__main__ import main as preprocess_main
 from preprocess.windows import plan, sound_pieces, upright_frames
 from train.cli import main as train_main
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +109,10 @@ def test_a_window_without_a_face_has_no_probabilities_but_the_others_have(
     joined = tmp_path / "half.mp4"
     grey = np.full((150, 720, 1280, 3), 128, np.uint8)
     join([clips[0], put(tmp_path, "grey.mp4", encode(grey, tone(5)))], joined)
-    status, [line], _ = ask(joined, "--checkpoint", run_of("cfn_sr") / "last.pt")
+    status, [line], err = ask(joined, "--checkpoint", run_of("cfn_sr") / "last.pt")
     assert status == 0
+    without = sum("problem" in window for window in line["windows"])
+    assert f"{without} of {len(line['windows'])} windows: a face in" in err
     first, *_, last = line["windows"]
     assert "probabilities" in first
     assert "probabilities" not in last
@@ -276,6 +284,125 @@ def test_an_unfinished_network_is_used_with_a_warning(run_of, clips, ask, tmp_pa
     status, _, err = ask(clips[0], "--checkpoint", tmp_path / "early.pt")
     assert status == 0
     assert "trained for 1 of 2 epochs" in err
+
+
+def test_inputs_are_never_written_over_and_pictures_never_read_as_inputs(
+    run_of, clips, ask, tmp_path
+):
+    for name in ("a.mp4", "a.emotions.mp4"):
+        shutil.copy(clips[0], tmp_path / name)
+    before = (tmp_path / "a.emotions.mp4").read_bytes()
+    checkpoint = run_of("cfn_sr") / "last.pt"
+    arguments = ["--checkpoint", checkpoint, "--out", tmp_path, "--video"]
+    _, lines, _ = ask(tmp_path / "a.mp4", tmp_path / "a.emotions.mp4", *arguments)
+    assert (tmp_path / "a.emotions.mp4").read_bytes() == before
+    assert len({line["video"] for line in lines}) == 2
+    (tmp_path / "a.emotions.mp4").unlink()
+    drawn = sorted(path.name for path in tmp_path.iterdir())
+    _, lines, err = ask(tmp_path, *arguments)
+    assert [Path(line["file"]).name for line in lines] == ["a.mp4"]
+    assert "were not drawn here" in err
+    assert {path.name for path in tmp_path.iterdir()} >= set(drawn)
+
+
+@pytest.mark.parametrize(("seconds", "ended"), [((3, 9), "picture"), ((9, 3), "sound")])
+def test_where_one_track_ends_the_rest_is_said_to_be_missing(seconds, ended, run_of, ask, tmp_path):
+    pictures = np.full((round(30 * seconds[0]), 90, 160, 3), 128, np.uint8)
+    path = put(tmp_path, "uneven.mp4", encode(pictures, tone(seconds[1])))
+    predictor = load_predictor(run_of("cfn_sr") / "last.pt")
+    windows = list(predict(predictor, path, plan(path)))
+    assert f"the {ended} ends before this window does" in windows[-1].problem
+    assert len(windows) == 2
+
+
+def test_a_network_that_gives_no_numbers_has_an_error(run_of, clips, ask, monkeypatch):
+    monkeypatch.setattr("model.checkpoint.classify", lambda *given: torch.full((1, 8), torch.nan))
+    status, [line], _ = ask(clips[0], "--checkpoint", run_of("audio_mfcc_cnn") / "last.pt")
+    assert status == 1
+    assert "the network gives no numbers" in line["error"]
+
+
+def test_sound_alone_cannot_be_annotated_and_the_others_go_on(run_of, clips, ask, tmp_path):
+    soundfile.write(tmp_path / "words.flac", tone(3.3)[0], 48_000)
+    status, lines, _ = ask(
+        *(tmp_path / "words.flac", clips[0], "--out", tmp_path / "out", "--video"),
+        *("--checkpoint", run_of("audio_mfcc_cnn") / "last.pt"),
+    )
+    assert status == 1
+    assert "no picture in the file" in lines[0]["error"]
+    assert "probabilities" in lines[0]
+    assert Path(lines[1]["video"]).is_file()
+
+
+def test_names_that_are_no_text_do_no_harm(run_of, clips, ask, tmp_path):
+    names = [b"\xff\xfe.mp4", "一二 🙂.mp4".encode(), b"bad\nerror: forged\x1b[31m.mp4", b"-x.mp4"]
+    paths = [Path(os.fsdecode(bytes(tmp_path) + b"/" + name)) for name in names]
+    for path in paths:
+        shutil.copy(clips[0], path)
+    paths.append(tmp_path / "miss\ning.mp4")
+    status, lines, err = ask(
+        *paths, "--checkpoint", run_of("audio_mfcc_cnn") / "last.pt", "--out", tmp_path / "out"
+    )
+    assert status == 1
+    assert [line["file"] for line in lines] == list(map(str, paths))
+    assert [line.get("error") for line in lines] == [None] * 4 + ["no such file"]
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert "\x1b" not in err
+    assert f"predict: {tmp_path}/miss?ing.mp4: no such file" in err.splitlines()
+
+
+def test_lists_of_windows_and_other_kinds_of_file_are_understood(
+    run_of, clips, ask, tmp_path, monkeypatch
+):
+    checkpoint = run_of("audio_mfcc_cnn") / "last.pt"
+    os.mkfifo(tmp_path / "pipe.mp4")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{clips[0]}\r\n{tmp_path / 'pipe.mp4'}\r\n"))
+    status, lines, _ = ask("-", "--checkpoint", checkpoint)
+    assert status == 1
+    assert "probabilities" in lines[0]
+    assert lines[1]["error"] == "not a regular file"
+    monkeypatch.setattr("sys.stdin", None)
+    status, _, err = ask("-", "--checkpoint", checkpoint)
+    assert (status, err) == (2, "predict: standard input is closed, expected a list of files\n")
+
+
+def test_a_folder_that_cannot_be_read_is_named(run_of, clips, ask, tmp_path, monkeypatch):
+    shutil.copy(clips[0], tmp_path / "clip.mp4")
+    original = os.walk
+
+    def walk(folder, onerror):
+        onerror(PermissionError(13, "Permission denied", f"{folder}/closed"))
+        return original(folder)
+
+    monkeypatch.setattr("os.walk", walk)
+    status, lines, err = ask(tmp_path, "--checkpoint", run_of("audio_mfcc_cnn") / "last.pt")
+    assert status == 1
+    assert len(lines) == 1
+    assert "closed: cannot be read (Permission denied)" in err
+
+
+def test_an_output_that_is_full_or_closed_ends_in_one_line(run_of, clips):
+    arguments = [str(clips[0]), "--checkpoint", str(run_of("audio_mfcc_cnn") / "last.pt")]
+    command = [sys.executable, "-m", "evaluate.predict", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == ("predict: standard output: No space left on device")
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert closed.returncode == 2
+    assert "standard output is closed" in closed.stderr
+    assert "Traceback" not in done.stderr + closed.stderr
+
+
+def test_an_interrupt_is_said(run_of, clips, ask, monkeypatch):
+    def interrupt(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("evaluate.predict.listed", interrupt)
+    status, lines, err = ask(clips[0], "--checkpoint", run_of("audio_mfcc_cnn") / "last.pt")
+    assert (status, lines, err) == (1, [], "predict: interrupted\n")
 
 
 def join(paths: list[Path], out: Path, *, sound: bool = True) -> None:

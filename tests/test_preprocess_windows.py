@@ -1,8 +1,11 @@
 """A file of any length as windows, each as long as what is used of a clip."""
 
+import io
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -189,3 +192,53 @@ def test_frames_are_given_upright(tmp_path):
     assert np.allclose(times, np.arange(100) / FRAME_RATE, atol=1e-3)
     [picture] = picture_windows(path, plan(path))
     assert {(frame.width, frame.height) for frame in picture.frames} == {(48, 64)}
+
+
+def test_a_picture_that_starts_late_costs_its_first_windows_alone(tmp_path):
+    late = encode(noise_pictures(210, 48, 64), tone(8.2), picture_start_s=1.2)
+    path = put(tmp_path, "late.mp4", late)
+    first, second, *_ = picture_windows(path, plan(path))
+    assert first.frames is None
+    assert "the video starts at 1.20 s, within this window" in first.problem
+    assert len(second.frames) == 30
+
+
+def test_a_picture_that_stands_still_is_noted(tmp_path):
+    slow = encode(noise_pictures(8, 48, 64), tone(3.5), frame_rate=Fraction(5, 2))
+    path = put(tmp_path, "slow.mp4", slow)
+    [picture] = picture_windows(path, plan(path))
+    assert "the picture stands still: 7 different frames in 2.45 s" in picture.notes
+
+
+def test_a_jump_in_time_does_not_make_windows_without_end(tmp_path):
+    path = put(
+        tmp_path, "jump.mp4", encode(noise_pictures(60, 48, 64), tone(3), picture_start_s=3_000)
+    )
+    with pytest.raises(ClipError, match="the picture is missing for"):
+        list(picture_windows(path, Plan(0.5, HOP_S)))
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(2.5, 1), (5, 1), (8, 5)])
+def test_a_recording_that_does_not_say_its_length_is_measured(tmp_path, seconds, expected):
+    content = encode(noise_pictures(round(30 * seconds), 48, 64), tone(seconds))
+    path = tmp_path / "live.mkv"
+    with (
+        av.open(io.BytesIO(content)) as old,
+        av.open(str(path), "w", format="matroska", options={"live": "1"}) as new,
+    ):
+        tracks = {stream: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = tracks[packet.stream]
+                new.mux(packet)
+    with av.open(str(path)) as container:
+        assert not container.duration
+    assert len(list(sound_windows(path, plan(path)))) == expected
+
+
+@pytest.mark.parametrize("rate_hz", [1, 3_999, 400_000])
+def test_a_rate_that_no_recorder_has_is_refused(tmp_path, rate_hz):
+    path = tmp_path / "odd.wav"
+    soundfile.write(path, np.zeros(max(4 * rate_hz, 100), np.float32), rate_hz)
+    with pytest.raises(ClipError, match=f"the sound has {rate_hz} samples a second"):
+        next(sound_windows(path, Plan(0.5, None)))
