@@ -119,12 +119,14 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
                 raise CheckpointError(
                     f"{path}: {name} is {config[name]!r:.80}, expected one of {', '.join(known)}"
                 )
+        _check_history(state["epoch"], config)
         frames, size = input_size(config["preset"])
         _check_statistics(inputs)
         net = build(config["model"], config["preset"])
+        _check_types(net, state["model"])
         net.load_state_dict(state["model"])
+        _check_values(net)
         prepare = Prepare(size, **inputs)
-        epoch = int(state["epoch"])
     except CheckpointError:
         raise
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as exc:
@@ -133,7 +135,40 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
     net.to(device).eval()
     if "frames" in of_network(config["model"]):
         net.to(memory_format=torch.channels_last_3d)
-    return Trained(config, epoch, net, prepare, frames, getattr(torch, config["precision"]))
+    precision = getattr(torch, config["precision"])
+    return Trained(config, state["epoch"], net, prepare, frames, precision)
+
+
+def _check_history(epoch: Any, config: dict[str, Any]) -> None:
+    """Raise ValueError unless a run says of which epoch it is, of how many, on what clips."""
+    cache = config.get("cache")
+    dataset = cache.get("dataset") if isinstance(cache, dict) else None
+    epochs = config.get("epochs")
+    for name, value in (("epochs", epochs), ("cache.dataset", dataset)):
+        if value is None:
+            raise ValueError(f"{name} is missing")
+    if type(epochs) is not int or epochs < 1:
+        raise ValueError(f"epochs is {epochs!r:.80}, expected 1 or more")
+    if type(epoch) is not int or not 0 <= epoch <= epochs:
+        raise ValueError(f"epoch is {epoch!r:.80}, expected 0 to {epochs}")
+    if not isinstance(dataset, str) or not dataset.strip() or not dataset.isprintable():
+        raise ValueError(f"cache.dataset is {dataset!r:.80}, expected printable text")
+
+
+def _check_types(net: nn.Module, state: dict[str, Tensor]) -> None:
+    """Raise ValueError for a tensor of another dtype, which loading would convert in silence."""
+    for name, own in net.state_dict().items():
+        if name in state and state[name].dtype != own.dtype:
+            raise ValueError(f"{name} is {state[name].dtype}, expected {own.dtype}")
+
+
+def _check_values(net: nn.Module) -> None:
+    """Raise ValueError for weights that no training can leave."""
+    for name, tensor in net.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} is not finite")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise ValueError(f"{name} is below 0")
 
 
 def _check_statistics(inputs: dict[str, Any]) -> None:
@@ -141,5 +176,7 @@ def _check_statistics(inputs: dict[str, Any]) -> None:
     if set(inputs) not in (set(), {"mfcc_mean", "mfcc_std"}):
         raise ValueError(f"inputs are {sorted(map(str, inputs))}")
     for name, values in inputs.items():
-        if values.shape != (13, 1) or not values.isfinite().all():
-            raise ValueError(f"{name} is not 13 finite numbers")
+        if (values.dtype, values.shape) != (torch.float32, (13, 1)) or not values.isfinite().all():
+            raise ValueError(f"{name} is not 13 finite numbers of float32")
+    if inputs and not (inputs["mfcc_std"] > 0).all():
+        raise ValueError("mfcc_std is not above 0")

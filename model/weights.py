@@ -1,6 +1,7 @@
 """Published weights into our encoders, by their public names, from torch or safetensors files."""
 
 import pickle
+import struct
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.i
 # What torch and pickle raise for bytes that make no sense.
 _DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError),
-    *(RuntimeError, TypeError, ValueError),
+    *(RuntimeError, TypeError, ValueError, struct.error),
 )
 
 
@@ -53,6 +54,8 @@ def read_data(path: Path, device: torch.device | str = "cpu") -> Any:
         problem = (str(exc) or type(exc).__name__).splitlines()[0]
         if "weights_only" in problem:  # the same advice
             raise WeightsError(f"{path}: {_REFUSED}") from exc
+        if isinstance(exc, KeyError):  # whose text is the key alone
+            problem = f"KeyError: {problem}"
         raise WeightsError(f"{path}: damaged ({problem})") from exc
 
 

@@ -1,6 +1,7 @@
 """`torchrun tests/team_member.py ...`: train.py as the tests of several processes need it.
 
-NO_DROPOUT=1 takes dropout out, whose draws differ by process; STOP_AFTER=N asks to stop then.
+NO_DROPOUT=1 takes dropout out, whose draws differ by process; STOP_AFTER=N asks to stop then, in
+the process of rank STOP_RANK alone.
 """
 
 import itertools
@@ -30,7 +31,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if os.environ.get("NO_DROPOUT"):
         model.build = without_dropout
-    if os.environ.get("STOP_AFTER"):
+    if os.environ.get("STOP_AFTER") and os.environ["RANK"] == os.environ["STOP_RANK"]:
         asked = itertools.count(1)
         cli.asked_to_stop = lambda: lambda: next(asked) >= int(os.environ["STOP_AFTER"])
     sys.exit(cli.main())

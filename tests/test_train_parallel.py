@@ -85,10 +85,11 @@ def test_two_processes_reach_what_one_does(fold_cache, tmp_path):
 
 
 def test_two_processes_go_on_from_the_middle_of_an_epoch_as_if_never_stopped(fold_cache, tmp_path):
-    """Dropout and all: each process draws as it would have."""
+    """Dropout and all: each process draws as it would have. One alone is told to stop."""
     straight = run(fold_cache, tmp_path / "straight", processes=2)
     assert straight.returncode == 0, straight.stderr
-    stopped = run(fold_cache, tmp_path / "stopped", processes=2, STOP_AFTER="2")
+    told = {"STOP_AFTER": "2", "STOP_RANK": "1"}
+    stopped = run(fold_cache, tmp_path / "stopped", processes=2, **told)
     assert "saved, go on with --resume" in stopped.stderr
     resumed = run(fold_cache, tmp_path / "stopped", "--resume", processes=2)
     assert resumed.returncode == 0, resumed.stderr
@@ -97,6 +98,10 @@ def test_two_processes_go_on_from_the_middle_of_an_epoch_as_if_never_stopped(fol
         for name in ("straight", "stopped")
     ]
     assert same_state(*states)
+    lines = [lines_of(tmp_path / name / "cfn_sr" / "fold_0") for name in ("straight", "stopped")]
+    for expected, found in zip(*lines, strict=True):
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-6), name
     again = run(fold_cache, tmp_path / "stopped", "--resume", processes=2)
     assert again.stdout.count("nothing to do") == 1
 

@@ -130,6 +130,15 @@ def test_mixup_mixes_inputs_and_targets_alike_and_keeps_the_greater_part():
     assert changes.weights != Changes(recipe, seed=0, epoch=2, clips=8).weights
 
 
+def test_each_process_drops_out_by_a_seed_of_its_own_in_each_step():
+    def seeds(seed, epoch):
+        changes = Changes(Recipe(), seed=seed, epoch=epoch, clips=2)
+        return [changes.dropout_seed(step, rank) for step in range(3) for rank in range(3)]
+
+    assert seeds(0, 1) == seeds(0, 1)
+    assert len({*seeds(0, 1), *seeds(0, 2), *seeds(1, 1)}) == 27
+
+
 @pytest.mark.parametrize(
     ("clips", "sizes"),
     [(8, [4, 4]), (10, [4, 4, 2]), (9, [4, 5]), (1, [1]), (5, [5]), (4, [4]), (2, [2])],

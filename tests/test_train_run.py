@@ -1,10 +1,15 @@
 import csv
+import itertools
 import json
 import sys
+import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from conftest import write_noise_cache
+from conftest import noise_arrays, write_noise_cache
+from finished import write_cache
 from training import CPU, JUDGING, one_epoch
 
 import model
@@ -16,6 +21,10 @@ from train.checkpoint import PREVIOUS, save
 from train.cli import main
 from train.loop import TrainingError
 from train.loop import test as held_out
+from train.recipe import Recipe, learning_rate
+
+AUDIO = "audio_mfcc_cnn"  # the fastest network
+FAST = ("--model", AUDIO, "--epochs", 1)
 
 
 def train(cache, runs, *more):
@@ -24,9 +33,15 @@ def train(cache, runs, *more):
     return main(["--cache", str(cache), "--runs", str(runs), *fixed, *map(str, more)])
 
 
-def lines_of(runs):
-    text = (runs / "cfn_sr" / "fold_0" / "metrics.jsonl").read_text()
+def lines_of(runs, name="cfn_sr"):
+    text = (runs / name / "fold_0" / "metrics.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
+
+
+def results_of(runs):
+    """The lines of metrics.jsonl without what a clock says."""
+    timed = ("clips_per_second", "seconds")
+    return [{k: v for k, v in line.items() if k not in timed} for line in lines_of(runs)]
 
 
 def weights_of(runs):
@@ -129,6 +144,84 @@ def test_a_second_run_changes_nothing_and_says_so(fold_cache, tmp_path, capsys):
     assert (tmp_path / "cfn_sr" / "fold_0" / "last.pt").stat().st_mtime_ns == before
 
 
+def test_a_run_stopped_before_its_predictions_writes_them(fold_cache, tmp_path):
+    assert train(fold_cache, tmp_path, *FAST) == 0
+    run = tmp_path / AUDIO / "fold_0"
+    files = ("predictions.csv", "last.pt", "metrics.jsonl")
+    before = [(run / name).read_bytes() for name in files]
+    (run / "predictions.csv").unlink()
+    assert train(fold_cache, tmp_path, *FAST) == 2  # an unfinished run
+    assert train(fold_cache, tmp_path, *FAST, "--resume") == 0
+    assert [(run / name).read_bytes() for name in files] == before
+
+
+def test_what_a_killed_process_left_half_written_goes(fold_cache, tmp_path):
+    leftover = tmp_path / AUDIO / "fold_0" / ".last.pt.01234567.tmp"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half a checkpoint")
+    assert train(fold_cache, tmp_path, *FAST) == 0
+    assert not leftover.exists()
+
+
+def test_mfccs_are_normalised_by_no_test_actors(tmp_path):
+    """MFCCs of noise about 0; those of the test actors are 100 higher."""
+
+    def arrays(clip):
+        found = noise_arrays(clip.actor)
+        return found | {"mfcc": found["mfcc"] + np.float32(100 * (clip.actor < 5))}
+
+    cache = write_cache(tmp_path / "cache", [expected_clips(a)[0] for a in (1, 2, 5, 6)], arrays)
+    assert train(cache, tmp_path, *FAST, "--mfcc-normalise") == 0
+    stored = torch.load(tmp_path / AUDIO / "fold_0" / "last.pt", weights_only=True)["inputs"]
+    trained = np.concatenate([noise_arrays(actor)["mfcc"] for actor in (5, 6)], axis=1)
+    for name, expected in (("mfcc_mean", trained.mean(axis=1)), ("mfcc_std", trained.std(axis=1))):
+        np.testing.assert_allclose(stored[name][:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_metrics_have_the_rate_of_each_epochs_last_step(fold_cache, tmp_path):
+    more = ("--model", AUDIO, "--epochs", 4, "--lr", 0.01, "--cosine", "--warmup", 0.25)
+    assert train(fold_cache, tmp_path, *more) == 0
+    recipe = Recipe(learning_rate=0.01, warmup=0.25, cosine=True)
+    expected = [learning_rate(recipe, step / 8) for step in (1, 3, 5, 7)]  # of two an epoch
+    found = [line["learning_rate"] for line in lines_of(tmp_path, AUDIO)]
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_speed_is_that_of_the_clips_that_were_trained_since(fold_cache, tmp_path, monkeypatch):
+    """By a clock that ticks once a look, so that training an epoch takes a second."""
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__, monotonic=time.monotonic)
+    monkeypatch.setattr("train.run.time", clock)
+    asked = itertools.count(1)
+    monkeypatch.setattr("train.cli.asked_to_stop", lambda: lambda: next(asked) == 1)
+    more = ("--model", AUDIO, "--epochs", 2)
+    assert train(fold_cache, tmp_path, *more) == 1  # after four of eight clips
+    assert train(fold_cache, tmp_path, *more, "--resume") == 0
+    assert [line["clips_per_second"] for line in lines_of(tmp_path, AUDIO)] == [4, 8]
+
+
+def test_checkpoints_are_as_far_apart_as_asked_for(fold_cache, tmp_path, monkeypatch):
+    """By a clock that moves ten seconds with each test, so that an epoch takes as long."""
+    tested, saved = [], []
+    clock = SimpleNamespace(
+        perf_counter=time.perf_counter, monotonic=lambda: 10.0 * (5 + len(tested))
+    )
+
+    def count_test(*arguments, **more):
+        tested.append(None)
+        return held_out(*arguments, **more)
+
+    def remember(path, **state):
+        saved.append(state["epoch"])
+        save(path, **state)
+
+    monkeypatch.setattr("train.run.time", clock)
+    monkeypatch.setattr("train.run.test", count_test)
+    monkeypatch.setattr("train.run.save", remember)
+    more = ("--model", AUDIO, "--epochs", 8, "--save-every", 25)
+    assert train(fold_cache, tmp_path, *more) == 0
+    assert saved == [3, 6, 8]
+
+
 def test_a_run_with_other_settings_is_not_overwritten(fold_cache, tmp_path, capsys):
     assert train(fold_cache, tmp_path, "--epochs", 1) == 0
     assert train(fold_cache, tmp_path, "--epochs", 1, "--seed", 5) == 2
@@ -165,6 +258,14 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     optimizer = torch.optim.Adam(net.parameters())
     with pytest.raises(TrainingError, match="the loss became nan in this epoch"):
         one_epoch(net, optimizer, [batch])
+
+
+def test_a_test_loss_that_is_not_finite_stops_the_run():
+    net = model.build("audio_mfcc_cnn", "tiny")
+    inputs = {"mfcc": torch.full((2, 13, 212), float("nan"))}
+    batch = (torch.arange(2), inputs, torch.tensor([0, 1]))
+    with pytest.raises(TrainingError, match="the loss on the test clips became nan"):
+        held_out(net, [batch], 2, CPU, **JUDGING)
 
 
 class _Evil:
@@ -378,6 +479,7 @@ def test_a_run_that_is_told_to_stop_goes_on_to_the_same_bits(
     for each in (straight, resumed):
         assert each["epoch"] == 3
     assert same_state(straight, resumed)
+    assert results_of(tmp_path / "straight") == results_of(tmp_path / "stopped")
     for file in ("predictions.csv", "config.json"):
         files = [tmp_path / run / "cfn_sr" / "fold_0" / file for run in ("straight", "stopped")]
         assert files[0].read_bytes() == files[1].read_bytes()
@@ -403,6 +505,8 @@ def test_a_damaged_checkpoint_leaves_the_one_before_it(fold_cache, tmp_path, mon
     assert "going on from previous.pt" in capsys.readouterr().err
     straight, resumed = checkpoint(tmp_path / "straight"), checkpoint(tmp_path / "damaged")
     assert same_state(straight["model"], resumed["model"])
+    # What was written of the epoch that is trained again is dropped, and of no other.
+    assert scalar_steps(run, "test/loss") == [1, 2, 3]
 
 
 def test_a_run_killed_while_it_saves_has_the_checkpoint_before(fold_cache, tmp_path, monkeypatch):
@@ -514,12 +618,21 @@ def test_a_run_is_trained_with_its_networks_own_loss(fold_cache, tmp_path, monke
     assert state["config"]["model"] == "multiplicative"
 
 
-def test_tensorboard_gets_the_numbers_of_each_epoch(fold_cache, tmp_path):
+def scalars_of(run):
+    """What TensorBoard would show of a run."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    events = EventAccumulator(str(run / "tensorboard"))
+    return events.Reload()
+
+
+def scalar_steps(run, name):
+    return [event.step for event in scalars_of(run).Scalars(name)]
+
+
+def test_tensorboard_gets_the_numbers_of_each_epoch(fold_cache, tmp_path):
     assert train(fold_cache, tmp_path, "--epochs", 2) == 0
-    events = EventAccumulator(str(tmp_path / "cfn_sr" / "fold_0" / "tensorboard"))
-    events.Reload()
+    events = scalars_of(tmp_path / "cfn_sr" / "fold_0")
     for line in lines_of(tmp_path):
         scalars = {event.step: event.value for event in events.Scalars("test/accuracy")}
         assert scalars[line["epoch"]] == pytest.approx(line["test_accuracy"])

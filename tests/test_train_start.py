@@ -8,6 +8,7 @@ import torch
 from networks import tiny
 
 import model
+from cache.splits import actors_of
 from train.cli import main
 from train.start import read_start
 
@@ -182,6 +183,54 @@ def test_a_spoiled_run_is_refused_by_name(unimodal_runs, tmp_path):
         torch.save({**state, key: value}, tmp_path / "spoiled.pt")
         with pytest.raises(ValueError, match=r"spoiled\.pt: not a whole checkpoint"):
             read_start(tmp_path / "spoiled.pt", "audio", TEST_ACTORS)
+
+
+@pytest.mark.parametrize("content", [b"junk", b"hello", b"", "cut", "spoiled"])
+def test_a_damaged_run_to_start_from_says_which_folder_to_remove(
+    content, fold_cache, unimodal_runs, tmp_path, capsys
+):
+    run = tmp_path / "audio_mfcc_cnn" / "fold_0"
+    run.mkdir(parents=True)
+    whole = last(unimodal_runs, "audio_mfcc_cnn")
+    (run / "config.json").write_bytes((whole.parent / "config.json").read_bytes())
+    if content == "spoiled":
+        torch.save({**torch.load(whole, weights_only=True), "config": {}}, run / "last.pt")
+    else:
+        cut = whole.read_bytes()[:9_000]
+        (run / "last.pt").write_bytes(cut if content == "cut" else content)
+    assert train(fold_cache, tmp_path, "cfn_sr", "--init-audio", run / "last.pt") == 2
+    *warned, error = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("warning: ") for line in warned)
+    assert error.startswith(f"error: {run / 'last.pt'}: ")
+    assert error.endswith(f". Remove {run} to train that run again")
+    (run / "last.pt").unlink()
+    assert train(fold_cache, tmp_path, "cfn_sr", "--init-audio", run / "last.pt") == 2
+    assert f"a file of weights. Remove {run} to train that run" in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_others_is_theirs_to_remove(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "public.pth").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"public\.pth: damaged \([^.]*\)$"):
+        read_start(tmp_path / "public.pth", "audio", TEST_ACTORS)
+
+
+def test_a_validation_run_has_seen_neither_its_own_test_actors_nor_those_of_its_fold(
+    unimodal_runs, tmp_path
+):
+    state = torch.load(last(unimodal_runs, "audio_mfcc_cnn"), weights_only=True)
+    trained, held_out = actors_of("paper", 4, validate=True)
+    state["config"] |= {"fold": 4, "validation": True, "train_actors": list(trained)}
+    torch.save(state, tmp_path / "validation.pt")
+    for unseen in (held_out, actors_of("paper", 4)[1]):
+        start = read_start(tmp_path / "validation.pt", "audio", unseen)
+        assert start.record["run"]["fold"] == 4
+    with pytest.raises(ValueError, match=rf"was trained on actors \[{trained[0]}\]"):
+        read_start(tmp_path / "validation.pt", "audio", trained[:1])
+    state["config"]["validation"] = False
+    torch.save(state, tmp_path / "validation.pt")
+    with pytest.raises(ValueError, match="train_actors are not those of its split and fold"):
+        read_start(tmp_path / "validation.pt", "audio", held_out)
 
 
 def test_erann_is_trained_on_waveforms_and_says_so_where_there_are_none(

@@ -27,8 +27,8 @@ from train.loop import TrainingError
 from train.parallel import team_of
 from train.recipe import add_arguments, from_arguments
 from train.run import Stopped, train_fold
-from train.run_files import is_done
-from train.start import Start, is_unknown, read_start
+from train.run_files import check_folder, is_done, read_lines
+from train.start import Start, is_unknown, read_start, way_to_train_again
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,22 +100,26 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
                 f"{args.model} with {config['parameters']:,} parameters on {describe(device)}: "
                 f"{len(train_clips)} clips to train, {len(test_clips)} to test"
             )
-        with team_of(device) as team, _holding(run) if team.leads else nullcontext():
-            lines = train_fold(
-                run,
-                config,
-                cache,
-                train_clips,
-                test_clips,
-                recipe=recipe,
-                starts=starts,
-                device=device,
-                resume=args.resume,
-                team=team,
-                compiled=args.compile,
-                stop=asked_to_stop(),
-                save_every_s=args.save_every,
-            )
+        if done_before:  # without the lock: nothing is written, and another may hold it
+            check_folder(run, config, args.resume)
+            lines = read_lines(run)
+        else:
+            with team_of(device) as team, _holding(run) if team.leads else nullcontext():
+                lines = train_fold(
+                    run,
+                    config,
+                    cache,
+                    train_clips,
+                    test_clips,
+                    recipe=recipe,
+                    starts=starts,
+                    device=device,
+                    resume=args.resume,
+                    team=team,
+                    compiled=args.compile,
+                    stop=asked_to_stop(),
+                    save_every_s=args.save_every,
+                )
     except (CacheError, CheckpointError, ValueError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
@@ -210,7 +214,9 @@ def read_starts(files: dict[str, Path | None], held_out: tuple[int, ...]) -> dic
         if path is None:
             continue
         if not path.is_file():
-            raise ValueError(f"--init-{part} is {path}, expected a file of weights")
+            raise ValueError(
+                f"--init-{part} is {path}, expected a file of weights{way_to_train_again(path)}"
+            )
         starts[part] = read_start(path, part, held_out)
         if is_unknown(starts[part].record):
             print(

@@ -18,8 +18,11 @@ _MAY_DIFFER = {"device", "versions"}
 
 
 def is_done(run: Path) -> bool:
-    """Whether the run in this folder has come to its end; predictions are its last file."""
-    return all((run / name).is_file() for name in ("config.json", "predictions.csv"))
+    """Whether the run in this folder has come to its end; predictions are its last file.
+
+    Without its weights it is no use to the runs that start from it, and is not done.
+    """
+    return all((run / name).is_file() for name in ("config.json", "last.pt", "predictions.csv"))
 
 
 def check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:
@@ -33,6 +36,11 @@ def check_folder(run: Path, config: Mapping[str, Any], resume: bool) -> None:
     except ValueError as exc:
         raise CheckpointError(f"{run}/config.json: no JSON ({exc}). Remove that folder") from exc
     check_same(run, begun, config)
+    if (run / "predictions.csv").is_file() and not (run / "last.pt").is_file():
+        raise CheckpointError(
+            f"{run}: holds predictions.csv, but last.pt is missing. Put it back, or remove that "
+            "folder to train it again"
+        )
     saved = any((run / name).is_file() for name in ("last.pt", PREVIOUS))
     if not is_done(run) and saved and not resume:
         raise CheckpointError(

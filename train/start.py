@@ -39,7 +39,10 @@ def read_start(path: Path, part: str, test_actors: tuple[int, ...]) -> Start:
         WeightsError: if the file cannot be used.
         FileNotFoundError: if there is none.
     """
-    data = read_data(path)
+    try:
+        data = read_data(path)
+    except WeightsError as exc:
+        raise WeightsError(f"{exc}{way_to_train_again(path)}") from exc
     record: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
     try:
         check_version(data)
@@ -48,7 +51,8 @@ def read_start(path: Path, part: str, test_actors: tuple[int, ...]) -> Start:
             data = {name.removeprefix(f"{part}."): t for name, t in data["model"].items()}
         state = public_state(data)
     except (KeyError, TypeError, AttributeError) as exc:
-        raise WeightsError(f"{path}: not a whole checkpoint ({exc!r})") from exc
+        advice = way_to_train_again(path)
+        raise WeightsError(f"{path}: not a whole checkpoint ({exc!r}){advice}") from exc
     except ValueError as exc:
         raise WeightsError(f"{path}: {exc}") from exc
     return Start(state, record)
@@ -76,6 +80,17 @@ def _checked(checkpoint: dict[str, Any], test_actors: tuple[int, ...]) -> dict[s
             "Take the checkpoint of the same fold and split"
         )
     return {name: config[name] for name in _RECORDED}
+
+
+def way_to_train_again(path: Path) -> str:
+    """What to do about a run's `last.pt` that cannot be read; nothing is known of other files.
+
+    Returns:
+        The end of an error: a sentence that names the folder to remove, or nothing.
+    """
+    if path.name != "last.pt" or not (path.parent / "config.json").is_file():
+        return ""
+    return f". Remove {path.parent} to train that run again"
 
 
 def is_unknown(record: dict[str, Any]) -> bool:
