@@ -35,8 +35,8 @@ from cache.clips import Clip
 from cache.reader import Cache
 from model.__main__ import gflops, one_clip
 from model.device import describe, pick_device, pick_precision
-from model.prepare import Prepare
-from train.augment import MEAN, STD, draw_crops
+from model.prepare import MEAN, STD, Prepare
+from train.augment import draw_crops
 from train.inputs import Changes
 from train.loop import Totals, train_epoch
 from train.recipe import Recipe

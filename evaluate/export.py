@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             agreement=agreement,
             checked_on=checked_on,
         )
-        write_text(out.with_suffix(".md"), text)
+        rewritten = _write_card(out.with_suffix(".md"), text)
         unchanged = " (unchanged)" if before == sha256_file(out) else ""
     except (GraphError, DisagreementError) as exc:
         return _fail(exc, 1)
@@ -75,8 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"checked on {checked_on}: probabilities differ from torch's by at most "
         f"{agreement.probabilities:.1e}, logits by {agreement.logits:.1e} of the greatest"
     )
-    print(f"{out}{unchanged}, {out.stat().st_size / 1e6:.1f} MB; {out.with_suffix('.md')}")
+    print(
+        f"{out}{unchanged}, {out.stat().st_size / 1e6:.1f} MB; {out.with_suffix('.md')}{rewritten}"
+    )
     return 0
+
+
+def _write_card(path: Path, text: str) -> str:
+    """Write the card; in words whether there was another one."""
+    before = path.read_bytes() if path.is_file() else None
+    write_text(path, text)
+    if before is None:
+        return ""
+    return " (unchanged)" if before == text.encode() else " (rewritten)"
 
 
 def export(

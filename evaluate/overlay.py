@@ -1,9 +1,9 @@
 """What a prediction looks like: the face, the probabilities over time, and where sound points."""
 
 import textwrap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 import torch
@@ -68,13 +68,14 @@ def overlaid(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
     return np.rint((1 - share) * grey + share * glow).astype(np.uint8)
 
 
-def draw(name: str, prediction: Prediction, path: Path) -> None:
+def draw(name: str, prediction: Prediction, path: Path, *, warnings: Sequence[str] = ()) -> None:
     """Write a PNG: the frame with its face box, the probabilities, the faces and the attention.
 
     Args:
         name: of the file, for the title.
         prediction: with at least one usable window.
         path: the PNG; appears whole or not at all.
+        warnings: what whoever looks at the picture should know of the network.
     """
     shown = [window for window in prediction.usable if window.crops is not None][:_COLUMNS]
     guided = any(window.attention is not None for window in shown)
@@ -85,7 +86,11 @@ def draw(name: str, prediction: Prediction, path: Path) -> None:
     best = int(prediction.probabilities.argmax())
     title = f"{printable(name)}: {EMOTIONS[best]}, {prediction.probabilities[best]:.0%}"
     # parse_math: a file may be called anything, "$" and "_" too
-    figure.suptitle(textwrap.shorten(title, 110), fontweight="bold", parse_math=False)
+    figure.suptitle(
+        "\n".join([textwrap.shorten(title, 110), *map(printable, warnings)]),
+        fontweight="bold",
+        parse_math=False,
+    )
     framed = [window for window in prediction.usable if window.frame is not None]
     axes = parts[0].subplots(1, 1 + len(framed), squeeze=False)[0]
     for place, window in zip(axes, framed, strict=False):
@@ -96,8 +101,8 @@ def draw(name: str, prediction: Prediction, path: Path) -> None:
         _draw_time_line(axes[-1], prediction.windows)
     if shown:
         _draw_faces(parts[1], shown, guided)
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names of other scripts
+    with atomic_path(path) as temporary, catch_warnings():
+        filterwarnings("ignore", "Glyph", UserWarning)  # names of other scripts
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 

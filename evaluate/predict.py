@@ -249,11 +249,14 @@ def _predict_file(
         for window in predict(predictor, path, plan(path, args.hop)):
             prediction.windows.append(window)
         if not prediction.usable:
-            raise ClipError(prediction.windows[0].problem)
+            raise ClipError(prediction.problem)
     except Exception as exc:
         line["error"] = _said(exc)
     if prediction.usable:
         line |= as_line(prediction)
+        warnings = list(_warnings(predictor))
+        if warnings:
+            line["warnings"] = warnings
     if prediction.usable and args.out is not None:
         try:
             _draw_all(predictor, path, prediction, args.out / name, line, video=args.video)
@@ -273,7 +276,7 @@ def _draw_all(
 ) -> None:
     """Draw the PNG, and the mp4 if it is asked for, and note in the line where they are."""
     picture, annotated = (out.with_name(out.name + suffix) for suffix in (".png", ".mp4"))
-    draw(path.name, prediction, picture)
+    draw(path.name, prediction, picture, warnings=line.get("warnings", ()))
     line["picture"] = str(picture)
     if video:
         sound = sound_pieces(path) if predictor.hears else None

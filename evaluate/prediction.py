@@ -63,11 +63,15 @@ class Prediction:
 
     @property
     def problem(self) -> str | None:
-        """How many windows have no probabilities, and why the first of them has none."""
+        """Which windows have no probabilities, and each reason once; None if all have."""
         without = [window for window in self.windows if window.problem is not None]
         if not without:
             return None
-        return f"{len(without)} of {len(self.windows)} windows: {without[0].problem}"
+        reasons: dict[str, Window] = {}
+        for window in without:
+            reasons.setdefault(window.problem, window)
+        said = "; ".join(f"{why} (from {w.start_s:.2f} s on)" for why, w in reasons.items())
+        return f"{len(without)} of {len(self.windows)} windows without probabilities: {said}"
 
 
 def as_line(prediction: Prediction) -> dict[str, Any]:

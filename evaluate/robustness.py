@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     runs = [run for name in models if name in wanted for run in models[name]]
     folders = {run.name: arguments.runs / run.name for run in runs}
+    measured = 0
     try:
         with (
             # Threads that wait for each other cost MFCCs and tiny networks more than they give.
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for run in runs:
                 bar.set_description(run.name)
                 try:
-                    _measure_run(folders[run.name], run, cache, device, bar.update)
+                    measured += _measure_run(folders[run.name], run, cache, device, bar.update)
                 except (RobustnessError, CheckpointError, CacheError, OSError) as exc:
                     problems.append(f"{run.name}: {exc}")
                     del folders[run.name]
@@ -88,6 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"robustness: {problem}", file=sys.stderr)
     if not rows:
         return _fail("no run was measured", 1)
+    print(
+        f"{measured} runs measured, {len(folders) - measured} before ({FILE_NAME} in each run's "
+        "folder; python -m evaluate puts them into the report)"
+    )
     print("accuracy in percent, the mean over folds:")
     print(table(rows))
     reasons = dict.fromkeys(row.reason for row in rows if row.reason)
@@ -146,8 +151,8 @@ def measure(
 
 def _measure_run(
     folder: Path, run: Run, cache: Cache, device: torch.device, advance: Callable[[int], Any]
-) -> None:
-    """Write robustness.json of a run, unless it is there.
+) -> bool:
+    """Write robustness.json of a run, unless it is there; whether it had to be measured.
 
     Raises:
         RobustnessError: if the cache, the checkpoint and the predictions do not belong together.
@@ -157,21 +162,26 @@ def _measure_run(
     if not checkpoint.is_file():
         raise RobustnessError("has no last.pt beside its predictions. Copy it there")
     sha256 = sha256_file(checkpoint)
-    if _is_measured(folder, sha256):
-        advance(len(run.clip_ids))
-        return
     if cache.manifest["fingerprint"] != run.config["cache"]["fingerprint"]:
         raise RobustnessError(
             f"the cache has fingerprint {cache.manifest['fingerprint'][:12]}, the run was trained "
             f"on {run.config['cache']['fingerprint'][:12]}. Name the cache of the run"
         )
+    clips = cache.of_actors(tuple(run.config["test_actors"]))
+    if sorted(run.clip_ids) != [clip.clip_id for clip in clips]:
+        raise RobustnessError(
+            f"the cache has {len(clips)} clips of its test actors, the run tested "
+            f"{len(run.clip_ids)}, and they are not the same. Name the cache of the run"
+        )
+    if _is_measured(folder, sha256):
+        advance(len(run.clip_ids))
+        return False
     trained = load_trained(checkpoint, device)
     if device.type == "cpu" and model.count_parameters(trained.net) < _FEW_PARAMETERS:
         torch.set_num_threads(1)
     check_origin(checkpoint, trained)
-    clips = cache.of_actors(tuple(run.config["test_actors"]))
-    if not is_of(trained, run) or sorted(run.clip_ids) != [clip.clip_id for clip in clips]:
-        raise RobustnessError("these are not the clips or the weights of that run")
+    if not is_of(trained, run):
+        raise RobustnessError("last.pt has other settings than config.json: not of that run")
     found = measure(trained, cache, clips, device, advance)
     labels = np.array([clip.label for clip in clips])
     _check_as_cached(found["as_cached"], run, trained, device)
@@ -185,6 +195,7 @@ def _measure_run(
         ],
     }
     write_json(folder / FILE_NAME, content)
+    return True
 
 
 def _entry(condition: Condition, found: np.ndarray | str, labels: np.ndarray) -> dict[str, Any]:

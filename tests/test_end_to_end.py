@@ -64,6 +64,12 @@ def test_drawn_clips_become_a_report(folders):
         ("-m", "cache"),
         ("-m", "model"),
         ("train.py",),
+        *(
+            ("-m", f"benchmarks.{name}")
+            for name in ("bench_train", "bench_stream", "bench_features", "bench_predict")
+        ),
+        ("-m", "benchmarks.bench_boxes"),
+        ("-m", "benchmarks.fuzz_shards"),
         ("-m", "evaluate"),
         ("-m", "evaluate.export"),
         ("-m", "evaluate.robustness"),

@@ -112,7 +112,7 @@ def test_a_window_without_a_face_has_no_probabilities_but_the_others_have(
     status, [line], err = ask(joined, "--checkpoint", run_of("cfn_sr") / "last.pt")
     assert status == 0
     without = sum("problem" in window for window in line["windows"])
-    assert f"{without} of {len(line['windows'])} windows: a face in" in err
+    assert f"{without} of {len(line['windows'])} windows without probabilities: a face in" in err
     first, *_, last = line["windows"]
     assert "probabilities" in first
     assert "probabilities" not in last
