@@ -15,7 +15,9 @@ OURS = ".emotions"  # before the suffix of what is drawn
 _LONGEST_NAME = 100
 
 
-def listed(given: Sequence[str], suffixes: tuple[str, ...]) -> tuple[list[Path], list[str]]:
+def listed(
+    given: Sequence[str], suffixes: tuple[str, ...]
+) -> tuple[list[Path], list[str], list[str]]:
     """The files that are meant: themselves, those of folders, and those that stdin names for `-`.
 
     Args:
@@ -23,35 +25,38 @@ def listed(given: Sequence[str], suffixes: tuple[str, ...]) -> tuple[list[Path],
         suffixes: of the files of folders that are taken, in lower case.
 
     Returns:
-        Each file once, in order; and a line for each folder that leaves files out or that cannot
-        be read.
+        Each file once, in order; a line for each folder of which files are left out; and one for
+        each folder that cannot be read.
 
     Raises:
         ValueError: if there is none, or standard input is closed.
     """
     paths: list[Path] = []
     notes: list[str] = []
+    problems: list[str] = []
     for each in given:
         if each == "-":
             if sys.stdin is None:
                 raise ValueError("standard input is closed, expected a list of files")
             paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
         elif Path(each).is_dir():
-            paths += _of_folder(each, suffixes, notes)
+            paths += _of_folder(each, suffixes, notes, problems)
         else:
             paths.append(Path(each))
     paths = list(dict.fromkeys(paths))
     if not paths:
         raise ValueError(f"no file in {', '.join(map(printable, given))}, expected videos")
-    return paths, notes
+    return paths, notes, problems
 
 
-def _of_folder(folder: str, suffixes: tuple[str, ...], notes: list[str]) -> list[Path]:
-    """The files of a folder and those below it, sorted; what is left out goes into `notes`."""
+def _of_folder(
+    folder: str, suffixes: tuple[str, ...], notes: list[str], problems: list[str]
+) -> list[Path]:
+    """The files of a folder and those below it, sorted; `notes` and `problems` as for `listed`."""
     inside: list[Path] = []
 
     def note(exc: OSError) -> None:
-        notes.append(f"{printable(exc.filename)}: cannot be read ({exc.strerror})")
+        problems.append(f"{printable(exc.filename)}: cannot be read ({exc.strerror})")
 
     for root, folders, files in os.walk(folder, onerror=note):
         folders.sort()

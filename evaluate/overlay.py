@@ -28,6 +28,7 @@ COLOURS = dict(
         strict=True,
     )
 )
+BOX = "#ffee55"  # of a face's box
 STRONGEST = 2.0  # times the mean attention: from here on the overlay is opaque
 _COLUMNS = 6
 _WORDED = 40  # windows of a time line in which words have room
@@ -140,9 +141,7 @@ def _draw_frame(axes: Axes, window: Window) -> None:
     axes.imshow(window.frame)
     axes.axis("off")
     x1, y1, x2, y2 = window.frame_box
-    axes.add_patch(
-        Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="#ffee55", linewidth=2)
-    )
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=BOX, linewidth=2))
 
 
 def _draw_bars(axes: Axes, probabilities: np.ndarray) -> None:

@@ -204,7 +204,9 @@ def _main(args: argparse.Namespace) -> int:
         if sys.stdout is None:
             raise ValueError("standard output is closed, expected it to take the lines")
         predictor = load_predictor(args.checkpoint, pick_device(args.device))
-        paths, notes = listed(args.clips, VIDEOS if predictor.sees else (*VIDEOS, *SOUNDS))
+        paths, notes, problems = listed(
+            args.clips, VIDEOS if predictor.sees else (*VIDEOS, *SOUNDS)
+        )
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as exc:
@@ -212,9 +214,9 @@ def _main(args: argparse.Namespace) -> int:
         return 2
     for warning in _warnings(predictor):
         print(f"warning: {printable(warning)}", file=sys.stderr)
-    for note in notes:
+    for note in (*notes, *problems):
         print(f"predict: {note}", file=sys.stderr)
-    failed = any("cannot be read" in note for note in notes)
+    failed = bool(problems)
     names = picture_names(paths, args.out or Path())
     with tqdm(total=len(paths), unit="file", disable=None) as bar:
         for path in paths:

@@ -158,9 +158,7 @@ def picture_windows(path: Path, windows: Plan) -> Iterator[Picture]:
         ClipError: if there is no picture, it cannot be read, or it is too short for any window.
     """
     with _opened(path) as container:
-        if not container.streams.video:
-            raise ClipError("no picture in the file, expected a video track")
-        video = container.streams.video[0]
+        video = _picture_track(container)
         check_picture(video)
         zero = zero_s(container)
         wanted = (zero + start_s - OFFSET_S + frame_times_s() for start_s in windows.starts_s())
@@ -214,12 +212,16 @@ def upright_frames(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
         ClipError: if there are none, or they cannot be read.
     """
     with _opened(path) as container:
-        if not container.streams.video:
-            raise ClipError("no picture in the file, expected a video track")
         zero = zero_s(container)
-        for frame in container.decode(container.streams.video[0]):
+        for frame in container.decode(_picture_track(container)):
             if frame.time is not None:
                 yield frame.time - zero, upright(frame)
+
+
+def _picture_track(container: av.container.InputContainer) -> av.VideoStream:
+    if not container.streams.video:
+        raise ClipError("no picture in the file, expected a video track")
+    return container.streams.video[0]
 
 
 def _finished(picker: FramePicker) -> Picture:
