@@ -125,10 +125,10 @@ lint: $(READY) ## ruff
 	$(RUN) -m ruff format --check .
 
 bench-features: $(READY) ## CPU seconds a clip beside those of decoding alone
-	$(RUN) -m benchmarks.bench_features
+	$(RUN) -m benchmarks.bench_features $(ARGS)
 
 bench-stream: $(READY) ## clips a second from a cache beside a plain copy
-	$(RUN) -m benchmarks.bench_stream
+	$(RUN) -m benchmarks.bench_stream $(ARGS)
 
 bench-train: $(READY) ## training clips a second beside a plain trainer
 	$(RUN) -m benchmarks.bench_train $(ARGS)

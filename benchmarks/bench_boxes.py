@@ -7,7 +7,6 @@ box by itself. Both are squares of the same margin. Takes some seconds a clip.
 
 import argparse
 import json
-import os
 import statistics
 import warnings
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from facenet_pytorch import MTCNN
 from tqdm import tqdm
 
-from preprocess.dataset import find_clips
+from benchmarks.clips import find_sources
 from preprocess.decode import decode
 from preprocess.detect import detect_faces
 from preprocess.face import crop_boxes
@@ -58,12 +57,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_boxes")
     parser.add_argument("--raw", type=Path, metavar="DIR", help="clips to measure on")
     args = parser.parse_args(argv)
-    real = os.environ.get("CFNSR_REAL_DATA")
-    if not args.raw and not real:
-        parser.error("say where clips are: --raw DIR, or CFNSR_REAL_DATA")
+    _, sources = find_sources(parser, args.raw, None)
     settings = Settings()
     overlaps, ours_jitter, reference_jitter = [], [], []
-    for source in tqdm(find_clips(args.raw or Path(real) / "ravdess", settings).sources):
+    for source in tqdm(sources):
         frames = decode(source.file.read()).frames
         boxes, _, _ = detect_faces(frames, settings.crop)
         ours = crop_boxes(boxes, frames[0].height, frames[0].width, settings.crop)

@@ -28,14 +28,14 @@ import joblib
 import torch
 from threadpoolctl import threadpool_limits
 
+from benchmarks.clips import find_sources
 from cache.manifest import RAVDESS
 from preprocess.audio import cut, mfcc
 from preprocess.clip import compute, process
-from preprocess.dataset import Source, find_clips, origin
+from preprocess.dataset import Source, origin
 from preprocess.decode import decode
 from preprocess.detect import detect_faces
 from preprocess.face import crop, crop_boxes
-from preprocess.sample import main as draw_sample
 from preprocess.settings import Settings
 from preprocess.work import Work, library_versions
 
@@ -168,12 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     settings = Settings()
     with tempfile.TemporaryDirectory() as folder:
-        real = os.environ.get("CFNSR_REAL_DATA")
-        drawn_here = Path(folder) / "raw"
-        raw = args.raw or (Path(real) / "ravdess" if real else drawn_here)
-        if raw == drawn_here:
-            draw_sample(["--out", str(raw), "--actors", "4", "--clips-per-actor", "2"])
-        sources = find_clips(raw, settings).sources
+        raw, sources = find_sources(parser, args.raw, Path(folder) / "raw")
         rows = []
         with threadpool_limits(1):
             for source in sources:

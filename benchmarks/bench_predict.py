@@ -8,7 +8,6 @@ before. The picture is the PNG that `--out` asks for.
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -17,14 +16,13 @@ from pathlib import Path
 import torch
 
 import model
-from evaluate.clip_files import VIDEOS
+from benchmarks.clips import find_sources
 from evaluate.overlay import draw
 from evaluate.predict import Predictor, predict
 from evaluate.prediction import Prediction
 from model.checkpoint import Trained
 from model.device import pick_device, pick_precision
 from model.prepare import Prepare
-from preprocess.sample import main as draw_sample
 from preprocess.settings import Settings
 from preprocess.windows import picture_windows, plan, sound_windows
 
@@ -50,12 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     predictor = full_size(device)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        real = os.environ.get("CFNSR_REAL_DATA")
-        drawn = Path(folder) / "raw"
-        raw = args.raw or (Path(real) / "ravdess" if real else drawn)
-        if raw == drawn:
-            draw_sample(["--out", str(raw), "--actors", "4", "--clips-per-actor", "2"])
-        clips = sorted(path for path in raw.rglob("01-01-*") if path.suffix.lower() in VIDEOS)
+        _, sources = find_sources(parser, args.raw, Path(folder) / "raw")
+        clips = [source.file.path for source in sources if source.file.member is None]
+        if not clips:
+            parser.error(f"{args.raw}: its clips lie in zips, expected files that can be opened")
         for path in [clips[0], *clips * args.rounds]:
             rows.append(seconds(predictor, path, Path(folder) / "picture.png"))
     rows = rows[1:]  # the first one started things up

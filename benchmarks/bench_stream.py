@@ -17,35 +17,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cache.clips import expected_clips
-from cache.manifest import describe_shard, write_manifest
-from cache.reader import Cache
-from cache.schema import FIELDS, PICTURE, shard_name
-from cache.shard import write_shard
-
-_ACTORS = (1, 2, 3)
-
-
-def make_cache(directory: Path) -> Path:
-    """A finished cache of noise, of the 60 clips of each of three actors."""
-    noise = np.random.default_rng(0)
-    fields = (*PICTURE, "mfcc")
-    arrays = {
-        name: noise.integers(0, 256, FIELDS[name].shape).astype(FIELDS[name].dtype)
-        for name in fields
-    }
-    shards, records = [], {}
-    for actor in _ACTORS:
-        clips = expected_clips(actor)
-        path = directory / shard_name(actor)
-        write_shard(path, len(clips), fields, ((clip, arrays) for clip in clips))
-        shards.append(describe_shard(path, len(clips)))
-        for clip in clips:
-            record = {"source": "noise", "source_sha256": "0" * 64, "notes": []}
-            records[clip.clip_id] = record
-    origin = {"dataset": "noise", "license": "CC0 1.0", "citation": "none"}
-    write_manifest(directory, origin=origin, config={}, versions={}, shards=shards, clips=records)
-    return directory
+from benchmarks.caches import open_cache
+from cache.schema import FIELDS, shard_name
 
 
 def seconds_of(work: Callable[[str], None], clip_ids: list[str]) -> float:
@@ -62,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=9, metavar="N")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        cache = Cache(args.cache or make_cache(Path(folder)))
+        cache = open_cache(parser, args.cache, Path(folder))
         ordered = [clip.clip_id for clip in cache.clips]
         shuffled = np.random.default_rng(0).permutation(ordered).tolist()
         in_memory = {clip_id: cache.read(clip_id, "frames") for clip_id in ordered}

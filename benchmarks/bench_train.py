@@ -30,7 +30,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 import model
-from benchmarks.bench_stream import make_cache
+from benchmarks.caches import open_cache
 from cache.clips import Clip
 from cache.reader import Cache
 from model.__main__ import gflops, one_clip
@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     precision = pick_precision("auto", device, "paper", args.model)
     torch.backends.cudnn.benchmark = True
     with tempfile.TemporaryDirectory() as folder:
-        cache = Cache(args.cache or make_cache(Path(folder)))
+        cache = open_cache(parser, args.cache, Path(folder))
         clips = (cache.clips * (1 + batch * steps // len(cache.clips)))[: batch * steps]
         own = Clips(cache, clips, model.inputs(args.model), 30)
         streamed = Streamed(own, readers())

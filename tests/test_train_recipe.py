@@ -11,9 +11,9 @@ import torch
 
 from cache.reader import Cache
 from model.prepare import Prepare
-from train.augment import change_mfcc, drop_modality, mix
+from train.augment import change_mfcc, change_style, draw_styles, drop_modality, mix
 from train.cli import _parser, main
-from train.inputs import Changes, batch_sizes, mfcc_statistics, to_targets
+from train.inputs import Changes, batch_sizes, mfcc_statistics, mfcc_styles, to_targets
 from train.recipe import RECIPES, Recipe, from_arguments, learning_rate
 from train.stream import Clips
 from train.vocal_tract import STEPS, change_vocal_tract, warps
@@ -167,14 +167,75 @@ def test_waveforms_pass_unchanged_through_what_is_made_for_mfccs():
 def test_mfccs_are_normalised_by_the_training_clips_alone(fold_cache):
     cache = Cache(fold_cache)
     clips = Clips(cache, cache.of_actors((5, 6)), ("mfcc",), 30)
-    mean, std = mfcc_statistics(clips)
+    styles = mfcc_styles(clips)
+    mean, std = mfcc_statistics(styles)
     whole = torch.stack([torch.from_numpy(cache.read(c.clip_id, "mfcc")) for c in clips.clips])
     torch.testing.assert_close(mean[:, 0], whole.mean(dim=(0, 2)), rtol=1e-4, atol=1e-5)
     expected = whole.transpose(0, 1).flatten(1).std(dim=1, correction=0)
     torch.testing.assert_close(std[:, 0], expected, rtol=1e-4, atol=1e-5)
+    each = torch.stack([whole.mean(dim=2), whole.std(dim=2, correction=0)], dim=2)
+    torch.testing.assert_close(styles.float(), each, rtol=1e-4, atol=1e-5)
     _, normal = Prepare(56, mean, std)({"mfcc": whole})
     torch.testing.assert_close(normal.mean(dim=(0, 2)), torch.zeros(13), rtol=0, atol=1e-4)
     torch.testing.assert_close(normal.square().mean(dim=(0, 2)), torch.ones(13))
+
+
+def styles_of(mfcc):
+    return torch.stack([mfcc.mean(dim=2), mfcc.std(dim=2, correction=0)], dim=2)
+
+
+def test_a_clip_takes_on_the_mean_and_deviation_of_another_in_part():
+    torch.manual_seed(0)
+    mfcc, others = (torch.randn(3, 13, 40, dtype=torch.float64) * 9 + 4 for _ in range(2))
+    kept = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    changed = change_style(mfcc, styles_of(mfcc), styles_of(others), kept)
+    part = kept[:, None, None]
+    expected = part * styles_of(mfcc) + (1 - part) * styles_of(others)
+    torch.testing.assert_close(styles_of(changed), expected)
+    torch.testing.assert_close(changed[2], mfcc[2])
+    # What was said stays: the course of a coefficient over time, apart from place and size.
+    course = torch.corrcoef(torch.stack([mfcc[0, 5], changed[0, 5]]))[0, 1]
+    assert course.item() == pytest.approx(1)
+
+
+def test_rounding_errors_of_a_silent_clip_are_not_made_loud():
+    silent = torch.full((1, 13, 40), -600.0) + 1e-6 * torch.randn(1, 13, 40, dtype=torch.float64)
+    loud = torch.tensor([[[0.0, 50.0]] * 13], dtype=torch.float64)
+    changed = change_style(silent, styles_of(silent), loud, torch.zeros(1))
+    assert changed.abs().max() < 1
+
+
+def test_about_half_of_the_clips_take_on_a_style_drawn_anew_each_epoch():
+    others, kept = draw_styles(2000, 0.2, seed=1)
+    assert 0.45 < (kept < 1).float().mean() < 0.55
+    assert 0.2 < kept[kept < 1].mean() < 0.8  # not all of them the other's, nor all their own
+    assert len(others.unique()) > 1000
+    assert 0 <= others.min() <= others.max() < 2000
+    for again, same in zip(draw_styles(2000, 0.2, seed=1), (others, kept), strict=True):
+        assert torch.equal(again, same)
+    recipe = Recipe(mfcc_style=0.2)
+    first, second = (Changes(recipe, 0, epoch, 50, torch.zeros(50, 13, 2)) for epoch in (1, 2))
+    assert not torch.equal(first.others, second.others)
+    assert not torch.equal(first.kept, second.kept)
+
+
+def test_styles_go_with_positions_whoever_trains_on_them():
+    torch.manual_seed(0)
+    mfcc = torch.randn(6, 13, 40, dtype=torch.float64) * 20
+    changes = Changes(Recipe(mfcc_style=0.5), 0, 1, 6, styles_of(mfcc))
+    whole = changes.of_fields(torch.arange(6), {"mfcc": mfcc})["mfcc"]
+    for position in range(6):
+        expected = change_style(
+            mfcc[position : position + 1],
+            styles_of(mfcc)[position : position + 1],
+            styles_of(mfcc)[changes.others[position]][None],
+            changes.kept[position : position + 1],
+        )
+        torch.testing.assert_close(whole[position], expected[0])
+    positions = torch.tensor([4, 1])
+    part = changes.of_fields(positions, {"mfcc": mfcc[positions]})["mfcc"]
+    torch.testing.assert_close(part, whole[positions])
+    assert not torch.equal(whole, mfcc)
 
 
 def test_a_vocal_tract_moves_the_frequencies_of_a_spectrum():

@@ -3,12 +3,16 @@
 A clip is cropped and flipped once, the same for all of its frames, so that it does not flicker.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # The share of the picture's area that a crop keeps, and its width over its height.
 CROP_AREA = (0.8, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
+
+STYLED = 0.5  # share of clips that take on the style of another
+LEAST_DEVIATION = 1e-3  # below it a coefficient is still: silence, and the noise of rounding
 
 
 def draw_crops(count: int, generator: torch.Generator) -> Tensor:
@@ -77,6 +81,46 @@ def _span(width: Tensor, place: Tensor, widest: int, length: int) -> Tensor:
     start = (place * (length - width + 1)).floor()
     index = torch.arange(length, device=width.device)
     return (index >= start[:, None]) & (index < (start + width)[:, None])
+
+
+def draw_styles(count: int, alpha: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw whose style each clip of an epoch takes on, and how much of its own it keeps.
+
+    Args:
+        count: number of clips.
+        alpha: of the Beta distribution of what is kept; below 1 it is mostly all or nothing.
+        seed: of the draws.
+
+    Returns:
+        Positions of other clips, int64 (count,), and shares float32 (count,) in 0..1, which are 1
+        for the clips that stay as they are.
+    """
+    rng = np.random.default_rng(seed)
+    others = rng.integers(count, size=count)
+    kept = np.where(rng.random(count) < STYLED, rng.beta(alpha, alpha, count), 1.0)
+    return torch.from_numpy(others), torch.from_numpy(kept).float()
+
+
+def change_style(mfcc: Tensor, own: Tensor, other: Tensor, kept: Tensor) -> Tensor:
+    """Give clips the mean and the deviation over time of others, in part.
+
+    The two of each coefficient tell of voice, microphone and loudness more than of emotion. Source:
+    MixStyle, Zhou et al. 2021, Eqs. (4) to (6); there in the middle of a network.
+
+    Args:
+        mfcc: float (B, 13, steps).
+        own, other: mean and deviation of each coefficient of these clips and of those whose style
+            they take on, float (B, 13, 2).
+        kept: (B,), the share of their own style that they keep.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    own, other, kept = (each.to(mfcc) for each in (own, other, kept))
+    mean, deviation = own.unsqueeze(2).unbind(3)  # (B, 13, 1) each
+    target = torch.lerp(other, own, kept[:, None, None]).unsqueeze(2)
+    new_mean, new_deviation = target.unbind(3)
+    return (mfcc - mean) / deviation.clamp(min=LEAST_DEVIATION) * new_deviation + new_mean
 
 
 def drop_modality(

@@ -8,30 +8,50 @@ from torch.nn import functional
 from cache.clips import EMOTIONS
 from train.augment import (
     change_mfcc,
+    change_style,
     draw_crops,
     draw_sound,
+    draw_styles,
     drop_modality,
     mix,
 )
 from train.recipe import Recipe
-from train.seeds import AUGMENTATION, DROPOUT, MIXUP, MODALITY, SOUND, THROAT, generator, seed_of
+from train.seeds import (
+    AUGMENTATION,
+    DROPOUT,
+    MIXUP,
+    MODALITY,
+    SOUND,
+    STYLE,
+    THROAT,
+    generator,
+    seed_of,
+)
 from train.stream import Clips
 from train.vocal_tract import change_vocal_tract
 
 
-def mfcc_statistics(clips: Clips) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each coefficient over clips and time, float32 (13, 1)."""
-    total, squares, count = torch.zeros(13, 1).double(), torch.zeros(13, 1).double(), 0
+def mfcc_styles(clips: Clips) -> Tensor:
+    """Mean and standard deviation over time of each clip's coefficients, float64 (clips, 13, 2)."""
+    styles = torch.empty(len(clips), 13, 2, dtype=torch.float64)
     buffer = {"mfcc": torch.empty(1, *clips.buffers(0)["mfcc"].shape[1:])}
     for position in range(len(clips)):
         clips.read(position, buffer, 0)
-        mfcc = buffer["mfcc"][0].double()
-        total += mfcc.sum(dim=1, keepdim=True)
-        squares += mfcc.square().sum(dim=1, keepdim=True)
-        count += mfcc.shape[1]
-    mean = total / count
-    std = (squares / count - mean.square()).clamp(min=1e-12).sqrt()
-    return mean.float(), std.float()
+        std, mean = torch.std_mean(buffer["mfcc"][0].double(), dim=1, correction=0)
+        styles[position] = torch.stack([mean, std], dim=1)
+    return styles
+
+
+def mfcc_statistics(styles: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each coefficient over clips and time, float32 (13, 1).
+
+    Args:
+        styles: as from `mfcc_styles`; all clips are of one length.
+    """
+    means, deviations = styles.unbind(2)
+    variance = deviations.square().mean(dim=0) + means.var(dim=0, correction=0)
+    std = variance.clamp(min=1e-12).sqrt()
+    return means.mean(dim=0).float()[:, None], std.float()[:, None]
 
 
 class Changes:
@@ -44,15 +64,23 @@ class Changes:
         recipe: which changes, and how strong.
         seed, epoch: of the run.
         clips: number of training clips.
+        styles: of their MFCCs, as from `mfcc_styles`; for `mfcc_style`.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, epoch: int, clips: int):
+    def __init__(
+        self, recipe: Recipe, seed: int, epoch: int, clips: int, styles: Tensor | None = None
+    ):
         self.recipe = recipe
         self.seed = seed
         self.epoch = epoch
         self.crops = draw_crops(clips, generator(seed, epoch, AUGMENTATION))
         self.sound = draw_sound(clips, generator(seed, epoch, SOUND))
         self.throats = torch.rand(clips, generator=generator(seed, epoch, THROAT))
+        self.styles = styles
+        if recipe.mfcc_style:
+            self.others, self.kept = draw_styles(
+                clips, recipe.mfcc_style, seed_of(seed, epoch, STYLE)
+            )
         self.modality = torch.rand(clips, generator=generator(seed, epoch, MODALITY))
         self.weights: list[float] | None = None
         self.batch_sizes = batch_sizes(clips, recipe.batch_size)
@@ -74,9 +102,15 @@ class Changes:
             positions: of the clips, int64 (B,).
             fields: by name, each with B in front.
         """
-        if "mfcc" not in fields or not self.recipe.vocal_tract:
+        recipe = self.recipe
+        if "mfcc" not in fields or not (recipe.mfcc_style or recipe.vocal_tract):
             return fields
-        mfcc = change_vocal_tract(fields["mfcc"], self.throats[positions], self.recipe.vocal_tract)
+        mfcc = fields["mfcc"]
+        if recipe.mfcc_style:
+            own, other = self.styles[positions], self.styles[self.others[positions]]
+            mfcc = change_style(mfcc, own, other, self.kept[positions])
+        if recipe.vocal_tract:
+            mfcc = change_vocal_tract(mfcc, self.throats[positions], recipe.vocal_tract)
         return fields | {"mfcc": mfcc}
 
     def __call__(

@@ -12,7 +12,6 @@ from model.checkpoint import classify
 from model.prepare import Prepare
 from train.inputs import Changes, to_targets
 from train.parallel import ALONE, Team
-from train.sharpness import uphill
 from train.stream import Batch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -96,20 +95,12 @@ def train_epoch(
         whole = changes.batch_sizes[step]
         own = team.own(whole)
 
-        def loss_and_gradients(batch=(frames, sound, targets), own=own, whole=whole):
-            optimizer.zero_grad(set_to_none=True)
-            frames, sound, targets = batch
-            logits = classify(net, frames, sound, precision)
-            losses = loss_of(logits, targets)
-            # The mean over the whole batch: gradients are averaged over the team.
-            counted = losses[:own].sum() if own else 0 * losses.sum()
-            (counted * (team.size / whole)).backward()
-            return losses, logits
-
-        losses, logits = loss_and_gradients()
-        if changes.recipe.sam:
-            with uphill(net.parameters(), changes.recipe.sam):
-                loss_and_gradients()
+        optimizer.zero_grad(set_to_none=True)
+        logits = classify(net, frames, sound, precision)
+        losses = loss_of(logits, targets)
+        # The mean over the whole batch: gradients are averaged over the team.
+        counted = losses[:own].sum() if own else 0 * losses.sum()
+        (counted * (team.size / whole)).backward()
         optimizer.step()
         after_step()
         totals.add(losses[:own], logits[:own], labels[:own], whole)

@@ -33,10 +33,10 @@ class Recipe:
         "by mean and deviation of each coefficient over the training clips: their sizes differ "
         "by two orders of magnitude",
     )
-    sam: float = _setting(
+    mfcc_style: float = _setting(
         0.0,
-        "radius within which the loss is made low everywhere (sharpness-aware minimisation): flat "
-        "minima hold for other actors; twice the arithmetic",
+        "alpha of the Beta distribution by which half of the clips keep their own mean and "
+        "deviation of each coefficient, or take another's (MixStyle): they tell of voices",
     )
     vocal_tract: float = _setting(
         0.0,
@@ -68,8 +68,8 @@ RECIPES = {
         weight_decay=0.3,
         label_smoothing=0.1,
         ema=0.99,
-        sam=0.1,
         mfcc_normalise=True,
+        mfcc_style=0.2,
         vocal_tract=0.2,
         mfcc_shift=20,
         mfcc_mask_steps=30,
@@ -117,7 +117,7 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
         ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
         ("label_smoothing", 0 <= recipe.label_smoothing < 1, "0 or more, below 1"),
         ("ema", 0 <= recipe.ema < 1, "0 or more, below 1"),
-        ("sam", 0 <= recipe.sam <= 10, "0 to 10"),
+        ("mfcc_style", 0 <= recipe.mfcc_style <= 100, "0 to 100"),
         ("vocal_tract", 0 <= recipe.vocal_tract <= 0.5, "0 to 0.5"),
         ("mfcc_shift", 0 <= recipe.mfcc_shift <= 100, "0 to 100"),
         ("mfcc_mask_steps", 0 <= recipe.mfcc_mask_steps <= 200, "0 to 200"),

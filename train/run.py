@@ -17,7 +17,7 @@ from cache.reader import Cache
 from model.device import describe
 from model.prepare import Prepare
 from train.checkpoint import PREVIOUS, save
-from train.inputs import Changes, batch_sizes, mfcc_statistics
+from train.inputs import Changes, batch_sizes, mfcc_statistics, mfcc_styles
 from train.loop import Totals, TrainingError, test, train_epoch
 from train.parallel import ALONE, Team
 from train.recipe import Recipe, learning_rate
@@ -98,10 +98,12 @@ def train_fold(
     net = build(config, starts, device, team)
     call = team.wrap(net, device)
     trainee = Trainee.of(net, recipe)
-    statistics = {}
-    if recipe.mfcc_normalise and "mfcc" in model.inputs(name):
-        mean, std = mfcc_statistics(train_set)
-        statistics = {"mfcc_mean": mean.to(device), "mfcc_std": std.to(device)}
+    statistics, styles = {}, None
+    if "mfcc" in model.inputs(name) and (recipe.mfcc_normalise or recipe.mfcc_style):
+        styles = mfcc_styles(train_set)
+        if recipe.mfcc_normalise:
+            mean, std = mfcc_statistics(styles)
+            statistics = {"mfcc_mean": mean.to(device), "mfcc_std": std.to(device)}
 
     totals, lines = Totals.zero(device), []
     if resume:
@@ -166,7 +168,7 @@ def train_fold(
             train_epoch,
             call,
             trainee.optimizer,
-            changes=Changes(recipe, seed, epoch, clips),
+            changes=Changes(recipe, seed, epoch, clips, styles),
             rate_at=lambda step, done=(epoch - 1) * steps: learning_rate(
                 recipe, (done + step) / (recipe.epochs * steps)
             ),

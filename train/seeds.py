@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 # One number a purpose, so that drawing more for one does not change another.
-WEIGHTS, ORDER, AUGMENTATION, DROPOUT, SOUND, MODALITY, MIXUP, THROAT = range(8)
+WEIGHTS, ORDER, AUGMENTATION, DROPOUT, SOUND, MODALITY, MIXUP, THROAT, STYLE = range(9)
 
 
 def seed_of(seed: int, epoch: int, purpose: int, *more: int) -> int:
