@@ -17,9 +17,9 @@ import torch
 
 import model
 from benchmarks.clips import find_sources
-from evaluate.overlay import draw
-from evaluate.predict import Predictor, predict
-from evaluate.prediction import Prediction
+from evaluate.predict.overlay import draw
+from evaluate.predict.prediction import Prediction
+from evaluate.predict.predictor import Predictor, predict
 from model.checkpoint import Trained
 from model.device import pick_device, pick_precision
 from model.prepare import Prepare

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from cache.clips import EMOTIONS, Clip
-from evaluate.metrics import accuracy
-from evaluate.run_config import problems_of
-from evaluate.run_files import DamagedRunError, Run, UnfinishedRunError, read_run
-from evaluate.statistics import interval_over_actors
+from evaluate.measures.metrics import accuracy
+from evaluate.measures.statistics import interval_over_actors
+from evaluate.runs.config import problems_of
+from evaluate.runs.run import DamagedRunError, Run, UnfinishedRunError, read_run
 from evaluate.tables import is_ravdess
 from model.checkpoint import CheckpointError, Trained
 

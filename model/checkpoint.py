@@ -123,9 +123,7 @@ def load_trained(path: Path, device: torch.device | str = "cpu") -> Trained:
         frames, size = input_size(config["preset"])
         _check_statistics(inputs)
         net = build(config["model"], config["preset"])
-        _check_types(net, state["model"])
-        net.load_state_dict(state["model"])
-        _check_values(net)
+        load_weights(net, state["model"])
         prepare = Prepare(size, **inputs)
     except CheckpointError:
         raise
@@ -155,15 +153,18 @@ def _check_history(epoch: Any, config: dict[str, Any]) -> None:
         raise ValueError(f"cache.dataset is {dataset!r:.80}, expected printable text")
 
 
-def _check_types(net: nn.Module, state: dict[str, Tensor]) -> None:
-    """Raise ValueError for a tensor of another dtype, which loading would convert in silence."""
+def load_weights(net: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load a network's state.
+
+    Raises:
+        RuntimeError: if its tensors are not those of the network.
+        ValueError: for a tensor of another dtype, which loading would convert in silence, and for
+            weights that no training can leave.
+    """
     for name, own in net.state_dict().items():
         if name in state and state[name].dtype != own.dtype:
             raise ValueError(f"{name} is {state[name].dtype}, expected {own.dtype}")
-
-
-def _check_values(net: nn.Module) -> None:
-    """Raise ValueError for weights that no training can leave."""
+    net.load_state_dict(state)
     for name, tensor in net.state_dict().items():
         if not tensor.isfinite().all():
             raise ValueError(f"{name} is not finite")

@@ -41,13 +41,13 @@ def read_data(path: Path, device: torch.device | str = "cpu") -> Any:
         WeightsError: if the file is damaged or holds more than data: no code in it is run.
         FileNotFoundError: if there is none.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
     try:
         if path.suffix.lower() == ".safetensors":
             return _read_safetensors(path, device)
         with warnings.catch_warnings(action="ignore"):  # of old protocols and of TorchScript
             return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise
     except pickle.UnpicklingError as exc:  # torch's own words advise to run the code in it
         raise WeightsError(f"{path}: {_REFUSED}") from exc
     except _DAMAGE as exc:

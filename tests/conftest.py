@@ -16,7 +16,7 @@ from cache.manifest import describe_shard, write_manifest
 from cache.schema import FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
 from preprocess import sample
-from preprocess.__main__ import main as preprocess_main
+from preprocess.cli import main as preprocess_main
 from preprocess.decode import decode
 from preprocess.sample import SETTINGS, VERSION, clip_path, write_clip
 

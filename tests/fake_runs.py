@@ -9,10 +9,10 @@ import numpy as np
 from cache import splits
 from cache.clips import EMOTIONS, expected_clips
 from cache.files import sha256_file
-from evaluate.__main__ import main
-from evaluate.conditions import CONDITIONS
-from evaluate.robustness_table import FILE_NAME
-from evaluate.run_files import Run
+from evaluate.cli import main
+from evaluate.robustness.conditions import CONDITIONS
+from evaluate.robustness.table import FILE_NAME
+from evaluate.runs.run import Run
 
 RAVDESS = "RAVDESS speech, full audio-video"
 

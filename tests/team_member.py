@@ -7,6 +7,7 @@ the process of rank STOP_RANK alone.
 import itertools
 import os
 import sys
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -33,5 +34,6 @@ if __name__ == "__main__":
         model.build = without_dropout
     if os.environ.get("STOP_AFTER") and os.environ["RANK"] == os.environ["STOP_RANK"]:
         asked = itertools.count(1)
-        cli.asked_to_stop = lambda: lambda: next(asked) >= int(os.environ["STOP_AFTER"])
+        last = int(os.environ["STOP_AFTER"])
+        cli.asked_to_stop = lambda: nullcontext(lambda: next(asked) >= last)
     sys.exit(cli.main())

@@ -17,7 +17,7 @@ from cache.clips import expected_clips
 from cache.files import write_json
 from cache.reader import Cache
 from cache.seals import checksum, fingerprint
-from preprocess.__main__ import main as preprocess
+from preprocess.cli import main as preprocess
 from train.cli import main as train
 
 CLIPS = [clip for actor in (3, 4, 5) for clip in expected_clips(actor)[:2]]

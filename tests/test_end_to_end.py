@@ -1,6 +1,7 @@
 """From drawn clips to the report, through the command lines alone."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,25 @@ def test_every_command_explains_itself(arguments):
     assert "usage:" in call(*arguments, "--help").stdout
     wrong = call(*arguments, "--no-such-option", status=2)
     assert "error:" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        ("preprocess", "av", "features"),
+        ("evaluate", "sklearn", "report"),
+        ("evaluate.predict", "av", "features"),
+        ("evaluate.export", "sklearn", "export,report"),
+        ("evaluate.robustness", "sklearn", "report"),
+    ],
+)
+def test_a_command_says_which_extra_it_lacks(command, package, extra):
+    script = (
+        f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = ['-', '--help']\n"
+        f"runpy.run_module({command!r}, run_name='__main__', alter_sys=True)"
+    )
+    error = call("-c", script, status=2).stderr
+    assert re.fullmatch(rf"error: this needs {package}[.\w]*: pip install '\.\[{extra}]'\n", error)
 
 
 def test_the_cache_command_looks_and_checks(folders, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from fake_runs import make_run
 
 from cache.clips import EMOTIONS, Clip
-from evaluate import breakdowns, metrics
-from evaluate.pooled import Pooled, pool
+from evaluate.measures import breakdowns, metrics
+from evaluate.measures.pooled import Pooled, pool
 
 # Clip id, label taken for: 3 of 5 right.
 CLIPS = {

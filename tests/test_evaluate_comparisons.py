@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from fake_runs import make_run
 
-from evaluate.comparisons import compare, main_model
-from evaluate.run_files import Run
-from evaluate.statistics import mcnemar
+from evaluate.measures.comparisons import compare, main_model
+from evaluate.measures.statistics import mcnemar
+from evaluate.runs.run import Run
 
 
 def five(model: str, right: int, **settings) -> list[Run]:

@@ -8,8 +8,8 @@ import pytest
 from fake_runs import evaluate, make_run, write
 
 from cache.clips import EMOTIONS
-from evaluate.csv_files import NAMES
-from evaluate.table_files import latex_text, markdown_text
+from evaluate.report.csv_files import NAMES
+from evaluate.report.table_files import latex_text, markdown_text
 
 
 @pytest.fixture(scope="module")

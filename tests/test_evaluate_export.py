@@ -16,15 +16,15 @@ from finished import clips_with_sound, finished_run, read
 from test_imports import lean_site
 from torch.nn import functional
 
-import evaluate.export
+import evaluate.export.cli
 import model
 from cache.clips import EMOTIONS
 from cache.files import sha256_file
 from cache.reader import Cache
 from cache.schema import FIELDS
-from evaluate.agreement import Agreement, compare, random_batches
-from evaluate.export import DisagreementError, export, main
-from evaluate.graph import Standalone, resize_bytes, resize_weights
+from evaluate.export.agreement import Agreement, compare, random_batches
+from evaluate.export.cli import DisagreementError, export, main
+from evaluate.export.graph import Standalone, resize_bytes, resize_weights
 from model.checkpoint import load_trained
 
 
@@ -140,7 +140,7 @@ def test_the_file_is_one_and_names_its_source(exported, run, cache):
 
 def test_the_card_has_the_last_epoch_its_interval_and_the_limits(exported, run):
     card = exported.with_suffix(".md").read_text()
-    evaluated = evaluate.export.result_beside(run / "last.pt", load_trained(run / "last.pt"))[0]
+    evaluated = evaluate.export.cli.result_beside(run / "last.pt", load_trained(run / "last.pt"))[0]
     low, high = evaluated.interval
     assert f"Accuracy: **{100 * evaluated.accuracy:.2f} %** at the last epoch on 8 clips" in card
     assert f"95 % interval {100 * low:.1f} to {100 * high:.1f} %" in card
@@ -172,7 +172,7 @@ def test_a_file_that_disagrees_takes_no_place(run, tmp_path):
 
 
 def test_a_disagreement_is_one_line_and_status_1(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(evaluate.export, "compare", lambda *_: Agreement(4, 0.0, float("nan")))
+    monkeypatch.setattr(evaluate.export.cli, "compare", lambda *_: Agreement(4, 0.0, float("nan")))
     assert call(run / "last.pt", tmp_path / "model.onnx") == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
@@ -217,7 +217,7 @@ def test_a_file_that_holds_code_or_nothing_is_refused(tmp_path, capsys):
         assert len(capsys.readouterr().err.splitlines()) == 1
     checkpoint.unlink()
     assert call(checkpoint, tmp_path / "model.onnx") == 2
-    assert "last.pt: not there" in capsys.readouterr().err
+    assert "last.pt: no such file" in capsys.readouterr().err
 
 
 def test_a_place_that_is_none_is_refused_before_any_work(run, tmp_path, capsys):
@@ -257,6 +257,6 @@ def test_a_run_that_is_another_s_gives_no_accuracy(run, tmp_path):
         (folder / name).write_bytes((run / name).read_bytes())
     for config in ({"seed": 1}, {"more": torch.zeros(1)}):
         checkpoint = changed(run, folder, config=config)
-        result, why_not = evaluate.export.result_beside(checkpoint, load_trained(checkpoint))
+        result, why_not = evaluate.export.cli.result_beside(checkpoint, load_trained(checkpoint))
         assert result is None
         assert "its config.json differs" in why_not

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluate import metrics
+from evaluate.measures import metrics
 
 LABELS = np.array([0, 0, 1, 1, 1, 1, 2, 2])
 PREDICTED = np.array([0, 1, 1, 1, 1, 0, 2, 2])  # right: 1 of 2, 3 of 4, 2 of 2

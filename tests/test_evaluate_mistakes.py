@@ -14,9 +14,9 @@ from PIL import Image
 
 from cache.clips import EMOTIONS, Clip, expected_clips
 from cache.reader import Cache
-from evaluate.__main__ import main
-from evaluate.mistakes import SHOWN, faces, surest_mistakes
-from evaluate.pooled import Pooled, pool
+from evaluate.cli import main
+from evaluate.measures.pooled import Pooled, pool
+from evaluate.report.mistakes import SHOWN, faces, surest_mistakes
 
 
 def run_with(folder: Path, cache: dict) -> None:
@@ -122,7 +122,7 @@ def test_another_cache_is_refused_before_anything_is_written(
 ):
     run_with(tmp_path / "runs", origin_of(whole) | change)
     assert evaluate(tmp_path, whole) == 2
-    assert re.fullmatch(f"evaluate: .*{words}.* Give the cache .*\n", capsys.readouterr().err)
+    assert re.fullmatch(f"error: .*{words}.* Give the cache .*\n", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_shard_costs_the_faces_and_status_1(tmp_path, capsys):
     assert evaluate(tmp_path, cache) == 1
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 12
-    assert re.match(r"evaluate: no face of clip 01-01-0.*-04: .*actor_04\.h5", errors[0])
+    assert re.match(r"error: no face of clip 01-01-0.*-04: .*actor_04\.h5", errors[0])
     assert pictures(tmp_path) == []
 
 

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from cache.clips import EMOTIONS
 from cache.schema import DURATION_S
-from evaluate import overlay
-from evaluate.overlay import COLOURS
-from evaluate.prediction import Prediction, Window
-from evaluate.video import PANEL, Track, annotate
+from evaluate.predict import overlay
+from evaluate.predict.overlay import COLOURS
+from evaluate.predict.prediction import Prediction, Window
+from evaluate.predict.video import PANEL, Track, annotate
 
 
 def window(start_s, emotion=None, **more):

@@ -8,7 +8,7 @@ import browser
 import pytest
 from fake_runs import Tags, evaluate, make_run, origin_of, page_text, write, write_robustness
 
-from evaluate.__main__ import main
+from evaluate.cli import main
 
 
 @pytest.fixture(scope="module")

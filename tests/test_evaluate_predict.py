@@ -18,11 +18,12 @@ from media import encode, noise_pictures, put, tone
 
 from cache.clips import EMOTIONS
 from cache.reader import Cache
-from evaluate.overlay import draw, over_mean, overlaid
-from evaluate.predict import load_predictor, main, predict
-from evaluate.prediction import Prediction, Window
+from evaluate.predict.cli import main
+from evaluate.predict.overlay import draw, over_mean, overlaid
+from evaluate.predict.prediction import Prediction, Window
+from evaluate.predict.predictor import load_predictor, predict
 from model.checkpoint import CheckpointError
-from preprocess.__main__ import main as preprocess_main
+from preprocess.cli import main as preprocess_main
 from preprocess.windows import plan, sound_pieces, upright_frames
 from train.cli import main as train_main
 
@@ -138,7 +139,7 @@ def test_what_has_no_face_or_no_sound_is_refused_and_the_others_go_on(run_of, cl
     for line, problem in zip(lines, problems, strict=False):
         assert problem in line["error"]
         assert "probabilities" not in line
-        assert f"predict: {line['file']}: {line['error']}" in err
+        assert f"error: {line['file']}: {line['error']}" in err
     assert "probabilities" in lines[-1]
     assert "Traceback" not in err
 
@@ -348,7 +349,7 @@ def test_names_that_are_no_text_do_no_harm(run_of, clips, ask, tmp_path):
     assert [line.get("error") for line in lines] == [None] * 4 + ["no such file"]
     assert len(list((tmp_path / "out").iterdir())) == 4
     assert "\x1b" not in err
-    assert f"predict: {tmp_path}/miss?ing.mp4: no such file" in err.splitlines()
+    assert f"error: {tmp_path}/miss?ing.mp4: no such file" in err.splitlines()
 
 
 def test_lists_of_windows_and_other_kinds_of_file_are_understood(
@@ -363,7 +364,7 @@ def test_lists_of_windows_and_other_kinds_of_file_are_understood(
     assert lines[1]["error"] == "not a regular file"
     monkeypatch.setattr("sys.stdin", None)
     status, _, err = ask("-", "--checkpoint", checkpoint)
-    assert (status, err) == (2, "predict: standard input is closed, expected a list of files\n")
+    assert (status, err) == (2, "error: standard input is closed, expected a list of files\n")
 
 
 def test_a_folder_that_cannot_be_read_is_named(run_of, clips, ask, tmp_path, monkeypatch):
@@ -387,7 +388,7 @@ def test_an_output_that_is_full_or_closed_ends_in_one_line(run_of, clips):
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == ("predict: standard output: No space left on device")
+    assert done.stderr.splitlines()[-1] == ("error: standard output: No space left on device")
     closed = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
@@ -400,9 +401,9 @@ def test_an_interrupt_is_said(run_of, clips, ask, monkeypatch):
     def interrupt(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("evaluate.predict.listed", interrupt)
+    monkeypatch.setattr("evaluate.predict.cli.listed", interrupt)
     status, lines, err = ask(clips[0], "--checkpoint", run_of("audio_mfcc_cnn") / "last.pt")
-    assert (status, lines, err) == (1, [], "predict: interrupted\n")
+    assert (status, lines, err) == (1, [], "error: interrupted\n")
 
 
 def join(paths: list[Path], out: Path, *, sound: bool = True) -> None:

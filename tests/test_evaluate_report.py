@@ -12,9 +12,9 @@ import pytest
 from fake_runs import Tags, evaluate, make_run, page_text, write, write_robustness
 
 from cache.clips import EMOTIONS
-from evaluate.breakdowns import best_on_test
-from evaluate.report import NAMES
-from evaluate.summary import summarise_model
+from evaluate.measures.breakdowns import best_on_test
+from evaluate.report.summary import summarise_model
+from evaluate.report.write import NAMES
 
 
 def test_the_mean_is_over_the_headline_folds_and_of_the_last_epoch():
@@ -283,14 +283,14 @@ def test_without_a_usable_run_there_is_no_report_and_status_1(tmp_path, capsys):
 
 def test_wrong_use_is_status_2_and_one_line(tmp_path, capsys):
     assert evaluate(tmp_path / "nowhere", tmp_path / "out") == 2
-    assert re.fullmatch("evaluate: runs is .* not a folder.*\n", capsys.readouterr().err)
+    assert re.fullmatch("error: runs is .* not a folder.*\n", capsys.readouterr().err)
     (tmp_path / "empty").mkdir()
     assert evaluate(tmp_path / "empty", tmp_path / "out") == 2
-    assert re.fullmatch("evaluate: .* holds no run: .*\n", capsys.readouterr().err)
+    assert re.fullmatch("error: .* holds no run: .*\n", capsys.readouterr().err)
     write(tmp_path / "runs", make_run(0, 180))
     (tmp_path / "file").touch()
     assert evaluate(tmp_path / "runs", tmp_path / "file") == 2
-    assert re.fullmatch("evaluate: out is .* cannot be a folder.*\n", capsys.readouterr().err)
+    assert re.fullmatch("error: out is .* cannot be a folder.*\n", capsys.readouterr().err)
 
 
 def test_text_from_runs_cannot_become_markup(tmp_path):

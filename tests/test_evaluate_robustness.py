@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from cache.clips import Clip, expected_clips
 from cache.reader import Cache
-from evaluate.conditions import CONDITIONS, brighter, frozen, generator, noisy
-from evaluate.robustness import main, measure
-from evaluate.robustness_table import FILE_NAME, RobustnessError, collect, table
+from evaluate.robustness.cli import main
+from evaluate.robustness.conditions import CONDITIONS, brighter, frozen, generator, noisy
+from evaluate.robustness.measure import measure
+from evaluate.robustness.table import FILE_NAME, RobustnessError, collect, table
 from model.checkpoint import load_trained
 from model.prepare import MEAN, STD
 from preprocess.audio import mfcc
@@ -183,7 +184,7 @@ def test_a_second_run_computes_nothing_and_another_checkpoint_is_measured_anew(
     written = runs / "erann" / "fold_0" / FILE_NAME
     first = written.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr("evaluate.robustness.measure", None)
+        patched.setattr("evaluate.robustness.measure.measure", None)
         assert call(runs, cache) == 0
     assert "as cached" in capsys.readouterr().out
     checkpoint = written.with_name("last.pt")

@@ -10,8 +10,8 @@ import pytest
 
 from cache import splits
 from cache.clips import EMOTIONS, expected_clips
-from evaluate.run_files import DamagedRunError, UnfinishedRunError, read_run
-from evaluate.runs import disagreements, read_runs
+from evaluate.runs.find import disagreements, read_runs
+from evaluate.runs.run import DamagedRunError, UnfinishedRunError, read_run
 
 
 def write_run(runs: Path, model: str = "cfn_sr", fold: int = 0, **settings) -> Path:

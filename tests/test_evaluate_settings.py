@@ -5,8 +5,8 @@ import shlex
 import pytest
 from fake_runs import evaluate, make_run, page_text, write
 
-from evaluate import settings
-from evaluate.run_files import Run
+from evaluate.runs import settings
+from evaluate.runs.run import Run
 from train.cli import _parser
 
 RECIPE = {"mixup": 0.2, "ema": 0.99, "weight_decay": 0.3, "cosine": True, "mfcc_shift": 20}

@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from evaluate.statistics import SEED, holm, interval_over_actors, mcnemar
+from evaluate.measures.statistics import SEED, holm, interval_over_actors, mcnemar
 
 
 def every_resample(scores: np.ndarray, weights: np.ndarray, actors: np.ndarray) -> np.ndarray:

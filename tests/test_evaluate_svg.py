@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from fake_runs import make_run
 
-from evaluate import plots, svg
-from evaluate.summary import summarise_model
+from evaluate.report import plots, svg
+from evaluate.report.summary import summarise_model
 
 FIGURES = {
     "confusion": lambda: plots.confusion_figure(np.arange(64).reshape(8, 8)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.__main__ import main
+from preprocess.cli import main
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 

@@ -21,7 +21,7 @@ from cache.manifest import fingerprint
 from cache.reader import Cache
 from cache.shard import CacheError
 from cache.verify import problems_of
-from preprocess.__main__ import main
+from preprocess.cli import main
 from preprocess.clip import compute, process
 from preprocess.decode import decode
 from preprocess.settings import FaceSettings, Settings, from_config

@@ -11,10 +11,10 @@ from training import one_epoch
 
 import model
 from cache.reader import Cache
-from evaluate.export import main as export_main
+from evaluate.export.cli import main as export_main
 from model.prepare import Prepare
-from preprocess.__main__ import main
 from preprocess.audio import cut, mfcc
+from preprocess.cli import main
 from preprocess.clip import compute
 from preprocess.decode import ClipError, decode
 from preprocess.landmarks import landmark_boxes

@@ -104,7 +104,11 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
             check_folder(run, config, args.resume)
             lines = read_lines(run)
         else:
-            with team_of(device) as team, _holding(run) if team.leads else nullcontext():
+            with (
+                asked_to_stop() as stop,
+                team_of(device) as team,
+                _holding(run) if team.leads else nullcontext(),
+            ):
                 lines = train_fold(
                     run,
                     config,
@@ -117,7 +121,7 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
                     resume=args.resume,
                     team=team,
                     compiled=args.compile,
-                    stop=asked_to_stop(),
+                    stop=stop,
                     save_every_s=args.save_every,
                 )
     except (CacheError, CheckpointError, ValueError) as exc:
@@ -130,7 +134,7 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
         print(f"error: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: go on from the last checkpoint with --resume", file=sys.stderr)
+        print("interrupted: go on with --resume", file=sys.stderr)
         return 1
     if done_before:
         print(f"{run}: {len(lines)} epochs are trained already, nothing to do")
@@ -153,12 +157,18 @@ def _holding(run: Path) -> Iterator[None]:
                 run.rmdir()
 
 
-def asked_to_stop() -> Callable[[], bool]:
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Whether SIGTERM came, by which job schedulers announce the end; asked between two steps."""
     came = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: came.set())
-    return came.is_set
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def clips_of(

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import model
-from model.checkpoint import CheckpointError, load
+from model.checkpoint import CheckpointError, load, load_weights
 from model.weights import WeightsError, load_encoder
 from train.checkpoint import PREVIOUS
 from train.loop import Totals
@@ -144,10 +144,10 @@ def restore(
             "They do not belong together: remove that folder"
         )
     try:
-        trainee.tested.load_state_dict(state["model"])
+        load_weights(trainee.tested, state["model"])
         if trainee.averaged:
             trainee.averaged.n_averaged.fill_(training["updates"])
-            trainee.net.load_state_dict(training["net"])
+            load_weights(trainee.net, training["net"])
         trainee.optimizer.load_state_dict(training["optimizer"])
         if training["clips"]:
             totals = Totals(training["loss"], training["correct"], training["clips"])

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cache.files import sha256_file
-from evaluate.conditions import CONDITIONS, Condition
-from evaluate.reading import is_count, is_number, shown, shown_name
+from evaluate.robustness.conditions import CONDITIONS, Condition
+from evaluate.runs.reading import is_count, is_number, shown, shown_name
 
 FILE_NAME = "robustness.json"
 SCHEMA_VERSION = 1

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from cache.clips import EMOTIONS
-from evaluate import metrics
-from evaluate.pooled import Pooled
-from evaluate.run_files import Run
+from evaluate.measures import metrics
+from evaluate.measures.pooled import Pooled
+from evaluate.runs.run import Run
 
 ALL, ALL_BUT_NEUTRAL = "all", "all but neutral"
 _INTENSITIES = {1: "normal", 2: "strong"}

@@ -1,104 +1,28 @@
-"""`python -m evaluate.robustness --runs DIR --cache DIR`: accuracy with parts of clips changed."""
+"""Measure finished runs on changed clips: what depends on which part of them."""
 
-import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 import model
-from cache import splits
 from cache.clips import Clip
 from cache.files import sha256_file, write_json
 from cache.reader import Cache
-from cache.shard import CacheError
-from evaluate.conditions import CONDITIONS, Condition
 from evaluate.origin import check_origin, is_of
-from evaluate.robustness_table import (
-    FILE_NAME,
-    SCHEMA_VERSION,
-    RobustnessError,
-    collect,
-    read_measured,
-    table,
-)
-from evaluate.run_files import Run
-from evaluate.runs import read_runs
-from model.checkpoint import CheckpointError, Trained, load_trained
-from model.device import describe, pick_device
+from evaluate.robustness.conditions import CONDITIONS, Condition
+from evaluate.robustness.table import FILE_NAME, SCHEMA_VERSION, RobustnessError, read_measured
+from evaluate.runs.run import Run
+from model.checkpoint import Trained, load_trained
+from model.device import describe
 
 _BATCH = 8  # clips
 _FEW_PARAMETERS = 1_000_000
 # In bfloat16, or on another kind of device, rounding decides between emotions that are as probable.
 _OTHERWISE = 0.02
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure each finished run, and print a table.
-
-    Returns:
-        0 when all runs are measured, 1 when some could not be, 2 for wrong use.
-    """
-    arguments = _parser().parse_args(argv)
-    try:
-        device = pick_device(arguments.device)
-        cache = Cache(arguments.cache)
-        models, left_out = read_runs(arguments.runs)
-    except (ValueError, OSError) as exc:
-        return _fail(exc, 2)
-    wanted = arguments.only or list(models)
-    problems = [
-        f"{each.name} is {each.state}: {problem}"
-        for each in left_out
-        if not arguments.only or each.name.split("/")[0] in wanted
-        for problem in each.problems
-    ]
-    runs = [run for name in models if name in wanted for run in models[name]]
-    folders = {run.name: arguments.runs / run.name for run in runs}
-    measured = 0
-    try:
-        with (
-            # Threads that wait for each other cost MFCCs and tiny networks more than they give.
-            threadpool_limits(limits=1, user_api="blas"),
-            tqdm(total=sum(len(run.clip_ids) for run in runs), unit="clip", disable=None) as bar,
-        ):
-            for run in runs:
-                bar.set_description(run.name)
-                try:
-                    measured += _measure_run(folders[run.name], run, cache, device, bar.update)
-                except (RobustnessError, CheckpointError, CacheError, OSError) as exc:
-                    problems.append(f"{run.name}: {exc}")
-                    del folders[run.name]
-        headline = [
-            folders[run.name]
-            for run in runs
-            if run.name in folders and run.fold in splits.HEADLINE_FOLDS[run.config["split"]]
-        ]
-        rows = collect(headline)
-    except RobustnessError as exc:
-        return _fail(exc, 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted; what is measured is kept", 1)
-    for problem in problems:
-        print(f"robustness: {problem}", file=sys.stderr)
-    if not rows:
-        return _fail("no run was measured", 1)
-    print(
-        f"{measured} runs measured, {len(folders) - measured} before ({FILE_NAME} in each run's "
-        "folder; python -m evaluate puts them into the report)"
-    )
-    print("accuracy in percent, the mean over folds:")
-    print(table(rows))
-    reasons = dict.fromkeys(row.reason for row in rows if row.reason)
-    if reasons:
-        print(f"-: {'; '.join(reasons)}")
-    return 1 if problems else 0
 
 
 def measure(
@@ -149,7 +73,7 @@ def measure(
     }
 
 
-def _measure_run(
+def measure_run(
     folder: Path, run: Run, cache: Cache, device: torch.device, advance: Callable[[int], Any]
 ) -> bool:
     """Write robustness.json of a run, unless it is there; whether it had to be measured.
@@ -249,35 +173,3 @@ def _why_not(condition: Condition, names: tuple[str, ...], held: tuple[str, ...]
     if condition.needs and condition.needs not in held:
         return f"the cache holds no {condition.needs}"
     return None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluate.robustness",
-        description="Test finished runs again on the clips of their fold, with sound or picture "
-        f"missing or made worse; {FILE_NAME} goes into each run's folder.",
-    )
-    parser.add_argument(
-        "--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/"
-    )
-    parser.add_argument(
-        "--cache", metavar="DIR", type=Path, required=True, help="that the runs were trained on"
-    )
-    parser.add_argument(
-        "--only",
-        metavar="MODEL",
-        nargs="+",
-        choices=model.NAMES,
-        help="these models (default: all)",
-    )
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
-    return parser
-
-
-def _fail(problem: object, status: int) -> int:
-    print(f"robustness: {problem}", file=sys.stderr)
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

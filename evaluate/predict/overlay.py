@@ -16,8 +16,8 @@ from torch.nn import functional
 from cache.clips import EMOTIONS
 from cache.files import atomic_path
 from cache.schema import DURATION_S, FRAME_COUNT
-from evaluate.clip_files import printable
-from evaluate.prediction import Prediction, Window
+from evaluate.predict.files import printable
+from evaluate.predict.prediction import Prediction, Window
 
 # One colour an emotion, the same in all pictures; Paul Tol's "light" and "bright" schemes, which
 # people of all colour vision tell apart.

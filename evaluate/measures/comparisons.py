@@ -3,10 +3,11 @@
 from itertools import combinations
 from typing import Any
 
-from evaluate import settings, statistics
-from evaluate.breakdowns import rounded
-from evaluate.pooled import Pooled, headline, pool
-from evaluate.run_files import Run
+from evaluate.measures import statistics
+from evaluate.measures.breakdowns import rounded
+from evaluate.measures.pooled import Pooled, headline, pool
+from evaluate.runs import settings
+from evaluate.runs.run import Run
 
 
 def main_model(models: dict[str, Any]) -> str:

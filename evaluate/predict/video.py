@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from cache.clips import EMOTIONS
 from cache.files import atomic_path
 from cache.schema import DURATION_S, FRAME_COUNT, SAMPLE_RATE_HZ
-from evaluate.overlay import BOX, COLOURS, overlaid
-from evaluate.prediction import Prediction, Window
+from evaluate.predict.overlay import BOX, COLOURS, overlaid
+from evaluate.predict.prediction import Prediction, Window
 
 _HEIGHT = 720  # of the written picture, at most
 PANEL = 320  # pixels beside it

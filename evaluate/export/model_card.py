@@ -5,10 +5,10 @@ from typing import Any
 
 from cache.clips import EMOTIONS
 from cache.schema import FIELDS
-from evaluate.agreement import TOLERANCE, Agreement
-from evaluate.graph import Standalone
+from evaluate.export.agreement import TOLERANCE, Agreement
+from evaluate.export.graph import Standalone
 from evaluate.origin import Result, licence
-from evaluate.run_config import UNKNOWN_START, start_of
+from evaluate.runs.config import UNKNOWN_START, start_of
 from evaluate.tables import is_ravdess
 from model import SYSTEMS, count_parameters
 from model.checkpoint import Trained

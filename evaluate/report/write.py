@@ -6,13 +6,15 @@ from typing import Any
 
 from cache.files import atomic_path, write_json
 from cache.reader import Cache
-from evaluate import csv_files, mistakes, table_files
-from evaluate.page import render
-from evaluate.pooled import pool
-from evaluate.robustness_table import Row
-from evaluate.run_files import Run
-from evaluate.runs import LeftOut
-from evaluate.summary import summarise
+from evaluate.report import csv_files
+from evaluate.report import mistakes
+from evaluate.report import table_files
+from evaluate.report.page import render
+from evaluate.measures.pooled import pool
+from evaluate.robustness.table import Row
+from evaluate.runs.run import Run
+from evaluate.runs.find import LeftOut
+from evaluate.report.summary import summarise
 
 PAGE = "report.html"
 # The page is written last.
@@ -33,7 +35,7 @@ def write_report(
         models: usable runs of each model, as from `runs.read_runs`; at least one model.
         left_out: what is in no mean.
         cache: what the main model was trained from, for the faces of its mistakes.
-        robustness: as from `robustness_table.collect`.
+        robustness: as from `robustness.table.collect`.
 
     Returns:
         A line for each face that could not be read.

@@ -6,7 +6,7 @@ from typing import Any
 
 from cache import splits
 from cache.clips import ACTORS
-from evaluate.reading import is_count, is_number, is_text, shown
+from evaluate.runs.reading import is_count, is_number, is_text, shown
 
 UNKNOWN_START = "a file of unknown actors"
 

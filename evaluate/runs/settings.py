@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from evaluate.reading import shown
-from evaluate.run_config import UNKNOWN_START, setting, start_of
-from evaluate.run_files import Run
+from evaluate.runs.reading import shown
+from evaluate.runs.config import UNKNOWN_START, setting, start_of
+from evaluate.runs.run import Run
 
 NOT_RECORDED = "not recorded"
 

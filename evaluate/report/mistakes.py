@@ -10,9 +10,9 @@ from cache.clips import EMOTIONS
 from cache.reader import Cache
 from cache.schema import FRAME_COUNT
 from cache.shard import CacheError
-from evaluate.breakdowns import rounded
-from evaluate.pooled import Pooled
-from evaluate.run_files import Run
+from evaluate.measures.breakdowns import rounded
+from evaluate.measures.pooled import Pooled
+from evaluate.runs.run import Run
 
 SHOWN = 12
 _SIZE = 112  # pixels a side

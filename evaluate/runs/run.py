@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.reading import parse_object, read_text, shown_name
-from evaluate.run_config import problems_of
-from evaluate.run_results import read_metrics, read_predictions
+from evaluate.runs.reading import parse_object, read_text, shown_name
+from evaluate.runs.config import problems_of
+from evaluate.runs.results import read_metrics, read_predictions
 
 _MODEL_NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 _FOLD_NAME = re.compile(r"fold_(0|[1-9][0-9]?)", re.ASCII)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from cache import splits
-from evaluate.reading import shown, shown_name
-from evaluate.run_config import setting, start_of
-from evaluate.run_files import DamagedRunError, Run, UnfinishedRunError, read_run
+from evaluate.runs.reading import shown, shown_name
+from evaluate.runs.config import setting, start_of
+from evaluate.runs.run import DamagedRunError, Run, UnfinishedRunError, read_run
 from evaluate.tables import in_order
 
 # Settings that runs must share before their accuracies are averaged. Device and versions may

@@ -6,7 +6,7 @@ import numpy as np
 
 from cache.clips import Clip
 from cache.splits import HEADLINE_FOLDS
-from evaluate.run_files import Run
+from evaluate.runs.run import Run
 
 
 @dataclass(frozen=True, eq=False)

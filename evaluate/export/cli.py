@@ -1,4 +1,4 @@
-"""`python -m evaluate.export --checkpoint FILE --out FILE.onnx`: a network that stands alone."""
+"""The command line of exports: an ONNX file, checked against torch, and its model card."""
 
 import argparse
 import os
@@ -12,9 +12,9 @@ from torch import Tensor
 from cache.files import atomic_path, sha256_file, write_text
 from cache.reader import Cache
 from cache.shard import CacheError
-from evaluate.agreement import TOLERANCE, Agreement, cached_batches, compare, random_batches
-from evaluate.graph import GraphError, Standalone, write_graph
-from evaluate.model_card import card
+from evaluate.export.agreement import TOLERANCE, Agreement, cached_batches, compare, random_batches
+from evaluate.export.graph import GraphError, Standalone, write_graph
+from evaluate.export.model_card import card
 from evaluate.origin import check_origin, properties, result_beside
 from model.checkpoint import CheckpointError, Trained, load_trained
 
@@ -43,8 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_origin(checkpoint, trained)
         sha256 = sha256_file(checkpoint)
         batches, checked_on = _clips_to_check(arguments.cache, trained)
-    except FileNotFoundError as exc:
-        return _fail(f"{exc.filename or checkpoint}: not there", 2)
     except (CheckpointError, CacheError, ValueError, OSError) as exc:
         return _fail(exc, 2)
     result, why_not = result_beside(checkpoint, trained)
@@ -181,9 +179,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fail(problem: object, status: int) -> int:
-    print(f"evaluate.export: {problem}", file=sys.stderr)
+    print(f"error: {problem}", file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

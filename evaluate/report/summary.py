@@ -8,13 +8,15 @@ import numpy as np
 
 from cache.clips import EMOTIONS
 from cache.splits import HEADLINE_FOLDS
-from evaluate import breakdowns, metrics, statistics
-from evaluate.breakdowns import best_on_test, rounded
-from evaluate.comparisons import compare, main_model
-from evaluate.pooled import headline, pool
-from evaluate.robustness_table import Row
-from evaluate.run_files import Run
-from evaluate.runs import LeftOut
+from evaluate.measures import breakdowns
+from evaluate.measures import metrics
+from evaluate.measures import statistics
+from evaluate.measures.breakdowns import best_on_test, rounded
+from evaluate.measures.comparisons import compare, main_model
+from evaluate.measures.pooled import headline, pool
+from evaluate.robustness.table import Row
+from evaluate.runs.run import Run
+from evaluate.runs.find import LeftOut
 from evaluate.tables import fill
 
 SCHEMA_VERSION = 2
@@ -28,7 +30,7 @@ def summarise(
     Args:
         models: usable runs of each model, as from `runs.read_runs`; at least one model.
         left_out: what is in no mean.
-        robustness: of the models that it was measured of, as from `robustness_table.collect`.
+        robustness: of the models that it was measured of, as from `robustness.table.collect`.
     """
     summaries = {model: summarise_model(runs) for model, runs in models.items()}
     return {

@@ -11,7 +11,7 @@ from torch import Tensor
 from cache.clips import Clip
 from cache.reader import Cache
 from cache.schema import FIELDS
-from evaluate.graph import OUTPUTS
+from evaluate.export.graph import OUTPUTS
 from model import inputs
 from model.checkpoint import Trained, classify
 

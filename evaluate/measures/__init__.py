@@ -1,0 +1,1 @@
+"""What is computed of test clips: measures, intervals, comparisons."""

@@ -1,0 +1,1 @@
+"""Any video to eight probabilities."""

@@ -1,0 +1,1 @@
+"""Finished runs again, on clips with parts missing or made worse."""
