@@ -27,7 +27,16 @@ def killed_cache(fold_cache):
 def begin(cache, runs, *more):
     fixed = ["--fold", "0", "--preset", "tiny", "--device", "cpu", "--batch-size", "4"]
     arguments = [*("--cache", cache, "--runs", runs, "--epochs", EPOCHS, "--save-every", 0), *fixed]
-    command = [sys.executable, ROOT / "train.py", *arguments, "--recipe", "modern", *more]
+    command = [
+        sys.executable,
+        ROOT / "train.py",
+        *arguments,
+        "--recipe",
+        "modern",
+        "--mixup",
+        "0.2",
+        *more,
+    ]
     runs.mkdir(exist_ok=True)
     with (runs / "stderr").open("wb") as errors:
         return subprocess.Popen(

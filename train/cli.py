@@ -86,7 +86,8 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
             "versions": {name: version(name) for name in ("torch", "numpy", "h5py")},
         }
         done_before = is_done(run)
-        if device.type == "cpu" and args.preset == "paper" and "frames" in model.inputs(args.model):
+        slow = args.preset == "paper" and "frames" in model.inputs(args.model)
+        if slow and device.type == "cpu" and not done_before:
             print(
                 "warning: the full-size network on a CPU needs hours an epoch, and 15 GB of memory "
                 "or more at batch size 16. Use a GPU, or --preset tiny",

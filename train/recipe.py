@@ -61,7 +61,7 @@ class Recipe:
 RECIPES = {
     "paper": Recipe(),
     "modern": Recipe(
-        epochs=100,
+        epochs=150,
         learning_rate=1e-3,
         warmup=0.1,
         cosine=True,
@@ -74,7 +74,7 @@ RECIPES = {
         mfcc_shift=20,
         mfcc_mask_steps=30,
         mfcc_mask_coefficients=3,
-        mixup=0.2,
+        mixup=0.0,
         modality_dropout=0.2,
     ),
 }
