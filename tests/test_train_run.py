@@ -1,6 +1,7 @@
 import csv
 import itertools
 import json
+import signal
 import sys
 import time
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from cache.files import locked
 from cache.reader import Cache
 from model.checkpoint import CheckpointError, load
 from train.checkpoint import PREVIOUS, save
-from train.cli import main
+from train.cli import asked_to_stop, main
 from train.loop import TrainingError
 from train.loop import test as held_out
 from train.recipe import Recipe, learning_rate
@@ -484,6 +485,33 @@ def test_a_run_that_is_told_to_stop_goes_on_to_the_same_bits(
     for file in ("predictions.csv", "config.json"):
         files = [tmp_path / run / "cfn_sr" / "fold_0" / file for run in ("straight", "stopped")]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_sigterm_is_heard_while_a_run_lasts_and_no_longer():
+    before = signal.getsignal(signal.SIGTERM)
+    with asked_to_stop() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensor: tensor.double(), "head.bias is torch.float64, expected torch.float32"),
+        (lambda tensor: tensor * float("nan"), "head.bias is not finite"),
+    ],
+)
+def test_weights_that_no_run_leaves_are_not_gone_on_from(
+    fold_cache, tmp_path, monkeypatch, capsys, change, words
+):
+    path = unfinished(fold_cache, tmp_path, monkeypatch) / "last.pt"
+    state = torch.load(path, weights_only=True)
+    state["model"]["head.bias"] = change(state["model"]["head.bias"])
+    torch.save(state, path)
+    assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_stop_in_the_middle_of_an_epoch_saves_its_place(fold_cache, tmp_path, monkeypatch):
