@@ -12,6 +12,7 @@ from tqdm import tqdm
 from cache.arguments import add_only, positive
 from cache.clips import EMOTIONS
 from cache.diff import compare
+from cache.extras import lack
 from cache.inspect import choose, contact_sheet
 from cache.manifest import MANIFEST_NAME
 from cache.pack import pack
@@ -104,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {exc}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as exc:
-        print(f"error: this needs {exc.name}: pip install '.[share]'", file=sys.stderr)
+        print(lack(exc, "share"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: what is done is kept, run again to go on", file=sys.stderr)

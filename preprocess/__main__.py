@@ -2,10 +2,12 @@
 
 import sys
 
+from cache.extras import lack
+
 try:
     from preprocess.cli import main
 except ModuleNotFoundError as exc:
-    sys.stderr.write(f"error: this needs {exc.name}: pip install '.[features]'\n")
+    print(lack(exc, "features"), file=sys.stderr)
     sys.exit(2)
 
 if __name__ == "__main__":

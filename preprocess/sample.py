@@ -299,10 +299,10 @@ def main(argv: list[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
         refusal = _claim(out, options.seed)
     except OSError as exc:
-        print(f"{out} cannot be written: {exc}", file=sys.stderr)
+        print(f"error: {out} cannot be written: {exc}", file=sys.stderr)
         return 1
     if refusal:
-        print(refusal, file=sys.stderr)
+        print(f"error: {refusal}", file=sys.stderr)
         return 2
 
     clips = choose_clips(options.actors, options.clips_per_actor, options.seed)
@@ -321,10 +321,13 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted: what is drawn is kept, run again to go on", file=sys.stderr)
         return 1
     except BrokenProcessPool as exc:
-        print(f"a drawing process died; run again to go on: {exc}", file=sys.stderr)
+        print(f"error: a drawing process died; run again to go on: {exc}", file=sys.stderr)
         return 1
     if errors:
-        print(f"{len(errors)} of {len(missing)} clips failed, such as {errors[0]}", file=sys.stderr)
+        print(
+            f"error: {len(errors)} of {len(missing)} clips failed, such as {errors[0]}",
+            file=sys.stderr,
+        )
         return 1
     kept = len(clips) - len(missing)
     print(f"sample complete: {len(clips)} clips in {out}, {len(missing)} drawn, {kept} kept")

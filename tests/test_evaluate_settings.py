@@ -1,6 +1,7 @@
 """Settings side by side, and commands that train.py takes."""
 
 import shlex
+from dataclasses import asdict, fields
 
 import pytest
 from fake_runs import evaluate, make_run, page_text, write
@@ -8,6 +9,7 @@ from fake_runs import evaluate, make_run, page_text, write
 from evaluate.runs import settings
 from evaluate.runs.run import Run
 from train.cli import _parser
+from train.recipe import Recipe
 
 RECIPE = {"mixup": 0.2, "ema": 0.99, "weight_decay": 0.3, "cosine": True, "mfcc_shift": 20}
 
@@ -25,6 +27,17 @@ def test_every_recorded_setting_has_a_row():
     assert "model" not in titles
     assert row(models, "cosine")["of_models"] == ["yes"]
     assert row(models, "mixup")["of_models"] == ["0.2"]
+
+
+def test_the_command_to_train_again_repeats_every_setting_of_the_recipe():
+    recipe = {**asdict(Recipe()), "mfcc_style": 0.3, "cosine": True}
+    run = make_run(0, 180, **recipe, recipe="paper", compiled=True)
+    words = shlex.split(settings.command([run]).replace("\\\n", " "))
+    for each in fields(Recipe):
+        flag = "--lr" if each.name == "learning_rate" else f"--{each.name.replace('_', '-')}"
+        assert flag in words or f"--no-{flag[2:]}" in words, flag
+    assert words[words.index("--mfcc-style") + 1] == "0.3"
+    assert "--compile" in words
 
 
 def test_rows_in_which_models_differ_are_marked():

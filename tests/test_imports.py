@@ -50,6 +50,11 @@ def test_imports_follow_the_arrows(path):
     assert imported(path) & set(ROOMS) <= allowed
 
 
+def test_every_folder_of_modules_is_a_package_that_is_installed():
+    for folder in {path.parent for path in FILES}:
+        assert (folder / "__init__.py").is_file(), folder
+
+
 @pytest.mark.parametrize("room", ["cache", "model", "train"])
 def test_gpu_boxes_need_little(room):
     for path in (ROOT / room).rglob("*.py"):

@@ -32,6 +32,14 @@ def test_the_papers_recipe_is_plain_adam():
     assert {learning_rate(recipe, p / 10) for p in range(10)} == {1e-3}
 
 
+def test_the_modern_recipe_is_the_one_whose_figures_are_published():
+    recipe = parse("--recipe", "modern")
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (150, 16, 1e-3)
+    assert (recipe.weight_decay, recipe.label_smoothing, recipe.ema) == (0.3, 0.1, 0.99)
+    assert (recipe.mfcc_style, recipe.mixup, recipe.vocal_tract) == (0.2, 0.0, 0.2)
+    assert (recipe.mfcc_shift, recipe.mfcc_mask_steps, recipe.mfcc_mask_coefficients) == (20, 30, 3)
+
+
 def test_each_setting_of_a_recipe_can_be_changed():
     recipe = parse("--recipe", "modern", "--no-cosine", "--mixup", "0.5", "--epochs", "3")
     assert (recipe.cosine, recipe.mixup, recipe.epochs) == (False, 0.5, 3)
@@ -47,6 +55,8 @@ def test_each_setting_of_a_recipe_can_be_changed():
         (["--lr", "nan"], "learning_rate is nan"),
         (["--warmup", "1"], "warmup is 1.0, expected 0 or more, below 1"),
         (["--ema", "1"], "ema is 1.0"),
+        (["--mfcc-style", "-1"], "mfcc_style is -1.0, expected 0 to 100"),
+        (["--mfcc-style", "nan"], "mfcc_style is nan, expected 0 to 100"),
         (["--mixup", "-1"], "mixup is -1.0, expected 0 or more"),
         (["--mfcc-mask-coefficients", "13"], "mfcc_mask_coefficients is 13, expected 0 to 12"),
         (["--modality-dropout", "2"], "modality_dropout is 2.0"),
@@ -203,6 +213,16 @@ def test_rounding_errors_of_a_silent_clip_are_not_made_loud():
     loud = torch.tensor([[[0.0, 50.0]] * 13], dtype=torch.float64)
     changed = change_style(silent, styles_of(silent), loud, torch.zeros(1))
     assert changed.abs().max() < 1
+    quiet = silent + 0.1 * torch.randn(1, 13, 40, dtype=torch.float64)
+    changed = change_style(quiet, styles_of(quiet), loud, torch.zeros(1))
+    torch.testing.assert_close(styles_of(changed), loud)
+
+
+def test_a_silent_clip_gives_no_style():
+    mfcc = torch.randn(1, 13, 40, dtype=torch.float64)
+    silent = torch.tensor([[[-600.0, 0.0]] * 13], dtype=torch.float64)
+    changed = change_style(mfcc, styles_of(mfcc), silent, torch.zeros(1))
+    torch.testing.assert_close(changed, mfcc)
 
 
 def test_about_half_of_the_clips_take_on_a_style_drawn_anew_each_epoch():
@@ -214,9 +234,12 @@ def test_about_half_of_the_clips_take_on_a_style_drawn_anew_each_epoch():
     for again, same in zip(draw_styles(2000, 0.2, seed=1), (others, kept), strict=True):
         assert torch.equal(again, same)
     recipe = Recipe(mfcc_style=0.2)
-    first, second = (Changes(recipe, 0, epoch, 50, torch.zeros(50, 13, 2)) for epoch in (1, 2))
-    assert not torch.equal(first.others, second.others)
-    assert not torch.equal(first.kept, second.kept)
+    styles = torch.zeros(50, 13, 2)
+    first = Changes(recipe, 0, 1, 50, styles)
+    for seed, epoch in ((0, 2), (1, 1)):
+        second = Changes(recipe, seed, epoch, 50, styles)
+        assert not torch.equal(first.others, second.others)
+        assert not torch.equal(first.kept, second.kept)
 
 
 def test_styles_go_with_positions_whoever_trains_on_them():

@@ -1,6 +1,7 @@
 import csv
 import itertools
 import json
+import math
 import signal
 import sys
 import time
@@ -489,29 +490,56 @@ def test_a_run_that_is_told_to_stop_goes_on_to_the_same_bits(
 
 def test_sigterm_is_heard_while_a_run_lasts_and_no_longer():
     before = signal.getsignal(signal.SIGTERM)
-    with asked_to_stop() as stop:
-        assert not stop()
-        signal.raise_signal(signal.SIGTERM)
-        assert stop()
-    assert signal.getsignal(signal.SIGTERM) == before
+    signal.signal(signal.SIGTERM, own := lambda *_: None)
+    try:
+        with asked_to_stop() as stop:
+            assert not stop()
+            signal.raise_signal(signal.SIGTERM)
+            assert stop()
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda tensor: tensor.double(), "head.bias is torch.float64, expected torch.float32"),
-        (lambda tensor: tensor * float("nan"), "head.bias is not finite"),
-    ],
-)
-def test_weights_that_no_run_leaves_are_not_gone_on_from(
-    fold_cache, tmp_path, monkeypatch, capsys, change, words
+BROKEN = [
+    ("model head.bias", torch.Tensor.double, "head.bias is torch.float64, expected torch.float32"),
+    ("model head.bias", lambda bias: bias * math.nan, "head.bias is not finite"),
+    ("training net head.bias", lambda bias: bias * math.nan, "head.bias is not finite"),
+    ("training clips", lambda _: 3, "it stands after 3 clips, where no batch ends"),
+    ("training clips", lambda _: 8, "it stands after 8 clips"),
+    ("training clips", lambda _: "4", "it stands after '4' clips"),
+    ("training updates", lambda _: -10, "updates are -10, expected 0 or more"),
+    ("training optimizer state", lambda _: {}, "its optimiser knows of no step"),
+    ("training optimizer state 0 exp_avg", lambda it: it[:1], "exp_avg of its optimiser is dam"),
+    ("training optimizer state 0 exp_avg_sq", lambda it: it * math.nan, "exp_avg_sq of its opt"),
+    ("training optimizer param_groups 0 weight_decay", lambda _: "a", "the settings of its optim"),
+]
+
+
+@pytest.mark.parametrize(("place", "change", "words"), BROKEN)
+def test_a_state_that_no_run_leaves_is_not_gone_on_from(
+    fold_cache, tmp_path, monkeypatch, capsys, place, change, words
 ):
-    path = unfinished(fold_cache, tmp_path, monkeypatch) / "last.pt"
+    path = unfinished(fold_cache, tmp_path, monkeypatch, "--ema", 0.9) / "last.pt"
     state = torch.load(path, weights_only=True)
-    state["model"]["head.bias"] = change(state["model"]["head.bias"])
+    *way, last = (int(word) if word.isdecimal() else word for word in place.split())
+    holder = state
+    for word in way:
+        holder = holder[word]
+    holder[last] = change(holder[last])
     torch.save(state, path)
-    assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 2
-    assert words in capsys.readouterr().err
+    assert train(fold_cache, tmp_path, "--epochs", 3, "--ema", 0.9, "--resume") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert words in error
+
+
+def test_styles_need_no_normalising(fold_cache, tmp_path):
+    """And do not bring it."""
+    more = ("--model", AUDIO, "--epochs", 1, "--mfcc-style", 0.2)
+    assert train(fold_cache, tmp_path, *more) == 0
+    state = torch.load(tmp_path / AUDIO / "fold_0" / "last.pt", weights_only=True)
+    assert state["inputs"] == {}
 
 
 def test_a_stop_in_the_middle_of_an_epoch_saves_its_place(fold_cache, tmp_path, monkeypatch):

@@ -117,6 +117,8 @@ def change_style(mfcc: Tensor, own: Tensor, other: Tensor, kept: Tensor) -> Tens
         A tensor of the same shape.
     """
     own, other, kept = (each.to(mfcc) for each in (own, other, kept))
+    # A still coefficient has no style to give: with it, nothing would be left of the clip.
+    other = torch.where(other[..., 1:] < LEAST_DEVIATION, own, other)
     mean, deviation = own.unsqueeze(2).unbind(3)  # (B, 13, 1) each
     target = torch.lerp(other, own, kept[:, None, None]).unsqueeze(2)
     new_mean, new_deviation = target.unbind(3)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import model
 from model.checkpoint import CheckpointError, load, load_weights
 from model.weights import WeightsError, load_encoder
 from train.checkpoint import PREVIOUS
+from train.inputs import batch_sizes
 from train.loop import Totals
 from train.parallel import Team
 from train.recipe import Recipe
@@ -144,13 +146,56 @@ def restore(
             "They do not belong together: remove that folder"
         )
     try:
+        _check_place(training, config)
         load_weights(trainee.tested, state["model"])
         if trainee.averaged:
             trainee.averaged.n_averaged.fill_(training["updates"])
             load_weights(trainee.net, training["net"])
-        trainee.optimizer.load_state_dict(training["optimizer"])
+        _load_optimizer(trainee.optimizer, training["optimizer"], begun=epoch or training["clips"])
         if training["clips"]:
             totals = Totals(training["loss"], training["correct"], training["clips"])
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
-        raise CheckpointError(f"{path}: does not fit the network ({exc})") from exc
+        problem = (str(exc) or type(exc).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: does not fit the network ({problem})") from exc
     return totals, lines[:epoch]
+
+
+def _check_place(training: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a run stands between two batches, after a number of steps."""
+    clips, updates = training["clips"], training["updates"]
+    ends = {0, *accumulate(batch_sizes(config["train_clips"], config["batch_size"])[:-1])}
+    if type(clips) is not int or clips not in ends:
+        raise ValueError(f"it stands after {clips!r:.80} clips, where no batch ends")
+    if type(updates) is not int or updates < 0:
+        raise ValueError(f"updates are {updates!r:.80}, expected 0 or more")
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: Any, *, begun: bool) -> None:
+    """Load an optimiser's state.
+
+    Args:
+        optimizer: as a new run has it.
+        state: of the same parameters.
+        begun: whether steps were made.
+
+    Raises:
+        ValueError: if its settings or the sizes of its moments are others, or not finite.
+    """
+
+    def settings() -> list[dict[str, Any]]:
+        return [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in optimizer.param_groups
+        ]
+
+    before = settings()
+    optimizer.load_state_dict(state)
+    if settings() != before:
+        raise ValueError("the settings of its optimiser are others")
+    if begun and not optimizer.state:
+        raise ValueError("its optimiser knows of no step")
+    for parameter, moments in optimizer.state.items():
+        for name, tensor in moments.items():
+            expected = torch.Size() if name == "step" else parameter.shape
+            if tensor.shape != expected or not tensor.isfinite().all():
+                raise ValueError(f"{name} of its optimiser is damaged")

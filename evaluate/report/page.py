@@ -10,14 +10,12 @@ from markupsafe import Markup
 from cache.clips import EMOTIONS, expected_clips
 from cache.splits import test_actors
 from evaluate.measures import metrics
-from evaluate.report import mistakes
-from evaluate.report import plots
-from evaluate.runs import settings
-from evaluate.report import svg
 from evaluate.measures.breakdowns import best_on_test
 from evaluate.measures.pooled import pool
-from evaluate.runs.run import Run
+from evaluate.report import mistakes, plots, svg
 from evaluate.report.summary import folds_note, most_confused
+from evaluate.runs import settings
+from evaluate.runs.run import Run
 from evaluate.tables import is_ravdess, unlike_paper
 from model import SYSTEMS
 
@@ -91,7 +89,9 @@ def render(
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(
-            lambda name: resources.files("evaluate.report").joinpath(name).read_text(encoding="utf-8")
+            lambda name: (
+                resources.files("evaluate.report").joinpath(name).read_text(encoding="utf-8")
+            )
         ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cache.clips import EMOTIONS
-from evaluate.runs.run import Run
 from evaluate.report.svg import BEST, HEAT, INK, LINE, MUTED, TEST, TRAIN
+from evaluate.runs.run import Run
 
 
 def confusion_figure(counts: np.ndarray) -> Figure:

@@ -8,15 +8,13 @@ import numpy as np
 
 from cache.clips import EMOTIONS
 from cache.splits import HEADLINE_FOLDS
-from evaluate.measures import breakdowns
-from evaluate.measures import metrics
-from evaluate.measures import statistics
+from evaluate.measures import breakdowns, metrics, statistics
 from evaluate.measures.breakdowns import best_on_test, rounded
 from evaluate.measures.comparisons import compare, main_model
 from evaluate.measures.pooled import headline, pool
 from evaluate.robustness.table import Row
-from evaluate.runs.run import Run
 from evaluate.runs.find import LeftOut
+from evaluate.runs.run import Run
 from evaluate.tables import fill
 
 SCHEMA_VERSION = 2

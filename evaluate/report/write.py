@@ -6,15 +6,13 @@ from typing import Any
 
 from cache.files import atomic_path, write_json
 from cache.reader import Cache
-from evaluate.report import csv_files
-from evaluate.report import mistakes
-from evaluate.report import table_files
-from evaluate.report.page import render
 from evaluate.measures.pooled import pool
-from evaluate.robustness.table import Row
-from evaluate.runs.run import Run
-from evaluate.runs.find import LeftOut
+from evaluate.report import csv_files, mistakes, table_files
+from evaluate.report.page import render
 from evaluate.report.summary import summarise
+from evaluate.robustness.table import Row
+from evaluate.runs.find import LeftOut
+from evaluate.runs.run import Run
 
 PAGE = "report.html"
 # The page is written last.

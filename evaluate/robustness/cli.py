@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 import model
 from cache import splits
+from cache.extras import lack
 from cache.reader import Cache
 from cache.shard import CacheError
 from evaluate.robustness.measure import measure_run
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RobustnessError as exc:
         return _fail(exc, 1)
     except ModuleNotFoundError as exc:  # of sound, where a condition changes it
-        return _fail(f"this needs {exc.name}: pip install '.[features]'", 2)
+        print(lack(exc, "features"), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return _fail("interrupted; what is measured is kept", 1)
     for problem in problems:

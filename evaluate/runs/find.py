@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cache import splits
-from evaluate.runs.reading import shown, shown_name
 from evaluate.runs.config import setting, start_of
+from evaluate.runs.reading import shown, shown_name
 from evaluate.runs.run import DamagedRunError, Run, UnfinishedRunError, read_run
 from evaluate.tables import in_order
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.runs.reading import parse_object, read_text, shown_name
 from evaluate.runs.config import problems_of
+from evaluate.runs.reading import parse_object, read_text, shown_name
 from evaluate.runs.results import read_metrics, read_predictions
 
 _MODEL_NAME = re.compile(r"[a-z0-9_]+", re.ASCII)

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from evaluate.runs.reading import shown
 from evaluate.runs.config import UNKNOWN_START, setting, start_of
+from evaluate.runs.reading import shown
 from evaluate.runs.run import Run
 
 NOT_RECORDED = "not recorded"
@@ -38,8 +38,8 @@ _ARGUMENTS = {
         name: f"--{name.replace('_', '-')}"
         for name in (
             *("warmup", "cosine", "weight_decay", "label_smoothing", "ema", "mfcc_normalise"),
-            *("vocal_tract", "mfcc_shift", "mfcc_mask_steps", "mfcc_mask_coefficients", "mixup"),
-            *("modality_dropout", "precision", "seed"),
+            *("mfcc_style", "vocal_tract", "mfcc_shift", "mfcc_mask_steps"),
+            *("mfcc_mask_coefficients", "mixup", "modality_dropout", "precision", "seed"),
         )
     },
 }
@@ -105,6 +105,8 @@ def command(runs: list[Run]) -> str:
     ]
     if config.get("deterministic") is True:
         words.append("--deterministic")
+    if config.get("compiled") is True:
+        words.append("--compile")
     for part, record in sorted(config.get("init", {}).items(), reverse=True):
         run = record["run"]
         # The name is another run's, and need not be a plain one.

@@ -1,0 +1,1 @@
+"""What is written of it: the page, JSON, CSV and tables."""
