@@ -29,6 +29,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from benchmarks.clips import find_sources
+from cache.arguments import positive
 from cache.manifest import RAVDESS
 from preprocess.audio import cut, mfcc
 from preprocess.clip import compute, process
@@ -163,7 +164,7 @@ def _resident_kb(pid: int) -> tuple[int, int]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_features")
     parser.add_argument("--raw", type=Path, metavar="DIR", help="clips to measure on")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     settings = Settings()

@@ -17,6 +17,7 @@ import torch
 
 import model
 from benchmarks.clips import find_sources
+from cache.arguments import positive
 from evaluate.predict.overlay import draw
 from evaluate.predict.prediction import Prediction
 from evaluate.predict.predictor import Predictor, predict
@@ -41,17 +42,20 @@ def full_size(device: torch.device, name: str = "cfn_sr") -> Predictor:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_predict")
     parser.add_argument("--raw", type=Path, metavar="DIR", help="clips to measure on")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args(argv)
-    device = pick_device(args.device)
+    try:
+        device = pick_device(args.device)
+    except ValueError as exc:
+        parser.error(str(exc))
     predictor = full_size(device)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        _, sources = find_sources(parser, args.raw, Path(folder) / "raw")
+        raw, sources = find_sources(parser, args.raw, Path(folder) / "raw")
         clips = [source.file.path for source in sources if source.file.member is None]
         if not clips:
-            parser.error(f"{args.raw}: its clips lie in zips, expected files that can be opened")
+            parser.error(f"{raw}: its clips lie in zips, expected files that can be opened")
         for path in [clips[0], *clips * args.rounds]:
             rows.append(seconds(predictor, path, Path(folder) / "picture.png"))
     rows = rows[1:]  # the first one started things up

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from benchmarks.caches import open_cache
+from cache.arguments import positive
 from cache.schema import FIELDS, shard_name
 
 
@@ -32,7 +33,7 @@ def seconds_of(work: Callable[[str], None], clip_ids: list[str]) -> float:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_stream")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="a finished cache with frames")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N")
+    parser.add_argument("--rounds", type=positive, default=9, metavar="N")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         cache = open_cache(parser, args.cache, Path(folder))

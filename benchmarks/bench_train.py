@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import model
 from benchmarks.caches import open_cache
+from cache.arguments import positive
 from cache.clips import Clip
 from cache.reader import Cache
 from model.__main__ import gflops, one_clip
@@ -189,13 +190,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_train")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="a finished cache with frames")
-    parser.add_argument("--model", choices=model.NAMES, default="cfn_sr")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="(default: GPU 16, CPU 2)")
-    parser.add_argument("--steps", type=int, metavar="N", help="a round (default: GPU 30, CPU 1)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    seeing = [name for name in model.NAMES if "frames" in model.inputs(name)]
+    parser.add_argument("--model", choices=seeing, default="cfn_sr")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="(default: GPU 16, CPU 2)")
+    parser.add_argument(
+        "--steps", type=positive, metavar="N", help="(default: GPU 30, CPU 1)"
+    )
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args(argv)
-    device = pick_device(args.device)
+    try:
+        device = pick_device(args.device)
+    except ValueError as exc:
+        parser.error(str(exc))
     batch = args.batch_size or (16 if device.type == "cuda" else 2)
     steps = args.steps or (30 if device.type == "cuda" else 1)
     precision = pick_precision("auto", device, "paper", args.model)
