@@ -193,9 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     seeing = [name for name in model.NAMES if "frames" in model.inputs(name)]
     parser.add_argument("--model", choices=seeing, default="cfn_sr")
     parser.add_argument("--batch-size", type=positive, metavar="N", help="(default: GPU 16, CPU 2)")
-    parser.add_argument(
-        "--steps", type=positive, metavar="N", help="(default: GPU 30, CPU 1)"
-    )
+    parser.add_argument("--steps", type=positive, metavar="N", help="(default: GPU 30, CPU 1)")
     parser.add_argument("--rounds", type=positive, default=3, metavar="N")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args(argv)
