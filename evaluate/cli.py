@@ -97,7 +97,9 @@ def _line(model: str, summary: dict[str, Any]) -> str:
     last, best = summary["accuracy_last"], summary["accuracy_best_on_test"]
     spread = last["standard_deviation_over_folds"]
     spread_over = (
-        f" +- {100 * spread:.2f} over {len(summary['folds'])} folds" if spread is not None else ""
+        f" (standard deviation over {len(summary['folds'])} folds {100 * spread:.2f})"
+        if spread is not None
+        else ""
     )
     notes = [folds_note(summary)]
     if not is_ravdess(summary["dataset"]):

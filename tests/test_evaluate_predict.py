@@ -302,7 +302,7 @@ def test_inputs_are_never_written_over_and_pictures_never_read_as_inputs(
     drawn = sorted(path.name for path in tmp_path.iterdir())
     _, lines, err = ask(tmp_path, *arguments)
     assert [Path(line["file"]).name for line in lines] == ["a.mp4"]
-    assert "were not drawn here" in err
+    assert "are no pictures of predictions" in err
     assert {path.name for path in tmp_path.iterdir()} >= set(drawn)
 
 

@@ -84,8 +84,8 @@ def test_all_good_runs_give_status_0_a_line_a_model_and_all_files(tmp_path, caps
     printed = capsys.readouterr()
     assert printed.err == ""
     assert printed.out.splitlines() == [
-        "cfn_sr: 75.00 % +- 0.00 over 5 folds at the last epoch (best-on-test 90.00 %, "
-        "not the result)",
+        "cfn_sr: 75.00 % (standard deviation over 5 folds 0.00) at the last epoch "
+        "(best-on-test 90.00 %, not the result)",
         str(tmp_path / "new" / "out" / "report.html"),
     ]
     assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == sorted(NAMES)

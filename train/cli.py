@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
-    kind = "validation" if args.validate else "fold"
+    kind, held_out_for = ("validation", "validate") if args.validate else ("fold", "test")
     run = args.runs / args.model / f"{kind}_{args.fold}"
     try:
         if not 0 <= args.seed < 2**63:
@@ -89,8 +89,8 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
         slow = args.preset == "paper" and "frames" in model.inputs(args.model)
         if slow and device.type == "cpu" and not done_before:
             print(
-                "warning: the full-size network on a CPU needs hours an epoch, and 15 GB of memory "
-                "or more at batch size 16. Use a GPU, or --preset tiny",
+                "warning: the full-size network on a CPU needs a day or more a fold, and 15 GB of "
+                "memory or more at batch size 16. Use a GPU, or --preset tiny",
                 file=sys.stderr,
             )
         if not done_before and leads:
@@ -99,7 +99,7 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
                     raise CacheError(problem)
             print(
                 f"{args.model} with {config['parameters']:,} parameters on {describe(device)}: "
-                f"{len(train_clips)} clips to train, {len(test_clips)} to test"
+                f"{len(train_clips)} clips to train, {len(test_clips)} to {held_out_for}"
             )
         if done_before:  # without the lock: nothing is written, and another may hold it
             check_folder(run, config, args.resume)
@@ -140,9 +140,10 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
     if done_before:
         print(f"{run}: {len(lines)} epochs are trained already, nothing to do")
     best = max(lines, key=lambda line: line["test_accuracy"])
+    looked_at = "in validation" if args.validate else "on test"
     print(
         f"{run}: accuracy {lines[-1]['test_accuracy']:.1%} in the last epoch, {lines[-1]['epoch']} "
-        f"(best on test {best['test_accuracy']:.1%} in epoch {best['epoch']})"
+        f"(best {looked_at} {best['test_accuracy']:.1%} in epoch {best['epoch']})"
     )
     return 0
 

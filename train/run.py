@@ -223,7 +223,8 @@ def train_fold(
             saved = time.monotonic()
         bar.set_postfix_str(
             f"loss {lines[-1]['train_loss']:.3f}, train {lines[-1]['train_accuracy']:.1%}, "
-            f"test {lines[-1]['test_accuracy']:.1%}"
+            f"{'validation' if config.get('validation') else 'test'} "
+            f"{lines[-1]['test_accuracy']:.1%}"
         )
         if stopping and epoch < recipe.epochs:
             bar.close()

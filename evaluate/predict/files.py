@@ -69,7 +69,7 @@ def _of_folder(
     if len(found) < len(inside):
         notes.append(
             f"{printable(folder)}: {len(found)} of {len(inside)} files, those that end in "
-            f"{' '.join(suffixes)} and were not drawn here"
+            f"{' '.join(suffixes)} and are no pictures of predictions"
         )
     return found
 

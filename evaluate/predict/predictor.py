@@ -94,7 +94,7 @@ def predict(predictor: Predictor, path: Path, windows: Plan) -> Iterator[Window]
         ]
         if ended:
             if sounds and pictures and len(ended) == 1:
-                problem = f"the {ended[0]} ends before this window does; nothing from here on"
+                problem = f"the {ended[0]} ends before this window does"
                 yield Window(start_s, problem=problem)
             return
         notes = (*heard, *(picture.notes if picture else ()))
