@@ -67,8 +67,11 @@ else
 	$(RUN) -m preprocess --raw '$(RAVDESS)' --cache '$(CACHE)' --jobs $(JOBS) --waveform
 endif
 
+ifeq ($(filter ravdess,$(MAKECMDGOALS))$(DIR),ravdess) # before anything is installed
+$(error say where to: make ravdess DIR=/path/to/ravdess)
+endif
 ravdess: $(READY) ## download and verify RAVDESS into DIR=DIR (12.4 GiB)
-	$(RUN) -m preprocess.download --out '$(or $(DIR),$(error say where to: make ravdess DIR=/path/to/ravdess))' $(ARGS)
+	$(RUN) -m preprocess.download --out '$(DIR)' $(ARGS)
 
 train: $(READY) ## FOLD=K of MODEL=NAME from CACHE=DIR
 	$(TRAIN) --model $(MODEL) --fold $(FOLD)
