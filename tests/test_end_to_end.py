@@ -87,9 +87,10 @@ def test_every_command_explains_itself(arguments):
     [
         ("preprocess", "av", "features"),
         ("evaluate", "sklearn", "report"),
-        ("evaluate.predict", "av", "features"),
+        ("evaluate.predict", "av", "features,report"),
+        ("evaluate.predict", "matplotlib", "features,report"),
         ("evaluate.export", "sklearn", "export,report"),
-        ("evaluate.robustness", "sklearn", "report"),
+        ("evaluate.robustness", "sklearn", "report,features"),
     ],
 )
 def test_a_command_says_which_extra_it_lacks(command, package, extra):
