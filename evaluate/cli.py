@@ -8,6 +8,7 @@ from typing import Any
 
 from cache.reader import Cache
 from cache.shard import CacheError
+from evaluate.errors import fail
 from evaluate.measures.comparisons import main_model
 from evaluate.measures.pooled import headline
 from evaluate.report.mistakes import check_cache
@@ -46,32 +47,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         models, left_out = read_runs(arguments.runs)
     except (ValueError, OSError) as exc:
-        return _fail(exc, 2)
+        return fail(exc, 2)
     for each in left_out:
         for problem in each.problems:
             print(f"error: {each.name} is {each.state}: {problem}", file=sys.stderr)
     if not models:
-        return _fail("no run can be used, so no report was written", 1)
+        return fail("no run can be used, so no report was written", 1)
     cache = None
     if arguments.cache is not None:
         try:
             cache = Cache(arguments.cache)
             check_cache(cache, models[main_model(models)])
         except (CacheError, OSError) as exc:
-            return _fail(exc, 2)
+            return fail(exc, 2)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        return _fail(f"out is {str(arguments.out)!r}, which cannot be a folder: {exc}", 2)
+        return fail(f"out is {str(arguments.out)!r}, which cannot be a folder: {exc}", 2)
     try:
         before = _contents(arguments.out)
         robustness, problems = _robustness(arguments.runs, models)
         problems += write_report(arguments.out, models, left_out, cache, robustness)
         unchanged = before == _contents(arguments.out)
     except OSError as exc:
-        return _fail(f"the report could not be written: {exc}", 1)
+        return fail(f"the report could not be written: {exc}", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted", 1)
+        return fail("interrupted", 1)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     for model, runs in models.items():
@@ -115,8 +116,3 @@ def _contents(out: Path) -> list[bytes | None]:
     """The report's files as they are, None where one is missing."""
     paths = [out / name for name in NAMES]
     return [path.read_bytes() if path.is_file() else None for path in paths]
-
-
-def _fail(problem: object, status: int) -> int:
-    print(f"error: {problem}", file=sys.stderr)
-    return status

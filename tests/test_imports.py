@@ -11,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cache.extras import lack
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("cache", "preprocess", "model", "train", "evaluate")
 MAY_IMPORT = {
@@ -48,6 +50,14 @@ def test_imports_follow_the_arrows(path):
     room = path.relative_to(ROOT).parts[0]
     allowed = MAY_IMPORT[room] | {room} | EXCEPTIONS.get(folder, set())
     assert imported(path) & set(ROOMS) <= allowed
+
+
+def test_only_a_package_of_others_is_an_extra():
+    others = ModuleNotFoundError("No module named 'av'", name="av")
+    assert lack(others, "features") == "error: this needs av: pip install '.[features]'"
+    ours = ModuleNotFoundError("No module named 'evaluate.runs'", name="evaluate.runs")
+    with pytest.raises(ModuleNotFoundError, match=r"evaluate\.runs"):
+        lack(ours, "report")
 
 
 def test_every_folder_of_modules_is_a_package_that_is_installed():

@@ -12,6 +12,7 @@ from torch import Tensor
 from cache.files import atomic_path, sha256_file, write_text
 from cache.reader import Cache
 from cache.shard import CacheError
+from evaluate.errors import fail
 from evaluate.export.agreement import TOLERANCE, Agreement, cached_batches, compare, random_batches
 from evaluate.export.graph import GraphError, Standalone, write_graph
 from evaluate.export.model_card import card
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint, out = arguments.checkpoint, arguments.out
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        return _fail(f"{', '.join(missing)} missing: pip install '.[export]'", 2)
+        return fail(f"{', '.join(missing)} missing: pip install '.[export]'", 2)
     try:
         _check_out(out)
         trained = load_trained(checkpoint)
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sha256 = sha256_file(checkpoint)
         batches, checked_on = _clips_to_check(arguments.cache, trained)
     except (CheckpointError, CacheError, ValueError, OSError) as exc:
-        return _fail(exc, 2)
+        return fail(exc, 2)
     result, why_not = result_beside(checkpoint, trained)
     if why_not:
         print(f"no accuracy goes into the card: {why_not}", file=sys.stderr)
@@ -64,11 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         rewritten = _write_card(out.with_suffix(".md"), text)
         unchanged = " (unchanged)" if before == sha256_file(out) else ""
     except (GraphError, DisagreementError) as exc:
-        return _fail(exc, 1)
+        return fail(exc, 1)
     except OSError as exc:
-        return _fail(f"{out} could not be written: {exc.strerror or exc}", 1)
+        return fail(f"{out} could not be written: {exc.strerror or exc}", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted", 1)
+        return fail("interrupted", 1)
     print(
         f"checked on {checked_on}: probabilities differ from torch's by at most "
         f"{agreement.probabilities:.1e}, logits by {agreement.logits:.1e} of the greatest"
@@ -176,8 +177,3 @@ def _parser() -> argparse.ArgumentParser:
         help="the cache of the run: check on its test clips, not on random inputs",
     )
     return parser
-
-
-def _fail(problem: object, status: int) -> int:
-    print(f"error: {problem}", file=sys.stderr)
-    return status

@@ -13,6 +13,7 @@ from cache import splits
 from cache.extras import lack
 from cache.reader import Cache
 from cache.shard import CacheError
+from evaluate.errors import fail
 from evaluate.robustness.measure import measure_run
 from evaluate.robustness.table import FILE_NAME, RobustnessError, collect, table
 from evaluate.runs.find import read_runs
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cache = Cache(arguments.cache)
         models, left_out = read_runs(arguments.runs)
     except (ValueError, OSError) as exc:
-        return _fail(exc, 2)
+        return fail(exc, 2)
     wanted = arguments.only or list(models)
     problems = [
         f"{each.name} is {each.state}: {problem}"
@@ -63,16 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         rows = collect(headline)
     except RobustnessError as exc:
-        return _fail(exc, 1)
+        return fail(exc, 1)
     except ModuleNotFoundError as exc:  # of sound, where a condition changes it
         print(lack(exc, "features"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return _fail("interrupted; what is measured is kept", 1)
+        return fail("interrupted; what is measured is kept", 1)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if not rows:
-        return _fail("no run was measured", 1)
+        return fail("no run was measured", 1)
     print(
         f"{measured} runs measured, {len(folders) - measured} before ({FILE_NAME} in each run's "
         "folder; python -m evaluate puts them into the report)"
@@ -106,8 +107,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     return parser
-
-
-def _fail(problem: object, status: int) -> int:
-    print(f"error: {problem}", file=sys.stderr)
-    return status
