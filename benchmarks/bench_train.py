@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 import model
 from benchmarks.caches import open_cache
 from cache.arguments import positive
-from cache.clips import Clip
+from cache.ravdess import Clip
 from cache.reader import Cache
 from model.__main__ import gflops, one_clip
 from model.device import describe, pick_device, pick_precision

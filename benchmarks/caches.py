@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.clips import expected_clips
 from cache.manifest import describe_shard, write_manifest
+from cache.ravdess import expected_clips
 from cache.reader import Cache
 from cache.schema import FIELDS, PICTURE, shard_name
 from cache.shard import write_shard

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.clips import expected_clips
+from cache.ravdess import expected_clips
 from cache.schema import FIELDS, PICTURE
 from cache.shard import CacheError, open_shard, write_shard
 

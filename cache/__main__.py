@@ -10,12 +10,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cache.arguments import add_only, positive
-from cache.clips import EMOTIONS
 from cache.diff import compare
 from cache.extras import lack
 from cache.inspect import choose, contact_sheet
 from cache.manifest import MANIFEST_NAME
 from cache.pack import pack
+from cache.ravdess import EMOTIONS
 from cache.reader import Cache
 from cache.shard import CacheError
 from cache.transfer import DownloadError

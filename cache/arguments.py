@@ -2,7 +2,7 @@
 
 import argparse
 
-from cache.clips import ACTORS
+from cache.ravdess import ACTORS
 
 
 def add_only(parser: argparse.ArgumentParser, does: str = "1..24 (default: all)") -> None:

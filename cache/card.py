@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from cache.clips import EMOTIONS, Clip
+from cache.ravdess import EMOTIONS, Clip, is_recordings
 
 _LICENSES = {  # as the manifest names it: as the Hugging Face hub does, and its address
     "CC BY-NC-SA 4.0": ("cc-by-nc-sa-4.0", "https://creativecommons.org/licenses/by-nc-sa/4.0/"),
@@ -209,7 +209,7 @@ def _license(manifest: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _nature(manifest: Mapping[str, Any]) -> str:
-    if not manifest["dataset"].startswith("RAVDESS"):
+    if not is_recordings(manifest["dataset"]):
         return f"{manifest['dataset']}: what is learnt from it says nothing of people."
     return (
         "Acted emotions in two sentences of North American English, spoken by professional actors\n"

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from cache.clips import Clip
 from cache.diff import settings_apart
 from cache.files import locked
 from cache.manifest import MANIFEST_NAME, MAX_BYTES, parse_manifest, read_manifest, write_manifest
+from cache.ravdess import Clip
 from cache.schema import shard_name
 from cache.shard import CacheError, open_shard
 from cache.transfer import (

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.clips import EMOTIONS, Clip
 from cache.files import atomic_path
+from cache.ravdess import EMOTIONS, Clip
 from cache.reader import Cache
 from cache.schema import FRAME_COUNT
 from cache.shard import CacheError

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cache.clips import Clip
 from cache.files import sha256_file, write_json
 from cache.migrate import STEPS, migrate
+from cache.ravdess import Clip
 from cache.schema import SCHEMA_VERSION, shard_name
 from cache.seals import checksum, fingerprint
 from cache.shard import CacheError
@@ -21,18 +21,6 @@ MOST_SHARD_BYTES = 2**36
 _SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
 # Control characters, which a terminal obeys, and halves of characters, which no file can hold.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-RAVDESS = {
-    "dataset": "RAVDESS speech, full audio-video",
-    "license": "CC BY-NC-SA 4.0",
-    "citation": (
-        "Livingstone SR, Russo FA (2018). The Ryerson Audio-Visual Database of Emotional Speech "
-        "and Song (RAVDESS): A dynamic, multimodal set of facial and vocal expressions in North "
-        "American English. PLoS ONE 13(5): e0196391. https://doi.org/10.1371/journal.pone.0196391"
-    ),
-}
-
-RAVDESS_AUDIO = RAVDESS | {"dataset": "RAVDESS speech, audio only"}
 
 _KEYS = {
     "schema_version": int,

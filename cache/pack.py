@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from cache import jpeg
 from cache.card import COLUMNS, card, croissant
-from cache.clips import EMOTIONS, Clip
 from cache.files import atomic_path, sha256_file, sweep, write_text
 from cache.manifest import MANIFEST_NAME, describe_shard, read_manifest, write_manifest
+from cache.ravdess import EMOTIONS, Clip
 from cache.reader import Cache
 from cache.schema import COMPUTED, NAMED, shard_name
 from cache.shard import CacheError, write_shard

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cache.clips import Clip
 from cache.manifest import read_manifest
+from cache.ravdess import Clip
 from cache.schema import FIELDS, shard_name
 from cache.shard import CacheError, Shard, open_shard
 

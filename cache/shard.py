@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from cache import jpeg
-from cache.clips import Clip
 from cache.files import atomic_path
+from cache.ravdess import Clip
 from cache.schema import COMPUTED, FIELDS, JPEG_FIELDS, NAMED, Field
 from cache.structure import Block, CacheError, check_structure
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cache.clips import Clip
 from cache.files import sha256_file
+from cache.ravdess import Clip
 from cache.schema import NAMED, shard_name
 from cache.shard import CacheError, Shard, open_shard
 

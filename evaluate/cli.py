@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cache.ravdess import is_recordings
 from cache.reader import Cache
 from cache.shard import CacheError
 from evaluate.errors import fail
@@ -17,7 +18,6 @@ from evaluate.report.write import NAMES, PAGE, write_report
 from evaluate.robustness.table import RobustnessError, Row, collect
 from evaluate.runs.find import read_runs
 from evaluate.runs.run import Run
-from evaluate.tables import is_ravdess
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +103,7 @@ def _line(model: str, summary: dict[str, Any]) -> str:
         else ""
     )
     notes = [folds_note(summary)]
-    if not is_ravdess(summary["dataset"]):
+    if not is_recordings(summary["dataset"]):
         notes.append(f"made from {summary['dataset']}, says nothing about people")
     return (
         f"{model}: {100 * last['mean']:.2f} %{spread_over} at the last epoch "

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cache.clips import EMOTIONS, Clip
+from cache.ravdess import EMOTIONS, Clip, is_recordings
 from evaluate.measures.metrics import accuracy
 from evaluate.measures.statistics import interval_over_actors
 from evaluate.runs.config import problems_of
 from evaluate.runs.run import DamagedRunError, Run, UnfinishedRunError, read_run
-from evaluate.tables import is_ravdess
 from model.checkpoint import CheckpointError, Trained
 
 NOT_COMMERCIAL = (
@@ -98,7 +97,7 @@ def result_beside(checkpoint: Path, trained: Trained) -> tuple[Result | None, st
 
 def licence(dataset: str) -> str:
     """The terms of weights that were learned from a data set, in words."""
-    if is_ravdess(dataset):
+    if is_recordings(dataset):
         return NOT_COMMERCIAL
     return f"learned from {dataset}, under the terms of that data set"
 

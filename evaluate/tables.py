@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cache.ravdess import is_recordings
 from model import SYSTEMS, TABLES
 
 
@@ -47,15 +48,10 @@ def unlike_paper(summary: dict[str, Any]) -> list[str]:
     """In what a model's runs are not what the paper measured; empty if its figures compare."""
     dataset, preset, split = summary["dataset"], summary["preset"], summary["split"]
     return [
-        *([] if is_ravdess(dataset) else [dataset]),
+        *([] if is_recordings(dataset) else [dataset]),
         *([] if preset == "paper" else [f"preset {preset}"]),
         *([] if split == "paper" else [f"split {split}"]),
     ]
-
-
-def is_ravdess(dataset: str) -> bool:
-    """Whether a cache's `dataset` names recordings of people, not the synthetic sample."""
-    return dataset.startswith("RAVDESS")
 
 
 def in_order(models: dict[str, Any]) -> dict[str, Any]:

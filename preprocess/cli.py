@@ -8,8 +8,8 @@ from pathlib import Path
 from joblib import cpu_count
 
 from cache.arguments import add_only, positive
-from cache.clips import expected_clips
 from cache.files import BusyError, locked
+from cache.ravdess import expected_clips, is_recordings
 from cache.shard import CacheError
 from preprocess.dataset import find_clips, origin
 from preprocess.pipeline import build, update_failures
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"nothing to do: {outcome.total} clips in {args.cache} already")
     else:
         print(f"no clip could be made, so {args.cache} holds none")
-    if outcome.total < expected and raw_origin["dataset"].startswith("RAVDESS"):
+    if outcome.total < expected and is_recordings(raw_origin["dataset"]):
         print(f"note: RAVDESS has {expected} clips of the {len(args.only)} actors asked for")
     for names in outcome.twins[:10]:
         print(f"note: the same bytes under different names: {', '.join(names)}")

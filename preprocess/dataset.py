@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from cache.clips import AUDIO_ONLY, FULL_AV, SONG, VIDEO_ONLY, Clip
-from cache.manifest import CONTROL, RAVDESS, RAVDESS_AUDIO
+from cache import ravdess
+from cache.manifest import CONTROL
+from cache.ravdess import AUDIO_ONLY, FULL_AV, SONG, VIDEO_ONLY, Clip
 from preprocess.decode import MAX_BYTES, ClipError
 from preprocess.settings import Settings
 
@@ -124,16 +125,12 @@ def origin(raw: Path, modality: str = "av") -> dict[str, str]:
     """
     marker = raw / SAMPLE_NAME
     if not marker.is_file():
-        return RAVDESS if modality == "av" else RAVDESS_AUDIO
+        return ravdess.FULL_AV_ORIGIN if modality == "av" else ravdess.AUDIO_ONLY_ORIGIN
     try:
         seed = int(json.loads(marker.read_text(encoding="utf-8"))["seed"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ValueError(f"{marker}: not the mark of a sample ({exc!r}). Draw it again") from exc
-    return {
-        "dataset": f"synthetic sample, seed {seed}",
-        "license": "CC0 1.0",
-        "citation": "Drawn by CFN-SR's preprocess.sample; it shows and says nothing of a person.",
-    }
+    return ravdess.sample_origin(seed)
 
 
 def _join(found: Found, what: str, files: dict[Clip, RawFile], modality: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cache.arguments import add_only
-from cache.manifest import RAVDESS
+from cache.ravdess import FULL_AV_ORIGIN
 from cache.transfer import DownloadError, Outcome, fetch_all
 from preprocess.unpack import unpack
 from preprocess.zenodo import ADDRESS, AUDIO, LANDMARKS, VIDEO, ZenodoFile
@@ -60,7 +60,7 @@ def _tell(outcome: Outcome) -> None:
     if outcome.downloaded:
         print(
             f"{len(outcome.downloaded)} files downloaded, {len(outcome.there)} there already. "
-            f"RAVDESS is under {RAVDESS['license']}"
+            f"RAVDESS is under {FULL_AV_ORIGIN['license']}"
         )
     elif not outcome.failures:
         print(f"{len(outcome.there)} files there already, nothing to download")

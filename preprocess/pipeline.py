@@ -16,19 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from cache.clips import Clip
 from cache.diff import settings_apart
 from cache.files import sha256_file, sweep, write_json
 from cache.manifest import (
     FAILURES_NAME,
     MANIFEST_NAME,
-    RAVDESS,
-    RAVDESS_AUDIO,
     describe_shard,
     fingerprint,
     read_manifest,
     write_manifest,
 )
+from cache.ravdess import Clip, is_recordings
 from cache.schema import shard_name
 from cache.shard import CacheError, open_shard, write_shard
 from preprocess.dataset import RawFile, Source
@@ -110,7 +108,7 @@ def build(
         settings,
         jobs=jobs,
         scheduler=scheduler,
-        drawn=origin not in (RAVDESS, RAVDESS_AUDIO),
+        drawn=not is_recordings(origin["dataset"]),
     ):
         clip = result.source.clip
         if result.failure is None:

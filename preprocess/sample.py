@@ -36,8 +36,8 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
-from cache.clips import ACTORS, EMOTIONS, Clip, expected_clips
 from cache.files import atomic_path, write_json
+from cache.ravdess import ACTORS, EMOTIONS, Clip, expected_clips
 from preprocess import sample_acting, sample_face, sample_voice
 from preprocess.decode import SAMPLE_COMMENT
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from server import Server
 
-from cache.clips import Clip, expected_clips
 from cache.files import write_json
 from cache.manifest import describe_shard, write_manifest
+from cache.ravdess import Clip, expected_clips
 from cache.schema import FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
 from preprocess import sample

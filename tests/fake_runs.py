@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import splits
-from cache.clips import EMOTIONS, expected_clips
+from cache import ravdess
 from cache.files import sha256_file
+from cache.ravdess import EMOTIONS, expected_clips
 from evaluate.cli import main
 from evaluate.robustness.conditions import CONDITIONS
 from evaluate.robustness.table import FILE_NAME
@@ -20,7 +20,7 @@ RAVDESS = "RAVDESS speech, full audio-video"
 def make_run(fold: int, right: int, best: float = 0.9, model: str = "cfn_sr", **settings) -> Run:
     """A run of three epochs: `right` of 240 clips right at the last, the rest taken for the next
     emotion; test accuracy `best` in epoch 2."""
-    clips = [clip for a in splits.test_actors("paper", fold) for clip in expected_clips(a)]
+    clips = [clip for a in ravdess.test_actors("paper", fold) for clip in expected_clips(a)]
     labels = np.array([clip.label for clip in clips])
     predicted = np.where(np.arange(len(clips)) < right, labels, (labels + 1) % 8)
     cache = {"dataset": RAVDESS, "fingerprint": "0f" * 32, "schema_version": 1}
@@ -33,8 +33,8 @@ def make_run(fold: int, right: int, best: float = 0.9, model: str = "cfn_sr", **
             "seed": 0,
             "parameters": 26301417,
         },
-        "train_actors": list(splits.train_actors("paper", fold)),
-        "test_actors": list(splits.test_actors("paper", fold)),
+        "train_actors": list(ravdess.actors_of("paper", fold)[0]),
+        "test_actors": list(ravdess.test_actors("paper", fold)),
         **{"train_clips": 1200, "test_clips": 240, "device": "cpu", "cache": cache},
         "versions": {"torch": "2.15.0"},
         **settings,

@@ -10,9 +10,9 @@ from networks import unusual_statistics
 from torch.nn import functional
 
 import model
-from cache import splits
-from cache.clips import Clip, expected_clips
+from cache import ravdess
 from cache.manifest import describe_shard, write_manifest
+from cache.ravdess import Clip, expected_clips
 from cache.reader import Cache
 from cache.schema import COMPUTED, FRAME_COUNT, SAMPLE_COUNT, shard_name
 from cache.shard import write_shard
@@ -95,13 +95,13 @@ def finished_run(
     net = unusual_statistics(model.build(name, preset))
     change(net)
     cache = Cache(cache_directory)
-    clips = cache.of_actors(splits.test_actors("paper", fold))
+    clips = cache.of_actors(ravdess.test_actors("paper", fold))
     config = {
         **{"model": name, "preset": preset, "split": "paper", "fold": fold, "recipe": "modern"},
         **{"epochs": 2, "batch_size": 16, "learning_rate": 0.001, "seed": 0},
         **{"parameters": model.count_parameters(net), "precision": "float32", "init": {}},
-        "train_actors": list(splits.train_actors("paper", fold)),
-        "test_actors": list(splits.test_actors("paper", fold)),
+        "train_actors": list(ravdess.actors_of("paper", fold)[0]),
+        "test_actors": list(ravdess.test_actors("paper", fold)),
         **{"train_clips": 1200, "test_clips": len(clips), "device": "cpu (1 thread)"},
         "cache": {key: cache.manifest[key] for key in ("dataset", "fingerprint", "schema_version")},
         "versions": {"torch": "2.15.0"},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import noise_arrays
 
-from cache.clips import expected_clips
+from cache.ravdess import expected_clips
 from cache.shard import CacheError, open_shard, write_shard
 
 ROOT = Path(__file__).parent.parent

@@ -1,8 +1,8 @@
 import numpy as np
 from PIL import Image
 
-from cache.clips import expected_clips
 from cache.inspect import choose, contact_sheet
+from cache.ravdess import expected_clips
 from cache.reader import Cache
 
 

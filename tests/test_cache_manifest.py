@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from conftest import ORIGIN
 
-from cache.clips import expected_clips
 from cache.files import sha256_file
 from cache.manifest import fingerprint, read_manifest, write_manifest
+from cache.ravdess import expected_clips
 from cache.seals import checksum
 from cache.shard import CacheError
 

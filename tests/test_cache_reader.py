@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cache.clips import expected_clips
+from cache.ravdess import expected_clips
 from cache.reader import Cache
 from cache.shard import CacheError
 

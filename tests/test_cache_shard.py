@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from conftest import noise_arrays
 
-from cache.clips import expected_clips
+from cache.ravdess import expected_clips
 from cache.schema import FIELDS
 from cache.shard import CacheError, open_shard, write_shard
 

@@ -13,8 +13,8 @@ from media import tone
 from server import REDIRECT_MIB
 
 from cache.__main__ import main
-from cache.clips import expected_clips
 from cache.files import write_json
+from cache.ravdess import expected_clips
 from cache.reader import Cache
 from cache.seals import checksum, fingerprint
 from preprocess.cli import main as preprocess

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from cache.__main__ import main
-from cache.clips import expected_clips
 from cache.manifest import read_manifest
+from cache.ravdess import expected_clips
 from cache.shard import CacheError, open_shard
 from cache.verify import problems_of
 

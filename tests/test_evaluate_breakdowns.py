@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fake_runs import make_run
 
-from cache.clips import EMOTIONS, Clip
+from cache.ravdess import EMOTIONS, Clip
 from evaluate.measures import breakdowns, metrics
 from evaluate.measures.pooled import Pooled, pool
 

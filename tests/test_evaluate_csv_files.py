@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fake_runs import evaluate, make_run, write
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 from evaluate.report.csv_files import NAMES
 from evaluate.report.table_files import latex_text, markdown_text
 

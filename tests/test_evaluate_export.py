@@ -18,8 +18,8 @@ from torch.nn import functional
 
 import evaluate.export.cli
 import model
-from cache.clips import EMOTIONS
 from cache.files import sha256_file
+from cache.ravdess import EMOTIONS
 from cache.reader import Cache
 from cache.schema import FIELDS
 from evaluate.export.agreement import Agreement, compare, random_batches

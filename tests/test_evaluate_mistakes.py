@@ -12,7 +12,7 @@ from conftest import write_noise_cache
 from fake_runs import make_run, origin_of, page_text, write
 from PIL import Image
 
-from cache.clips import EMOTIONS, Clip, expected_clips
+from cache.ravdess import EMOTIONS, Clip, expected_clips
 from cache.reader import Cache
 from evaluate.cli import main
 from evaluate.measures.pooled import Pooled, pool

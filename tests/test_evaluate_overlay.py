@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 from cache.schema import DURATION_S
 from evaluate.predict import overlay
 from evaluate.predict.overlay import COLOURS

@@ -16,7 +16,7 @@ import soundfile
 import torch
 from media import encode, noise_pictures, put, tone
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 from cache.reader import Cache
 from evaluate.predict.cli import main
 from evaluate.predict.overlay import draw, over_mean, overlaid

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fake_runs import Tags, evaluate, make_run, page_text, write, write_robustness
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 from evaluate.measures.breakdowns import best_on_test
 from evaluate.report.summary import summarise_model
 from evaluate.report.write import NAMES

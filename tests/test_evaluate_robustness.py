@@ -12,7 +12,7 @@ from conftest import noise_arrays
 from finished import clips_with_sound, finished_run, write_cache
 from torch.nn import functional
 
-from cache.clips import Clip, expected_clips
+from cache.ravdess import Clip, expected_clips
 from cache.reader import Cache
 from evaluate.robustness.cli import main
 from evaluate.robustness.conditions import CONDITIONS, brighter, frozen, generator, noisy

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache import splits
-from cache.clips import EMOTIONS, expected_clips
+from cache import ravdess
+from cache.ravdess import EMOTIONS, expected_clips
 from evaluate.runs.find import disagreements, read_runs
 from evaluate.runs.run import DamagedRunError, UnfinishedRunError, read_run
 
 
 def write_run(runs: Path, model: str = "cfn_sr", fold: int = 0, **settings) -> Path:
     """A finished run of two epochs with three of four clips right after the last."""
-    clips = [clip for a in splits.test_actors("paper", fold) for clip in expected_clips(a)]
+    clips = [clip for a in ravdess.test_actors("paper", fold) for clip in expected_clips(a)]
     config = {
         **{"model": model, "preset": "tiny", "split": "paper", "fold": fold, "recipe": "paper"},
         **{"epochs": 2, "batch_size": 16, "learning_rate": 0.001, "seed": 0, "parameters": 1000},
-        "train_actors": splits.train_actors("paper", fold),
-        "test_actors": splits.test_actors("paper", fold),
+        "train_actors": ravdess.actors_of("paper", fold)[0],
+        "test_actors": ravdess.test_actors("paper", fold),
         **{"train_clips": 1200, "test_clips": len(clips), "device": "cpu"},
         "cache": {"dataset": "RAVDESS speech", "fingerprint": "0f" * 32, "schema_version": 1},
         "versions": {"torch": "2.15.0"},

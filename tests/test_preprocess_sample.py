@@ -11,7 +11,7 @@ import pytest
 av = pytest.importorskip("av")
 pytest.importorskip("cv2")
 
-from cache.clips import EMOTIONS, Clip  # noqa: E402
+from cache.ravdess import EMOTIONS, Clip  # noqa: E402
 from preprocess import sample, sample_acting, sample_face, sample_voice  # noqa: E402
 
 

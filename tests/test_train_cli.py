@@ -5,8 +5,8 @@ import torch
 from test_train_run import AUDIO, FAST, train
 
 import model
-from cache.clips import expected_clips
 from cache.files import locked
+from cache.ravdess import expected_clips
 
 
 def test_a_finished_run_is_nothing_to_do_while_another_process_holds_it(

@@ -16,8 +16,8 @@ from finished import write_cache
 from training import CPU, JUDGING, one_epoch
 
 import model
-from cache.clips import EMOTIONS, Clip, expected_clips
 from cache.files import locked
+from cache.ravdess import EMOTIONS, Clip, expected_clips
 from cache.reader import Cache
 from model.checkpoint import CheckpointError, load
 from train.checkpoint import PREVIOUS, save

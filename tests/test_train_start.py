@@ -8,7 +8,7 @@ import torch
 from networks import tiny
 
 import model
-from cache.splits import actors_of
+from cache.ravdess import actors_of
 from train.cli import main
 from train.start import read_start
 

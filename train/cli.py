@@ -14,11 +14,10 @@ from pathlib import Path
 import torch
 
 import model
-from cache.clips import Clip
 from cache.files import locked
+from cache.ravdess import SPLITS, Clip, actors_of
 from cache.reader import Cache
 from cache.shard import CacheError
-from cache.splits import SPLITS, actors_of
 from cache.verify import problems_of
 from model.checkpoint import CheckpointError
 from model.device import describe, pick_device, pick_precision

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 from train.augment import (
     change_mfcc,
     change_style,

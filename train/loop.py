@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 from model.checkpoint import classify
 from model.prepare import Prepare
 from train.inputs import Changes, to_targets

@@ -11,8 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import model
-from cache.clips import Clip
 from cache.files import sweep, write_json
+from cache.ravdess import Clip
 from cache.reader import Cache
 from model.device import describe
 from model.prepare import Prepare

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cache.clips import EMOTIONS, Clip
 from cache.files import atomic_path
+from cache.ravdess import EMOTIONS, Clip
 from model.checkpoint import CheckpointError
 from train.checkpoint import PREVIOUS
 

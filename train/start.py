@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from cache.files import sha256_file
-from cache.splits import actors_of
+from cache.ravdess import actors_of
 from model.checkpoint import check_version, is_checkpoint
 from model.weights import WeightsError, public_state, read_data
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cache.clips import Clip
+from cache.ravdess import Clip
 from cache.reader import Cache
 from cache.schema import FIELDS, FRAME_COUNT
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache.clips import Clip
+from cache.ravdess import Clip
 from cache.reader import Cache
 from cache.schema import FIELDS
 from evaluate.export.graph import OUTPUTS

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS, is_recordings
 from cache.schema import FIELDS
 from evaluate.export.agreement import TOLERANCE, Agreement
 from evaluate.export.graph import Standalone
 from evaluate.origin import Result, licence
 from evaluate.runs.config import UNKNOWN_START, start_of
-from evaluate.tables import is_ravdess
 from model import SYSTEMS, count_parameters
 from model.checkpoint import Trained
 
@@ -147,7 +146,7 @@ def _actors(actors: list[int]) -> str:
 
 
 def _of_sample(dataset: str) -> str:
-    if is_ravdess(dataset):
+    if is_recordings(dataset):
         return " Professional actors say two sentences in a studio."
     return " No recordings of RAVDESS: what it reached there **says nothing about people**."
 
@@ -201,7 +200,7 @@ def _limits(config: dict[str, Any], dataset: str) -> str:
         "This is the network of one fold. A cross-validated accuracy is the mean over all folds, "
         "each with a network of its own, and is not that of this file.",
     ]
-    if is_ravdess(dataset):
+    if is_recordings(dataset):
         lines += [
             "Emotions are acted on demand, at one or two strengths. What people show when they "
             "feel something is another matter.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS, sex
 from evaluate.measures import metrics
 from evaluate.measures.pooled import Pooled
 from evaluate.runs.run import Run
@@ -52,19 +52,18 @@ def by_actor(pooled: Pooled) -> list[dict[str, Any]]:
         own = pooled.actors == actor
         fold = int(pooled.folds[own][0])
         rows.append(
-            {"actor": int(actor), "sex": _sex(int(actor)), "fold": fold}
-            | _counts(pooled.right[own])
+            {"actor": int(actor), "sex": sex(int(actor)), "fold": fold} | _counts(pooled.right[own])
         )
     return rows
 
 
 def by_sex(pooled: Pooled) -> list[dict[str, Any]]:
     """Men and women among the actors: RAVDESS gives men odd numbers and women even ones."""
-    sexes = np.array([_sex(actor) for actor in pooled.actors])
+    sexes = np.array([sex(actor) for actor in pooled.actors])
     return [
-        {"sex": sex, "actors": len(np.unique(pooled.actors[sexes == sex]))}
-        | _counts(pooled.right[sexes == sex])
-        for sex in ("male", "female")
+        {"sex": group, "actors": len(np.unique(pooled.actors[sexes == group]))}
+        | _counts(pooled.right[sexes == group])
+        for group in ("male", "female")
     ]
 
 
@@ -111,7 +110,3 @@ def _counts(right: np.ndarray) -> dict[str, Any]:
     """How many clips, how many of them right, and their share, of bool (N,)."""
     share = float(np.mean(right)) if len(right) else np.nan
     return {"clips": len(right), "right": int(right.sum()), "accuracy": rounded(share)}
-
-
-def _sex(actor: int) -> str:
-    return "male" if actor % 2 else "female"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 
 _CLASSES = range(len(EMOTIONS))
 

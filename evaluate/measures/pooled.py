@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cache.clips import Clip
-from cache.splits import HEADLINE_FOLDS
+from cache.ravdess import HEADLINE_FOLDS, Clip
 from evaluate.runs.run import Run
 
 

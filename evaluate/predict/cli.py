@@ -9,12 +9,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cache.ravdess import is_recordings
 from evaluate.predict.files import SOUNDS, VIDEOS, listed, picture_names, printable
 from evaluate.predict.overlay import draw
 from evaluate.predict.prediction import Prediction, as_line
 from evaluate.predict.predictor import Predictor, load_predictor, predict
 from evaluate.predict.video import annotate
-from evaluate.tables import is_ravdess
 from model.device import pick_device
 from preprocess.decode import ClipError
 from preprocess.windows import plan, sound_pieces, upright_frames
@@ -138,7 +138,7 @@ def _warnings(predictor: Predictor) -> Iterator[str]:
     """What the reader of the predictions should know of the network."""
     config = predictor.trained.config
     dataset = config["cache"]["dataset"]
-    if not is_ravdess(dataset):
+    if not is_recordings(dataset):
         yield f"trained on {dataset}: what it says of people means nothing"
     if predictor.trained.epoch != config["epochs"]:
         yield (

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from torch.nn import functional
 
-from cache.clips import EMOTIONS
 from cache.files import atomic_path
+from cache.ravdess import EMOTIONS
 from cache.schema import DURATION_S, FRAME_COUNT
 from evaluate.predict.files import printable
 from evaluate.predict.prediction import Prediction, Window

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 from cache.schema import DURATION_S
 
 

@@ -9,8 +9,8 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cache.clips import EMOTIONS
 from cache.files import atomic_path
+from cache.ravdess import EMOTIONS
 from cache.schema import DURATION_S, FRAME_COUNT, SAMPLE_RATE_HZ
 from evaluate.predict.overlay import BOX, COLOURS, overlaid
 from evaluate.predict.prediction import Prediction, Window

@@ -4,7 +4,7 @@ import csv
 import io
 from typing import Any
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 
 _COLUMNS = {
     "folds.csv": (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 from cache.reader import Cache
 from cache.schema import FRAME_COUNT
 from cache.shard import CacheError

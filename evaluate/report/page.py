@@ -7,8 +7,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from cache.clips import EMOTIONS, expected_clips
-from cache.splits import test_actors
+from cache.ravdess import EMOTIONS, expected_clips, is_recordings, test_actors
 from evaluate.measures import metrics
 from evaluate.measures.breakdowns import best_on_test
 from evaluate.measures.pooled import pool
@@ -16,7 +15,7 @@ from evaluate.report import mistakes, plots, svg
 from evaluate.report.summary import folds_note, most_confused
 from evaluate.runs import settings
 from evaluate.runs.run import Run
-from evaluate.tables import is_ravdess, unlike_paper
+from evaluate.tables import unlike_paper
 from model import SYSTEMS
 
 # Of the best epoch as judged on the test fold, not the last epoch.
@@ -50,7 +49,7 @@ def render(
             order=order,
             main=main,
             models=summaries,
-            not_people=[name for name in models if not is_ravdess(summaries[name]["dataset"])],
+            not_people=[name for name in models if not is_recordings(summaries[name]["dataset"])],
             paper_accuracy=(
                 PAPER_ACCURACY if main == "cfn_sr" and not unlike_paper(summaries[main]) else None
             ),
@@ -147,7 +146,7 @@ def _fold_row(run: Run, in_mean: bool) -> dict[str, Any]:
         "test_actors": ", ".join(map(str, run.config["test_actors"])),
         "clips": len(run.labels),
         # Only the recordings have a full number to fall short of.
-        "expected": expected if is_ravdess(run.config["cache"]["dataset"]) else len(run.labels),
+        "expected": expected if is_recordings(run.config["cache"]["dataset"]) else len(run.labels),
         "last": metrics.accuracy(run.labels, run.predicted),
         "uar": metrics.unweighted_average_recall(run.labels, run.predicted),
         "best": best,

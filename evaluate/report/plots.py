@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cache.clips import EMOTIONS
+from cache.ravdess import EMOTIONS
 from evaluate.report.svg import BEST, HEAT, INK, LINE, MUTED, TEST, TRAIN
 from evaluate.runs.run import Run
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.clips import EMOTIONS
-from cache.splits import HEADLINE_FOLDS
+from cache.ravdess import EMOTIONS, HEADLINE_FOLDS
 from evaluate.measures import breakdowns, metrics, statistics
 from evaluate.measures.breakdowns import best_on_test, rounded
 from evaluate.measures.comparisons import compare, main_model

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import model
-from cache import splits
+from cache import ravdess
 from cache.extras import lack
 from cache.reader import Cache
 from cache.shard import CacheError
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         headline = [
             folders[run.name]
             for run in runs
-            if run.name in folders and run.fold in splits.HEADLINE_FOLDS[run.config["split"]]
+            if run.name in folders and run.fold in ravdess.HEADLINE_FOLDS[run.config["split"]]
         ]
         rows = collect(headline)
     except RobustnessError as exc:

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from cache.clips import Clip
+from cache.ravdess import Clip
 from cache.schema import SAMPLE_COUNT
 from model.prepare import MEAN
 

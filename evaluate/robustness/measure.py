@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 import model
-from cache.clips import Clip
 from cache.files import sha256_file, write_json
+from cache.ravdess import Clip
 from cache.reader import Cache
 from evaluate.origin import check_origin, is_of
 from evaluate.robustness.conditions import CONDITIONS, Condition

@@ -4,8 +4,8 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from cache import splits
-from cache.clips import ACTORS
+from cache import ravdess
+from cache.ravdess import ACTORS
 from evaluate.runs.reading import is_count, is_number, is_text, shown
 
 UNKNOWN_START = "a file of unknown actors"
@@ -91,7 +91,7 @@ def _wrong_values(config: dict[str, Any], model: str, fold: int) -> list[str]:
         if config[name] != expected
     ]
     try:
-        held_out = splits.test_actors(config["split"], config["fold"])
+        held_out = ravdess.test_actors(config["split"], config["fold"])
     except ValueError as unknown:
         return [*problems, f"{unknown}. Remove the run and train it again"]
     tested, trained = set(config["test_actors"]), set(config["train_actors"])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache import splits
+from cache import ravdess
 from evaluate.runs.config import setting, start_of
 from evaluate.runs.reading import shown, shown_name
 from evaluate.runs.run import DamagedRunError, Run, UnfinishedRunError, read_run
@@ -90,7 +90,7 @@ def read_runs(runs: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
 
 
 def _in_headline(run: Run) -> bool:
-    return run.fold in splits.HEADLINE_FOLDS[run.config["split"]]
+    return run.fold in ravdess.HEADLINE_FOLDS[run.config["split"]]
 
 
 def _shared(one: Run, two: Run) -> list[tuple[str, Any, Any]]:
@@ -140,7 +140,7 @@ def disagreements(runs: list[Run]) -> list[str]:
             )
         tested.update(dict.fromkeys(run.clip_ids, run))
     split = first.config["split"]
-    headline = splits.HEADLINE_FOLDS[split]
+    headline = ravdess.HEADLINE_FOLDS[split]
     if not any(_in_headline(run) for run in runs):
         problems.append(
             f"{', '.join(run.name for run in runs)}: none of the folds {headline[0]}.."

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.clips import EMOTIONS, Clip
+from cache.ravdess import EMOTIONS, Clip
 from evaluate.runs.reading import first, is_count, is_number, parse_object, read_text, shown
 
 PREDICTIONS_HEADER = ["clip_id", "label", "predicted", *(f"p_{emotion}" for emotion in EMOTIONS)]

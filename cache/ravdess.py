@@ -1,0 +1,200 @@
+"""RAVDESS: what its file names say, its actors and emotions, its splits, its license.
+
+The only place that knows the dataset. To add another one, write a module like this.
+"""
+
+import re
+from dataclasses import dataclass
+
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+ACTORS = range(1, 25)
+
+FULL_AV, VIDEO_ONLY, AUDIO_ONLY = 1, 2, 3
+SPEECH, SONG = 1, 2
+
+# Each number of a file name in order, with its highest value; the lowest is always 1.
+_HIGHEST = {
+    "modality": 3,
+    "channel": 2,
+    "emotion": len(EMOTIONS),
+    "intensity": 2,
+    "statement": 2,
+    "repetition": 2,
+    "actor": len(ACTORS),
+}
+_PATTERN = re.compile(r"[0-9]{2}(?:-[0-9]{2}){6}", re.ASCII)
+
+
+@dataclass(frozen=True, order=True)
+class Clip:
+    """One RAVDESS recording, identified by the seven numbers of its file name.
+
+    Clips sort by these numbers, which is also the order of their `clip_id`.
+
+    Attributes:
+        modality: 1 full audio-video, 2 video-only, 3 audio-only.
+        channel: 1 speech, 2 song.
+        emotion: 1..8, in the order of `EMOTIONS`.
+        intensity: 1 normal, 2 strong.
+        statement: 1..2.
+        repetition: 1..2.
+        actor: 1..24.
+
+    Source: Livingstone & Russo 2018.
+    """
+
+    modality: int
+    channel: int
+    emotion: int
+    intensity: int
+    statement: int
+    repetition: int
+    actor: int
+
+    @classmethod
+    def parse(cls, clip_id: str) -> "Clip":
+        """Read a file name without its extension, such as `01-01-06-01-02-01-12`.
+
+        Raises:
+            ValueError: if the name is not seven two-digit numbers in RAVDESS's ranges.
+        """
+        if not _PATTERN.fullmatch(clip_id):
+            raise ValueError(
+                f"{clip_id!r} is not a RAVDESS name: expected seven two-digit numbers joined by "
+                "'-', such as 01-01-06-01-02-01-12"
+            )
+        numbers = dict(zip(_HIGHEST, map(int, clip_id.split("-")), strict=True))
+        for field, number in numbers.items():
+            if not 1 <= number <= _HIGHEST[field]:
+                raise ValueError(
+                    f"{clip_id!r} is not a RAVDESS name: {field} is {number}, "
+                    f"expected 1..{_HIGHEST[field]}"
+                )
+        if numbers["emotion"] == 1 and numbers["intensity"] == 2:
+            raise ValueError(
+                f"{clip_id!r} is not a RAVDESS name: neutral (emotion 1) has no strong intensity"
+            )
+        return cls(**numbers)
+
+    @property
+    def clip_id(self) -> str:
+        """The file name without its extension, `01-01-06-01-02-01-12`."""
+        return "-".join(f"{getattr(self, field):02d}" for field in _HIGHEST)
+
+    @property
+    def label(self) -> int:
+        """The class index 0..7 into `EMOTIONS`."""
+        return self.emotion - 1
+
+    @property
+    def is_full_av_speech(self) -> bool:
+        """Whether this is one of the 1,440 clips that the network is trained on."""
+        return (self.modality, self.channel) == (FULL_AV, SPEECH)
+
+
+def expected_clips(actor: int | None = None) -> list[Clip]:
+    """The 1,440 full-AV speech clips of RAVDESS, sorted, or the 60 of one actor.
+
+    Each actor speaks 2 statements twice in 8 emotions, all but neutral in 2 intensities.
+    """
+    return sorted(
+        Clip(FULL_AV, SPEECH, emotion, intensity, statement, repetition, who)
+        for who in (ACTORS if actor is None else (actor,))
+        for emotion in range(1, len(EMOTIONS) + 1)
+        for intensity in ((1,) if emotion == 1 else (1, 2))
+        for statement in (1, 2)
+        for repetition in (1, 2)
+    )
+
+
+def sex(actor: int) -> str:
+    """Return "male" or "female": RAVDESS gives men odd numbers and women even ones."""
+    return "male" if actor % 2 else "female"
+
+
+# Splits. ---------------------------------------------------------------------------------------
+# Each fold is the list of actors that it tests; it trains on all others.
+# "paper": fold k tests actors 4k+1..4k+4, two men and two women (Sec. 3.2 of the paper). The
+# paper's five folds are 0..4 and never test actors 21-24; fold 5 is the rotation that does.
+# "luna5": the folds of Luna-Jimenez et al. 2021, used by much of the later work.
+SPLITS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "paper": tuple(tuple(range(4 * k + 1, 4 * k + 5)) for k in range(6)),
+    "luna5": (
+        (2, 5, 14, 15, 16),
+        (3, 6, 7, 13, 18),
+        (10, 11, 12, 19, 20),
+        (8, 17, 21, 23, 24),
+        (1, 4, 9, 22),
+    ),
+}
+
+# The folds over which a split's headline accuracy is the mean.
+HEADLINE_FOLDS = {"paper": range(5), "luna5": range(5)}
+
+
+def test_actors(split: str, fold: int) -> tuple[int, ...]:
+    """The actors that fold `fold` of `split` tests, sorted.
+
+    Raises:
+        ValueError: for a split or a fold that does not exist.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
+    folds = SPLITS[split]
+    if not 0 <= fold < len(folds):
+        raise ValueError(f"fold is {fold}, expected 0..{len(folds) - 1} for split {split!r}")
+    return folds[fold]
+
+
+def actors_of(
+    split: str, fold: int, *, validate: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The actors that a fold trains on and the actors that it tests; no actor is in both.
+
+    Args:
+        split: the name of the split.
+        fold: the number of the fold, from 0.
+        validate: whether to hold out validation actors, those that the next fold tests, instead
+            of the test actors, which are then left out altogether.
+
+    Raises:
+        ValueError: for a split or a fold that does not exist.
+    """
+    held_out = tested = test_actors(split, fold)
+    if validate:
+        held_out = SPLITS[split][(fold + 1) % len(HEADLINE_FOLDS[split])]
+    trained = tuple(actor for actor in ACTORS if actor not in {*tested, *held_out})
+    return trained, held_out
+
+
+# Datasets. -------------------------------------------------------------------------------------
+# What a manifest says of the clips it holds: `dataset`, `license`, `citation`.
+FULL_AV_ORIGIN = {
+    "dataset": "RAVDESS speech, full audio-video",
+    "license": "CC BY-NC-SA 4.0",
+    "citation": (
+        "Livingstone SR, Russo FA (2018). The Ryerson Audio-Visual Database of Emotional Speech "
+        "and Song (RAVDESS): A dynamic, multimodal set of facial and vocal expressions in North "
+        "American English. PLoS ONE 13(5): e0196391. https://doi.org/10.1371/journal.pone.0196391"
+    ),
+}
+AUDIO_ONLY_ORIGIN = FULL_AV_ORIGIN | {"dataset": "RAVDESS speech, audio only"}
+
+
+def sample_origin(seed: int) -> dict[str, str]:
+    """The origin of the synthetic sample, which is named and coded as RAVDESS."""
+    return {
+        "dataset": f"synthetic sample, seed {seed}",
+        "license": "CC0 1.0",
+        "citation": "Drawn by CFN-SR's preprocess.sample; it shows and says nothing of a person.",
+    }
+
+
+def is_recordings(dataset: str) -> bool:
+    """Whether a manifest's `dataset` names recordings of people, not the synthetic sample."""
+    return dataset in (FULL_AV_ORIGIN["dataset"], AUDIO_ONLY_ORIGIN["dataset"])
+
+
+def is_sample(dataset: str) -> bool:
+    """Whether a manifest's `dataset` names the synthetic sample."""
+    return dataset.startswith("synthetic sample")
