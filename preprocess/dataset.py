@@ -67,7 +67,9 @@ class Source:
         return self.file.name
 
     def stamps(self) -> list[list[int]]:
-        """Size and time stamp of each file: as long as they stay the same, so do the bytes.
+        """Size and ctime of each file: while both stay the same, so do the bytes.
+
+        Copies keep an mtime, but none keeps a ctime.
 
         Raises:
             ClipError: if a file is missing.
@@ -77,7 +79,7 @@ class Source:
             found = [file.path.stat() for file in files]
         except OSError as exc:
             raise ClipError(f"{self.name} cannot be read ({exc})") from exc
-        return [[stat.st_size, stat.st_mtime_ns] for stat in found]
+        return [[stat.st_size, stat.st_ctime_ns] for stat in found]
 
 
 @dataclass
