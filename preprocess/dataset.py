@@ -204,13 +204,17 @@ def _list_files(folder: Path | None, found: Found) -> list[RawFile]:
             continue
         for member in members:
             if not PurePosixPath(member).name.startswith("."):
-                files.append(RawFile(f"{archive.name}/{member}", archive.path, member))
+                files.append(RawFile(_text(f"{archive.name}/{member}"), archive.path, member))
     return files
 
 
 def _name(path: Path, folder: Path) -> str:
-    """A path below `folder` for messages and JSON; bytes that are not text are escaped."""
-    name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+    return _text(path.relative_to(folder).as_posix())
+
+
+def _text(name: str) -> str:
+    """A name for messages and JSON; bytes that are not text are escaped."""
+    name = name.encode("utf-8", "backslashreplace").decode()
     return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
 
 

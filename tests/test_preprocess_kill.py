@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 from media import contents, record
 
 from cache.manifest import read_manifest
@@ -65,26 +64,18 @@ def kill_everywhere(first, second, folder):
     assert last > 20
 
 
-@pytest.fixture(scope="module")
-def first_and_second(tmp_path_factory):
-    """Two states of a raw folder: in the second, clips were added, replaced, and spoilt."""
-    folder = tmp_path_factory.mktemp("raw")
-    first, second = folder / "first", folder / "second"
+def test_a_run_killed_before_any_change_to_the_disk_is_finished_by_the_next(tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
     for actor in (1, 2, 3):
         record(first, f"03-01-01-01-01-01-{actor:02d}", 200 + actor)
     shutil.copytree(first, second)
-    record(second, "03-01-01-01-01-02-01", 300)  # actor 1 gets another clip
+    # Actor 1 gets another clip, to join the one that is in the cache and nowhere else.
+    record(second, "03-01-01-01-01-01-01", 300).rename(second / "03-01-01-01-01-02-01.wav")
     record(second, "03-01-01-01-01-01-02", 400)  # that of actor 2 is replaced
     record(second, "03-01-01-01-01-01-03", 500).write_bytes(b"no sound")  # and of actor 3 spoilt
-    return first, second
-
-
-def test_a_run_killed_before_any_change_to_the_disk_is_finished_by_the_next(
-    first_and_second, tmp_path, monkeypatch
-):
     monkeypatch.setenv("TQDM_DISABLE", "1")  # its thread would be in the way of fork
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=kill_everywhere, args=(*first_and_second, tmp_path))
+    process = context.Process(target=kill_everywhere, args=(first, second, tmp_path))
     process.start()
     process.join()
     assert process.exitcode == 0
