@@ -17,8 +17,9 @@ from cache.schema import FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
 from preprocess import sample
 from preprocess.cli import main as preprocess_main
+from preprocess.dataset import SAMPLE_NAME
 from preprocess.decode import decode
-from preprocess.sample import SETTINGS, VERSION, clip_path, write_clip
+from preprocess.sample import VERSION, clip_path, write_clip
 
 ORIGIN = {"dataset": "noise", "license": "CC0 1.0", "citation": "none"}
 
@@ -97,7 +98,7 @@ def sample_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clip = Clip.parse(clip_id)
         clip_path(out, clip).parent.mkdir(exist_ok=True)
         write_clip(clip, 0, clip_path(out, clip))
-    write_json(out / SETTINGS, {"seed": 0, "version": VERSION})
+    write_json(out / SAMPLE_NAME, {"seed": 0, "version": VERSION})
     return out
 
 
