@@ -196,12 +196,12 @@ class _Finished:
         }
 
     def _check_same(self, begun: Mapping[str, Any]) -> None:
-        for key, now in self.state.items():
-            if apart := "; ".join(settings_apart(key, begun[key], now)):
-                raise CacheError(
-                    f"{self.cache} was begun with another {key} (then and now, {apart}). "
-                    "Choose another --cache, or remove this one to rebuild it"
-                )
+        pairs = ((key, begun[key], now) for key, now in self.state.items())
+        if apart := "; ".join(line for pair in pairs for line in settings_apart(*pair)):
+            raise CacheError(
+                f"{self.cache} was begun with other data, settings or library versions (then and "
+                f"now, {apart}). Choose another --cache, or remove this one to rebuild it"
+            )
 
     def drop_replaced(self, sources: Mapping[str, Source]) -> None:
         """Drop the records of clips whose raw files have changed since they were read."""

@@ -240,9 +240,7 @@ def test_a_replaced_recording_of_a_video_is_heard(one_clip, tmp_path):
 def test_other_settings_versions_or_data_do_not_mix(raw, cache, capsys, monkeypatch):
     before = contents(cache)
     assert sound_features(raw, cache, "--waveform") == 2
-    assert "begun with another config (then and now, config.waveform: False and True" in (
-        capsys.readouterr().err
-    )
+    assert "(then and now, config.waveform: False and True)" in capsys.readouterr().err
     with monkeypatch.context() as patched:
         patched.setattr("preprocess.settings.version", lambda name: "0.0")
         assert sound_features(raw, cache) == 2
