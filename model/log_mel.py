@@ -5,9 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from cache.schema import SAMPLE_RATE_HZ
 from model.precision import without_autocast
-
-SAMPLE_RATE_HZ = 44_100
 
 
 class LogMel(nn.Module):

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from cache.schema import MFCC_COUNT, MFCC_STEPS
+
 
 class MfccCnn(nn.Module):
     """MFCCs to a map of audio features, Eq. (1)-(3): (B, 13, 212) -> (B, 64, 26).
@@ -18,12 +20,13 @@ class MfccCnn(nn.Module):
         dropout: after max-pooling, Eq. (2).
     """
 
-    STEPS = 26  # length of the map for 212 MFCC steps
+    # The length of the map, 26 for 212 steps: two convolutions take 2 steps each, pooling an eighth.
+    STEPS = (MFCC_STEPS - 4) // 8
 
     def __init__(self, *, channels: tuple[int, int] = (32, 64), dropout: float = 0.2):
         super().__init__()
         low, high = channels
-        self.conv1 = nn.Conv1d(13, low, 7, padding=2)
+        self.conv1 = nn.Conv1d(MFCC_COUNT, low, 7, padding=2)
         self.bn1 = nn.BatchNorm1d(low)
         self.conv2 = nn.Conv1d(low, low, 7, padding=2)
         self.bn2 = nn.BatchNorm1d(low)

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from cache.schema import FRAME_COUNT, FRAME_SIZE
+from model.inputs import reduce
+
 EXPANSION = 2
 
 
@@ -53,8 +56,8 @@ class ResNeXt3D(nn.Module):
         widths: channels of the grouped convolutions in layer1..layer4.
         blocks: bottlenecks in layer1..layer4.
         cardinality: groups of every 3x3x3 convolution.
-        frames, size: how many frames of how many pixels a side the network looks at. Of a
-            longer or larger input it takes every n-th frame and averages pixels.
+        frames: the number of frames that the network looks at; a longer input is subsampled.
+        size: the side of a frame in pixels; a larger input is averaged down.
         stem_relu: False leaves out the ReLU after the stem's batch norm, as the released CFN-SR
             does by accident; only for comparison with its weights.
     """
@@ -66,8 +69,8 @@ class ResNeXt3D(nn.Module):
         widths: tuple[int, int, int, int] = (128, 256, 512, 1024),
         blocks: tuple[int, int, int, int] = (3, 4, 6, 3),
         cardinality: int = 32,
-        frames: int = 30,
-        size: int = 224,
+        frames: int = FRAME_COUNT,
+        size: int = FRAME_SIZE,
         stem_relu: bool = True,
     ):
         super().__init__()
@@ -91,7 +94,7 @@ class ResNeXt3D(nn.Module):
 
     def stem(self, frames: Tensor) -> Tensor:
         """All before layer1: (B, 3, 30, 224, 224) -> (B, 64, 15, 56, 56)."""
-        x = thin(frames, self.frames, self.size)
+        x = reduce(frames, self.frames, self.size)
         x = self.relu(self.bn1(self.conv1(x)))
         if x.is_cuda and torch.are_deterministic_algorithms_enabled():
             return max_pool_in_order(x)
@@ -100,19 +103,6 @@ class ResNeXt3D(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Encode normalised frames, float (B, 3, T, H, W), into (B, C, S, H', W')."""
         return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(frames)))))
-
-
-def thin(frames: Tensor, count: int, size: int) -> Tensor:
-    """Reduce (B, 3, T, H, W) to (B, 3, count, size, size), if it is not so already.
-
-    Takes every (T // count)-th frame, and means of square patches of H // size pixels.
-    """
-    every, patch = frames.shape[2] // count, frames.shape[3] // size
-    if every > 1:
-        frames = frames[:, :, ::every]
-    if patch > 1:
-        frames = nn.functional.avg_pool3d(frames, (1, patch, patch))
-    return frames
 
 
 def max_pool_in_order(x: Tensor) -> Tensor:

@@ -113,6 +113,27 @@ def _is_plain(name: Any, value: Any) -> bool:
     )
 
 
+def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load the whole state of a network.
+
+    Raises:
+        ValueError: if the tensors are not those of the network, one has another dtype, which
+            loading would silently convert, or one has values that no training leaves behind.
+    """
+    for name, own in net.state_dict().items():
+        if name in state and state[name].dtype != own.dtype:
+            raise ValueError(f"{name} is {state[name].dtype}, expected {own.dtype}")
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as exc:
+        raise ValueError(" ".join(str(exc).split())[:300]) from exc
+    for name, tensor in net.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} is not finite")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise ValueError(f"{name} is below 0")
+
+
 def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
     """Copy weights into one encoder of a network, and into its classifier where both have one.
 
