@@ -31,18 +31,17 @@ from torch.utils.data import DataLoader, Dataset
 
 import model
 from benchmarks.caches import open_cache
-from cache.arguments import positive
+from cache.command import positive
 from cache.ravdess import Clip
 from cache.reader import Cache
+from cache.schema import FRAME_COUNT
 from model.__main__ import gflops, one_clip
-from model.device import describe, pick_device, pick_precision
-from model.prepare import MEAN, STD, Prepare
-from train.augment import draw_crops
-from train.inputs import Changes
-from train.loop import Totals, train_epoch
-from train.recipe import Recipe
+from model.device import describe, pick_device
+from model.inputs import MEAN, STD
+from train.augment import Augmentation, draw_crops
+from train.cli import make_config, make_parser
 from train.stream import Batch, Clips, Streamed, readers
-from train.trainee import make_optimizer
+from train.trainer import Totals, Trainer
 
 
 class PerFrame(Dataset):
@@ -110,32 +109,26 @@ class Reference:
 
 
 class Ours:
-    """The steps of `train.py`, on batches of `source`."""
+    """The steps of `train.py`, on batches that are handed in."""
 
-    def __init__(self, name: str, count: int, batch: int, device, precision: str, compiled: bool):
-        torch.manual_seed(0)
-        net = model.build(name).to(device).to(memory_format=torch.channels_last_3d)
-        self.recipe = Recipe(batch_size=batch)
-        self.optimizer = make_optimizer(net, self.recipe)
-        self.net = torch.compile(net) if compiled else net
-        self.changes = Changes(self.recipe, seed=0, epoch=1, clips=count)
-        self.common = {
-            "prepare": Prepare(224),
-            "loss_of": model.loss(name),
-            "precision": getattr(torch, precision),
-        }
-        self.device = device
+    def __init__(
+        self, args: argparse.Namespace, cache: Cache, clips: list[Clip], batch: int, device
+    ):
+        line = ["--cache", str(cache.directory), "--fold", "0", "--model", args.model]
+        line += ["--batch-size", str(batch), *(["--compile"] if args.compile else [])]
+        typed = make_parser().parse_args(line)
+        typed.command = line
+        config = make_config(typed, cache, clips, clips[:1], {}, device)
+        self.precision = config.precision
+        self.trainer = Trainer(config, cache, clips, clips[:1], device=device)
+        self.trainer.call.train()
+        self.augment = Augmentation(self.trainer.recipe, 0, 1, len(clips))
 
     def steps(self, batches: Iterator[Batch]) -> None:
-        train_epoch(
-            self.net,
-            self.optimizer,
-            batches,
-            Totals.zero(self.device),
-            changes=self.changes,
-            rate_at=lambda step: 1e-3,
-            **self.common,
-        )
+        totals = Totals.zero(self.trainer.device)
+        for step, batch in enumerate(batches):
+            self.trainer.train_step(step, batch, self.augment, totals)
+        totals.loss.item()  # waits for the device
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
@@ -158,7 +151,7 @@ def stream_and_copy(cache: Cache, name: str, device: torch.device) -> tuple[floa
     Returns:
         The rate, and that of numpy copying as many bytes, from a few clips in memory to a buffer.
     """
-    clips = Clips(cache, cache.clips, model.inputs(name), 30)
+    clips = Clips(cache, cache.clips, model.inputs(name), FRAME_COUNT)
     shuffled = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).split(16)
     streamed = Streamed(clips, readers())
     lying = [cache.read(clip.clip_id, "frames") for clip in cache.clips[:32]]
@@ -203,16 +196,15 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(exc))
     batch = args.batch_size or (16 if device.type == "cuda" else 2)
     steps = args.steps or (30 if device.type == "cuda" else 1)
-    precision = pick_precision("auto", device, "paper", args.model)
     torch.backends.cudnn.benchmark = True
     with tempfile.TemporaryDirectory() as folder:
         cache = open_cache(parser, args.cache, Path(folder))
         clips = (cache.clips * (1 + batch * steps // len(cache.clips)))[: batch * steps]
-        own = Clips(cache, clips, model.inputs(args.model), 30)
+        own = Clips(cache, clips, model.inputs(args.model), FRAME_COUNT)
         streamed = Streamed(own, readers())
         order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
         reference = Reference(args.model, cache, clips, batch, device)
-        ours = Ours(args.model, len(clips), batch, device, precision, args.compile)
+        ours = Ours(args, cache, clips, batch, device)
         lying = next(Streamed(own, 1).batches([order[:batch]], device))
         ways: dict[str, Callable[[], None]] = {
             "reference": lambda: reference.steps(steps),
@@ -236,7 +228,7 @@ def main(argv: list[str] | None = None) -> int:
     speedup = statistics.median(row["reference"] / row["ours"] for row in rounds)
     lost = statistics.median(1 - row["resident"] / row["ours"] for row in rounds)
     achieved = 3 * forward * rates["ours"]  # backward is twice forward
-    peak = matrix_rate(device, precision)
+    peak = matrix_rate(device, ours.precision)
     for name in ways:
         memory = f", {peaks[name]:.1f} GB of GPU memory at its peak" if name in peaks else ""
         print(f"{name:10} {rates[name]:9.3f} clips/s{memory}")
@@ -257,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
         "peak_memory_gb": peaks,
         "model": args.model,
         "batch_size": batch,
-        "precision": precision,
+        "precision": ours.precision,
         "compiled": args.compile,
         "device": describe(device),
         "torch": torch.__version__,

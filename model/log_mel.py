@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.schema import SAMPLE_RATE_HZ
-from model.precision import without_autocast
+from model.device import without_autocast
 
 
 class LogMel(nn.Module):

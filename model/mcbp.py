@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from model.mfcc_cnn import MfccCnn
-from model.precision import without_autocast
+from model.device import without_autocast
 from model.resnext3d import ResNeXt3D, pool
 
 

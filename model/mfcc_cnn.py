@@ -20,7 +20,7 @@ class MfccCnn(nn.Module):
         dropout: after max-pooling, Eq. (2).
     """
 
-    # The length of the map, 26 for 212 steps: two convolutions take 2 steps each, pooling an eighth.
+    # The length of the map: two convolutions take 2 steps each, pooling leaves an eighth.
     STEPS = (MFCC_STEPS - 4) // 8
 
     def __init__(self, *, channels: tuple[int, int] = (32, 64), dropout: float = 0.2):

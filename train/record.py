@@ -119,7 +119,7 @@ class RunConfig:
     @property
     def starts_from_unknown(self) -> bool:
         """Whether weights come from a file of unknown actors, directly or through another run."""
-        return any(map(_is_unknown, self.init.values()))
+        return any(map(is_unknown, self.init.values()))
 
     def to_json(self) -> dict[str, Any]:
         """The content of config.json, with the settings of the recipe beside the others."""
@@ -235,8 +235,9 @@ START_SETTINGS = {
 }
 
 
-def _is_unknown(start: Mapping[str, Any]) -> bool:
-    return start["run"] is None or any(map(_is_unknown, start["run"]["init"].values()))
+def is_unknown(start: Mapping[str, Any]) -> bool:
+    """Whether an entry of `init` is a file of unknown actors, or started from one."""
+    return start["run"] is None or any(map(is_unknown, start["run"]["init"].values()))
 
 
 def _differences(name: str, mine: Any, its: Any) -> list[str]:
