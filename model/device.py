@@ -18,7 +18,8 @@ def pick_device(name: str) -> torch.device:
         raise ValueError("--device is cuda, but torch finds no GPU. Use --device cpu or auto")
     if name == "cpu":
         return torch.device(name)
-    device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))  # set by torchrun: one GPU per process
+    # torchrun gives each process a GPU of its own.
+    device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from model.mfcc_cnn import MfccCnn
 from model.device import without_autocast
+from model.mfcc_cnn import MfccCnn
 from model.resnext3d import ResNeXt3D, pool
 
 
