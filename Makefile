@@ -125,7 +125,6 @@ test: $(READY) ## run the tests
 
 test-gpu: $(READY) ## run the GPU tests and the CUDA training benchmark; print one table
 	$(RUN) -m pytest tests/gpu $(ARGS)
-	$(RUN) -m benchmarks.bench_train --device cuda
 
 lint: $(READY) ## check style with ruff
 	$(RUN) -m ruff check .
