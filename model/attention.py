@@ -43,7 +43,7 @@ class AudioSelfAttention(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Let each step of the audio map attend to those before it: (B, C, steps) -> (B, C, steps)."""
+        """Let each step of the map attend to earlier ones: (B, C, steps) -> (B, C, steps)."""
         x = audio.transpose(1, 2)  # (B, C, steps) -> (B, steps, C)
         steps = x.shape[1]
         x = math.sqrt(self.channels) * x + sinusoids(steps, self.channels).to(x)

@@ -139,7 +139,7 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
 
     Args:
         net: any network that has this encoder; it is changed only if all tensors match.
-        part: "video", named as in the public 3D-ResNets code, or "audio", as in the public MFCC CNN.
+        part: "video", with the names of the public 3D-ResNets, or "audio", of the public MFCC CNN.
         state: the tensors by public name, as from `public_state`. Batch counters, which old
             checkpoints lack, may be missing.
 
