@@ -18,7 +18,6 @@ from cache.files import locked
 from cache.ravdess import SPLITS, Clip, actors_of
 from cache.reader import Cache
 from cache.shard import CacheError
-from cache.verify import problems_of
 from model.checkpoint import CheckpointError
 from model.device import describe, pick_device, pick_precision
 from model.weights import PARTS
@@ -93,7 +92,7 @@ def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
                 file=sys.stderr,
             )
         if not done_before and leads:
-            for problem in problems_of(cache.directory, cache.manifest):
+            for problem in cache.problems():
                 if problem:
                     raise CacheError(problem)
             print(
