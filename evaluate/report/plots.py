@@ -98,12 +98,12 @@ def overview_figure(models: dict[str, ModelReport]) -> Figure:
     figure = Figure(figsize=(6.6, 0.9 + 0.27 * len(models)), layout="constrained")
     axes = figure.add_subplot()
     for row, model in enumerate(models.values()):
-        last, best = model.figures.accuracy_last, model.figures.accuracy_best_on_test
-        if last.interval:
-            bounds = 100 * np.array(last.interval)
+        last, best = model.figures["accuracy_last"], model.figures["accuracy_best_on_test"]
+        if last["interval"]:
+            bounds = 100 * np.array(last["interval"])
             axes.plot(bounds, [row, row], color=TEST, linewidth=1.5, label="95 % interval")
-        axes.plot(100 * best.mean, row, **_RING)
-        axes.plot(100 * last.mean, row, **_DISC, markersize=5)
+        axes.plot(100 * best["mean"], row, **_RING)
+        axes.plot(100 * last["mean"], row, **_DISC, markersize=5)
     axes.axvline(100 / len(EMOTIONS), color=MUTED, linewidth=0.8, dashes=(3, 2), label="chance")
     axes.set_xlim(0, 100)
     axes.set_ylim(len(models) - 0.4, -0.6)
