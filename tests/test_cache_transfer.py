@@ -75,6 +75,7 @@ def test_a_broken_download_resumes_where_it_stopped_also_in_the_next_run(go, ser
         (SIZE + 1, [], [None]),  # too long
         (1000, ["no range"], ["bytes=1000-"]),
         (1000, [416], ["bytes=1000-", None]),
+        (1000, ["other range"], ["bytes=1000-", None]),
         (1000, [503, 500], ["bytes=1000-"] * 3),
     ],
 )
