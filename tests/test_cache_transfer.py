@@ -99,6 +99,7 @@ def test_a_part_is_resumed_or_begun_again(go, server, files, tmp_path, part, fau
         ({"redirects": "/a.zip"}, "the server redirects 10 times"),
         ({"redirects": "file:///etc/passwd"}, "redirects to 'file:///etc/passwd', expected http"),
         ({"redirects": "http://["}, "Invalid IPv6 URL"),
+        ({"redirects": "http://a\x1bc/"}, "then 4 attempts failed (Failed to parse"),
     ],
 )
 def test_what_is_not_the_listed_file_is_refused_and_stops_no_other(
@@ -108,6 +109,7 @@ def test_what_is_not_the_listed_file_is_refused_and_stops_no_other(
         getattr(server, where)["a.zip"] = value
     done, failures = go()
     assert reason in failures["a.zip"]
+    assert failures["a.zip"].isprintable()
     assert len(server.ranges("a.zip")) <= 1  # another attempt would not help
     assert done == {"b.zip": "downloaded"}
     assert names(tmp_path) == ["b.zip"]
