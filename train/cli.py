@@ -1,6 +1,7 @@
 """`python train.py --cache DIR --fold K`: train one fold and write its run."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(typed)
     args.command = ("train.py", *typed)
     is_main = os.environ.get("RANK", "0") == "0"  # set by torchrun; only one process speaks
-    with redirect_stdout(sys.stdout if is_main else None):
+    with nullcontext() if is_main else redirect_stdout(io.StringIO()):
         return run(lambda: train(args))
 
 
