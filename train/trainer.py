@@ -287,6 +287,8 @@ class Trainer:
             The totals, and probabilities float32 (N, 8) on the CPU, in the order of the clips.
         """
         net = self.evaluated.eval()
+        for buffer in net.buffers():  # batch statistics, which CPU processes collect separately
+            self.world.broadcast(buffer)
         num_clips = len(self.test_set)
         probabilities = torch.zeros(num_clips, len(EMOTIONS), device=self.device)
         totals = Totals.zero(self.device)
