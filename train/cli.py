@@ -26,6 +26,7 @@ from train.recipe import add_arguments, from_arguments
 from train.record import (
     CHECKPOINT,
     CONFIG,
+    METRICS,
     PREDICTIONS,
     EpochMetrics,
     RunConfig,
@@ -86,8 +87,8 @@ def train(args: argparse.Namespace) -> int:
                 metrics = trainer.fit(folder)
             except KeyboardInterrupt as exc:
                 raise FailedError(
-                    f"{folder}: interrupted after epoch {trainer.epoch}, which is saved. "
-                    "Resume with --resume"
+                    f"{folder}: interrupted after epoch {trainer.epoch}. Finished epochs are "
+                    "saved; resume with --resume"
                 ) from exc
     print(f"{folder}: {summary(metrics, config)}")
     return 0
@@ -209,7 +210,7 @@ def find_checkpoint(folder: Path, config: RunConfig, *, resume: bool) -> Path | 
 
 def is_finished(folder: Path) -> bool:
     """Whether the run has ended; predictions.csv is the last file that is written."""
-    return all((folder / name).is_file() for name in (CONFIG, CHECKPOINT, PREDICTIONS))
+    return all((folder / name).is_file() for name in (CONFIG, METRICS, CHECKPOINT, PREDICTIONS))
 
 
 @contextmanager
