@@ -327,8 +327,14 @@ class Trainer:
             metrics: the metrics of the run; those of later epochs are dropped.
 
         Raises:
-            RunError: if the checkpoint does not fit the network or the metrics.
+            RunError: if the checkpoint is of another run, or does not fit the metrics.
         """
+        differences = checkpoint.config.differences(self.config)
+        if differences:
+            raise RunError(
+                f"{checkpoint.path}: of a run with other settings ({'; '.join(differences)}). "
+                "Remove that folder"
+            )
         if len(metrics) < checkpoint.epoch:
             raise RunError(
                 f"{checkpoint.path}: epoch {checkpoint.epoch}, but metrics.jsonl has "
