@@ -189,6 +189,11 @@ class Trainer:
                     # Metrics first: a checkpoint is then never ahead of them.
                     log.end_epoch(self.metrics)
                     self.save(folder)
+        except torch.OutOfMemoryError as exc:
+            raise TrainingError(
+                f"out of memory on {describe(self.device)} with batch size "
+                f"{self.recipe.batch_size}. Lower --batch-size, or use --preset tiny"
+            ) from exc
         finally:
             if log:
                 log.close()
@@ -219,16 +224,10 @@ class Trainer:
             [self.world.local_batch(batch) for batch in split], self.device
         )
         totals = Totals.zero(self.device)
-        try:
-            for step, batch in enumerate(batches):
-                self.train_step(step, batch, augment, totals)
-                if log:
-                    log.advance(len(split[step]))
-        except torch.OutOfMemoryError as exc:
-            raise TrainingError(
-                f"out of memory on {describe(self.device)} with batch size "
-                f"{self.recipe.batch_size}. Lower --batch-size, or use --preset tiny"
-            ) from exc
+        for step, batch in enumerate(batches):
+            self.train_step(step, batch, augment, totals)
+            if log:
+                log.advance(len(split[step]))
         self.world.all_reduce(totals.loss)
         self.world.all_reduce(totals.correct)
         _check_finite(totals.mean_loss, f"the training loss of epoch {epoch}")
