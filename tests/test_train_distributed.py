@@ -15,15 +15,16 @@ from training import (
     assert_same_run,
     checkpoint_of,
     make_trainer,
-    results_of,
     same_state,
     sigterm_after_step,
 )
 
 from cache.reader import Cache
+from train.augment import Augmentation
 from train.cli import main
 from train.distributed import World, world_of
 from train.record import read_run
+from train.trainer import Totals
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,26 +124,41 @@ def test_an_interrupted_run_resumes_to_the_same_bits(team, fold_cache, tmp_path)
     assert [text.count("nothing to do") for text in printed_by(tmp_path, "stdout")] == [1, 0]
 
 
+def gradients_of(cache, world):
+    """The gradients of a step on three clips, without dropout and statistics of the batch."""
+    trainer = make_trainer(cache, world=world, batch_size=3)
+    trainer.call.eval()
+    positions = world.local_batch(torch.tensor([5, 0, 2]))
+    (batch,) = trainer.train_source.batches([positions], CPU)
+    augment = Augmentation(trainer.recipe, seed=0, epoch=1, num_clips=8)
+    trainer.train_step(0, batch, augment, Totals.zero(CPU))
+    return [parameter.grad for parameter in trainer.net.parameters()]
+
+
 def fit_and_save(arguments):
     """Train with a Trainer, and save what each process has at the end."""
     cache, folder = map(Path, arguments)
     with world_of(CPU) as world:
+        gradients = gradients_of(cache, world)
         trainer = make_trainer(cache, world=world, ema=0.9, batch_size=3)
         trainer.fit(folder)
-        weights = {name: p.detach() for name, p in trainer.net.named_parameters()}
-        state = {"weights": weights, "evaluated": trainer.evaluated.state_dict()}
-        torch.save(state, folder / f"rank_{world.rank}.pt")
+        weights = [parameter.detach() for parameter in trainer.net.parameters()]
+        evaluated = trainer.evaluated.state_dict()
+        torch.save((gradients, weights, evaluated), folder / f"rank_{world.rank}.pt")
     return 0
 
 
-def test_all_processes_end_with_the_same_weights(fold_cache, tmp_path):
+def test_all_processes_have_the_gradients_of_the_whole_batch_and_end_with_equal_weights(
+    fold_cache, tmp_path
+):
     folder = tmp_path / AUDIO / "fold_0"
     folder.mkdir(parents=True)
     finish(begin_team(fit_and_save, tmp_path, [fold_cache, folder]))
     states = [torch.load(folder / f"rank_{rank}.pt") for rank in (0, 1)]
     assert same_state(*states)
-    assert same_state(states[0]["evaluated"], checkpoint_of(tmp_path).weights)
-    assert len(results_of(tmp_path)) == 2
+    gradients, _, evaluated = states[0]
+    torch.testing.assert_close(gradients, gradients_of(fold_cache, World()))
+    assert same_state(evaluated, checkpoint_of(tmp_path).weights)
 
 
 def test_wrong_use_is_one_line_of_each_process(fold_cache, tmp_path):
