@@ -20,7 +20,6 @@ from cache.files import locked
 from cache.manifest import fingerprint
 from cache.reader import Cache
 from cache.shard import CacheError
-from cache.verify import problems_of
 from preprocess.cli import main
 from preprocess.clip import compute, process
 from preprocess.decode import decode
@@ -51,7 +50,7 @@ def raw(sample_clips, tmp_path):
 def test_clips_become_a_shard_an_actor_and_a_manifest(built, sample_clips):
     assert list(contents(built)) == ["actor_01.h5", "actor_02.h5", "actor_05.h5", "manifest.json"]
     cache = Cache(built)
-    assert not any(problems_of(built, cache.manifest))
+    assert not any(cache.problems())
     assert len(cache.clips) == 4
     assert cache.manifest["dataset"] == "synthetic sample, seed 0"
     for clip in cache.clips:
@@ -156,7 +155,7 @@ def test_a_changed_shard_that_nothing_joins_is_not_certified(built, raw, tmp_pat
     flip_a_byte(cache / "actor_01.h5")
     (tmp_path / "later.mp4").rename(late)
     assert features(raw, cache) == 0
-    problems = list(filter(None, problems_of(cache, Cache(cache).manifest)))
+    problems = list(filter(None, Cache(cache).problems()))
     assert len(problems) == 1
     assert "actor_01.h5: sha256" in problems[0]
     (cache / "actor_01.h5").unlink()  # as the problem's line advises
@@ -284,7 +283,7 @@ def test_a_cache_of_recordings_holds_no_picture(tmp_path):
         soundfile.write(path, tone(3.2).T, 48_000, subtype="PCM_16")
     assert features(tmp_path / "raw", tmp_path / "cache", "--modality", "audio") == 0
     cache = Cache(tmp_path / "cache")
-    assert not any(problems_of(cache.directory, cache.manifest))
+    assert not any(cache.problems())
     assert [clip.clip_id for clip in cache.clips] == [
         "03-01-01-01-02-01-06",
         "03-01-06-01-02-01-05",
@@ -462,7 +461,7 @@ def test_a_row_goes_when_its_raw_clip_was_replaced_by_a_bad_one(built, raw, tmp_
         assert features(raw, cache) == 1
         assert "01-01-08-02-01-02-02" in (cache / "failures.json").read_text()
         assert len(Cache(cache).clips) == 3
-        assert not any(problems_of(cache, Cache(cache).manifest))
+        assert not any(Cache(cache).problems())
     bad.write_bytes(content)
     assert features(raw, cache) == 0
     assert contents(cache) == contents(built)
