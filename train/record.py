@@ -527,7 +527,8 @@ class Checkpoint:
                 device=device,
             )
         except (ValueError, AttributeError, TypeError, RuntimeError) as exc:
-            raise RunError(f"{self.path}: not a whole checkpoint ({exc})") from exc
+            reason = " ".join(str(exc).split())[:300]
+            raise RunError(f"{self.path}: not a whole checkpoint ({reason})") from exc
 
 
 def save_checkpoint(
