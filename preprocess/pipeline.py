@@ -44,7 +44,7 @@ from preprocess.settings import Settings
 from preprocess.workers import load_clip, process, process_all
 
 WORK_NAME = ".work"
-# Size and time stamp of each raw file as it was read, so that an unchanged one is not hashed.
+# Size and ctime of each raw file as it was read, so that an unchanged one need not be hashed.
 STAMPS_NAME = ".stamps.json"
 _STATE_NAME = "state.json"
 _LOST = "its shard is missing or damaged, and its raw clip is missing"

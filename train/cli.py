@@ -1,6 +1,7 @@
 """`python train.py --cache DIR --fold K`: train one fold and write its run."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from train.recipe import add_arguments, from_arguments
 from train.record import (
     CHECKPOINT,
     CONFIG,
+    METRICS,
     PREDICTIONS,
     EpochMetrics,
     RunConfig,
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(typed)
     args.command = ("train.py", *typed)
     is_main = os.environ.get("RANK", "0") == "0"  # set by torchrun; only one process speaks
-    with redirect_stdout(sys.stdout if is_main else None):
+    with nullcontext() if is_main else redirect_stdout(io.StringIO()):
         return run(lambda: train(args))
 
 
@@ -85,8 +87,8 @@ def train(args: argparse.Namespace) -> int:
                 metrics = trainer.fit(folder)
             except KeyboardInterrupt as exc:
                 raise FailedError(
-                    f"{folder}: interrupted after epoch {trainer.epoch}, which is saved. "
-                    "Resume with --resume"
+                    f"{folder}: interrupted after epoch {trainer.epoch}. Finished epochs are "
+                    "saved; resume with --resume"
                 ) from exc
     print(f"{folder}: {summary(metrics, config)}")
     return 0
@@ -208,7 +210,7 @@ def find_checkpoint(folder: Path, config: RunConfig, *, resume: bool) -> Path | 
 
 def is_finished(folder: Path) -> bool:
     """Whether the run has ended; predictions.csv is the last file that is written."""
-    return all((folder / name).is_file() for name in (CONFIG, CHECKPOINT, PREDICTIONS))
+    return all((folder / name).is_file() for name in (CONFIG, METRICS, CHECKPOINT, PREDICTIONS))
 
 
 @contextmanager

@@ -43,6 +43,11 @@ class World:
         if self.size > 1:
             distributed.all_reduce(tensor)
 
+    def broadcast(self, tensor: Tensor) -> None:
+        """Replace a tensor by the main process's, in place."""
+        if self.size > 1:
+            distributed.broadcast(tensor, 0)
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:

@@ -196,6 +196,8 @@ def _typed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
             value = tuple(value)
         base = getattr(expected, "__origin__", expected)
         items = value if type(value) is tuple else ()
+        if expected == dict[str, str] and type(value) is dict:
+            items = (*value, *value.values())
         right = type(value) is base and all(type(item) is expected.__args__[0] for item in items)
         if not right or (base is float and not math.isfinite(value)):
             raise RunError(f"{each.name} is {_shown(value)}, expected {base.__name__}")
@@ -428,7 +430,10 @@ def read_predictions(folder: Path, config: RunConfig) -> Predictions:
     """
     rows: dict[Clip, list[float]] = {}
     predicted: list[int] = []
-    lines = list(csv.reader(_read_text(folder / PREDICTIONS).splitlines()))
+    try:
+        lines = list(csv.reader(_read_text(folder / PREDICTIONS).splitlines()))
+    except csv.Error as exc:
+        raise RunError(f"{PREDICTIONS}: not CSV ({exc}). {_AGAIN}") from exc
     if not lines or lines[0] != _COLUMNS:
         raise RunError(f"{PREDICTIONS}: the columns are not {', '.join(_COLUMNS)}. {_AGAIN}")
     for number, line in enumerate(lines[1:], start=2):
@@ -525,8 +530,9 @@ class Checkpoint:
                 precision=self.config.precision,
                 device=device,
             )
-        except (ValueError, AttributeError, TypeError) as exc:
-            raise RunError(f"{self.path}: not a whole checkpoint ({exc})") from exc
+        except (ValueError, AttributeError, TypeError, RuntimeError) as exc:
+            reason = " ".join(str(exc).split())[:300]
+            raise RunError(f"{self.path}: not a whole checkpoint ({reason})") from exc
 
 
 def save_checkpoint(
@@ -589,9 +595,9 @@ def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
         RunError: if it has another version, or is not whole.
     """
     version = data["checkpoint_version"]
-    if version != CHECKPOINT_VERSION:
+    if type(version) is not int or version != CHECKPOINT_VERSION:
         raise RunError(
-            f"{path}: checkpoint version {version!r:.80}, expected {CHECKPOINT_VERSION}. "
+            f"{path}: checkpoint version {_shown(version)}, expected {CHECKPOINT_VERSION}. "
             "Train that run again, in a new folder"
         )
     if set(data) != _CHECKPOINT_KEYS:
@@ -602,7 +608,7 @@ def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
         raise RunError(f"{path}: {exc}") from exc
     epoch = data["epoch"]
     if type(epoch) is not int or not 1 <= epoch <= config.epochs:
-        raise RunError(f"{path}: epoch is {epoch!r:.80}, expected 1..{config.epochs}")
+        raise RunError(f"{path}: epoch is {_shown(epoch)}, expected 1..{config.epochs}")
     for name in ("model", "inputs", "training"):
         if not isinstance(data[name], dict):
             raise RunError(f"{path}: {name} is {_shown(data[name])}, expected a dictionary")
@@ -629,6 +635,6 @@ def _parse(text: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value, safe to print, cut where it is long."""
-    text = ascii(value)
+    """A value on one line, safe to print, cut where it is long."""
+    text = " ".join(ascii(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."

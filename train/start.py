@@ -56,7 +56,7 @@ def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
             checkpoint = parse_checkpoint(path, data)
             record["run"] = _record(checkpoint)
             _check_actors(path, record["run"], held_out)
-            data = {n.removeprefix(f"{part}."): t for n, t in checkpoint.weights.items()}
+            data = {str(n).removeprefix(f"{part}."): t for n, t in checkpoint.weights.items()}
     except (WeightsError, RunError) as exc:
         raise WeightsError(f"{exc}{how_to_train_again(path)}") from exc
     try:

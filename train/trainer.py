@@ -189,6 +189,11 @@ class Trainer:
                     # Metrics first: a checkpoint is then never ahead of them.
                     log.end_epoch(self.metrics)
                     self.save(folder)
+        except torch.OutOfMemoryError as exc:
+            raise TrainingError(
+                f"out of memory on {describe(self.device)} with batch size "
+                f"{self.recipe.batch_size}. Lower --batch-size, or use --preset tiny"
+            ) from exc
         finally:
             if log:
                 log.close()
@@ -219,16 +224,10 @@ class Trainer:
             [self.world.local_batch(batch) for batch in split], self.device
         )
         totals = Totals.zero(self.device)
-        try:
-            for step, batch in enumerate(batches):
-                self.train_step(step, batch, augment, totals)
-                if log:
-                    log.advance(len(split[step]))
-        except torch.OutOfMemoryError as exc:
-            raise TrainingError(
-                f"out of memory on {describe(self.device)} with batch size "
-                f"{self.recipe.batch_size}. Lower --batch-size, or use --preset tiny"
-            ) from exc
+        for step, batch in enumerate(batches):
+            self.train_step(step, batch, augment, totals)
+            if log:
+                log.advance(len(split[step]))
         self.world.all_reduce(totals.loss)
         self.world.all_reduce(totals.correct)
         _check_finite(totals.mean_loss, f"the training loss of epoch {epoch}")
@@ -287,6 +286,8 @@ class Trainer:
             The totals, and probabilities float32 (N, 8) on the CPU, in the order of the clips.
         """
         net = self.evaluated.eval()
+        for buffer in net.buffers():  # batch statistics, which CPU processes collect separately
+            self.world.broadcast(buffer)
         num_clips = len(self.test_set)
         probabilities = torch.zeros(num_clips, len(EMOTIONS), device=self.device)
         totals = Totals.zero(self.device)
@@ -325,8 +326,14 @@ class Trainer:
             metrics: the metrics of the run; those of later epochs are dropped.
 
         Raises:
-            RunError: if the checkpoint does not fit the network or the metrics.
+            RunError: if the checkpoint is of another run, or does not fit the metrics.
         """
+        differences = checkpoint.config.differences(self.config)
+        if differences:
+            raise RunError(
+                f"{checkpoint.path}: of a run with other settings ({'; '.join(differences)}). "
+                "Remove that folder"
+            )
         if len(metrics) < checkpoint.epoch:
             raise RunError(
                 f"{checkpoint.path}: epoch {checkpoint.epoch}, but metrics.jsonl has "
