@@ -15,7 +15,7 @@ from cache.ravdess import FULL_AV_ORIGIN, Clip, actors_of, expected_clips, sampl
 from cache.reader import Cache
 from evaluate.cli import main
 from evaluate.robustness.conditions import CONDITIONS
-from evaluate.robustness.table import Measured, Outcome, write_measured
+from evaluate.robustness.table import Measured, Outcome
 from train.recipe import Recipe
 from train.record import (
     PREDICTIONS,
@@ -111,7 +111,7 @@ def write_robustness(folder: Path, accuracy: float) -> None:
     ]
     outcomes[-1] = replace(outcomes[-1], accuracy=None, reason="the network uses no light")
     predictions = sha256_file(folder / PREDICTIONS)
-    write_measured(folder, Measured(1, "0" * 64, predictions, "cpu", tuple(outcomes)))
+    Measured("0" * 64, predictions, "cpu", tuple(outcomes)).write(folder)
 
 
 def evaluate(runs: Path, out: Path, *more: object) -> int:
