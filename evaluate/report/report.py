@@ -160,7 +160,7 @@ def _table_row(name: str, model: ModelReport | None) -> Row:
 def _most_confident_mistakes(model: ModelReport) -> list[Row]:
     """The wrong predictions with the highest probability, highest first, then by clip."""
     pooled = model.pooled
-    confidence = pooled.probabilities.max(axis=1)
+    confidence = pooled.probabilities[np.arange(len(pooled.clips)), pooled.predicted]
     # The clips are sorted, and a stable sort keeps that order among equals.
     order = np.argsort(-confidence, kind="stable")
     wrong = order[~pooled.correct[order]]
