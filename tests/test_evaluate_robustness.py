@@ -18,7 +18,14 @@ from cache.schema import FIELDS, SAMPLE_COUNT
 from evaluate.robustness.cli import main
 from evaluate.robustness.conditions import CONDITIONS, brighter, frozen, generator, noisy
 from evaluate.robustness.measure import measure
-from evaluate.robustness.table import FILE_NAME, RobustnessError, collect, read_measured, table
+from evaluate.robustness.table import (
+    FILE_NAME,
+    RobustnessError,
+    collect,
+    read_measured,
+    table,
+    write_measured,
+)
 from model.inputs import MEAN, STD
 from preprocess.audio import mfcc
 from train.record import CHECKPOINT, PREDICTIONS, load_checkpoint
@@ -197,7 +204,7 @@ def test_wrong_use_is_one_line_and_status_2(cache, tmp_path, capsys):
 def rewrite(folder, name, **entries):
     measured = read_measured(folder)
     found = (replace(x, **entries) if x.name == name else x for x in measured.conditions)
-    replace(measured, conditions=tuple(found)).write(folder)
+    write_measured(folder, replace(measured, conditions=tuple(found)))
 
 
 def test_rows_are_means_over_folds_with_their_difference_from_as_cached(measured, tmp_path):
