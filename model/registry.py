@@ -1,7 +1,7 @@
 """Every network by name, in the sizes of its presets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,29 +30,20 @@ from model.unimodal import AudioNetwork, VideoNetwork
 
 @dataclass(frozen=True)
 class Preset:
-    """Arguments of the modules; "paper" is the defaults of each."""
+    """Arguments of the modules; empty ones take the defaults, which are those of the paper."""
 
     video: dict
-    audio: dict
-    self_attention: dict
-    cross_modal: dict
-    concat_fc: dict
-    mcbp: dict
-    msaf: dict
-    erann: dict
+    audio: dict = field(default_factory=dict)
+    self_attention: dict = field(default_factory=dict)
+    cross_modal: dict = field(default_factory=dict)
+    concat_fc: dict = field(default_factory=dict)
+    mcbp: dict = field(default_factory=dict)
+    msaf: dict = field(default_factory=dict)
+    erann: dict = field(default_factory=dict)
 
 
 PRESETS = {
-    "paper": Preset(
-        video={"frames": FRAME_COUNT, "size": FRAME_SIZE},
-        audio={},
-        self_attention={},
-        cross_modal={},
-        concat_fc={},
-        mcbp={},
-        msaf={},
-        erann={},
-    ),
+    "paper": Preset(video={"frames": FRAME_COUNT, "size": FRAME_SIZE}),
     # The same modules for a CPU: fewer channels and layers, 10 frames of 56x56 pixels.
     "tiny": Preset(
         video={
@@ -86,8 +77,8 @@ class System:
     """How to make one network, and how it is trained.
 
     Attributes:
-        make: makes it from a preset, and from whether the video encoder has its stem's ReLU.
-        inputs: the fields of the cache that it looks at.
+        make: makes the network from a preset and from `stem_relu` (see `build`).
+        inputs: the fields of the cache that the network looks at.
         loss: the loss of each clip, from logits and target distributions (B, 8) to (B,).
     """
 
@@ -170,17 +161,17 @@ def build(name: str, preset: str = "paper", *, stem_relu: bool = True) -> nn.Mod
     Args:
         name: one of `NAMES`.
         preset: "paper" for the published sizes, "tiny" for the demo and tests on a CPU.
-        stem_relu: False leaves out the ReLU after the video stem's batch norm, as the released
-            fusion networks do by accident; for comparison with their weights.
+        stem_relu: whether a ReLU follows the video stem's batch norm; the released fusion networks
+            lack it by accident, so False is for comparison with their weights.
 
     Returns:
         A module with `net(frames, mfcc) -> logits`: frames float (B, 3, 30, 224, 224), mfcc float
         (B, 13, 212), logits (B, 8). Unimodal networks ignore one of the two; "erann" takes a
-        waveform, float (B, 108045), -1..1, in place of the MFCCs (see `inputs`).
+        waveform, float (B, 108045) in -1..1, instead of MFCCs (see `inputs`).
 
     Raises:
-        ValueError: for a name or preset that does not exist, or `stem_relu=False` for a network
-            that looks at no frames.
+        ValueError: for an unknown name or preset, or `stem_relu=False` for a network without
+            frames.
     """
     system = _system(name)
     if not stem_relu and "frames" not in system.inputs:
@@ -201,24 +192,24 @@ def _preset(name: str) -> Preset:
 
 
 def inputs(name: str) -> tuple[str, ...]:
-    """Which fields of the cache network `name` looks at; the others may be passed as None."""
+    """The fields of the cache that network `name` looks at; the other input may be None."""
     return _system(name).inputs
 
 
 def loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """What network `name` is trained with: logits and target distributions (B, 8) to (B,)."""
+    """The loss of network `name`, from logits and target distributions (B, 8) to (B,)."""
     return _system(name).loss
 
 
 def input_size(preset: str) -> tuple[int, int]:
-    """How many frames, of how many pixels a side, the networks of a preset look at.
+    """The number of frames that the networks of a preset look at, and their side in pixels.
 
-    A trainer may hand over frames of just that size; larger ones are reduced by the network.
+    Larger inputs are reduced by the network itself.
     """
     sizes = _preset(preset).video
     return sizes["frames"], sizes["size"]
 
 
 def count_parameters(net: nn.Module) -> int:
-    """How many numbers training changes."""
+    """The number of trained parameters."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -36,6 +36,7 @@ CONFIG, METRICS, PREDICTIONS, CHECKPOINT = (
 _COLUMNS = ["clip_id", "label", "predicted", *(f"p_{emotion}" for emotion in EMOTIONS)]
 _CHECKPOINT_KEYS = {"checkpoint_version", "epoch", "config", "model", "inputs", "training"}
 _FOLDER_NAME = re.compile(r"(fold|validation)_(0|[1-9][0-9]?)", re.ASCII)
+_MODEL_NAME = re.compile(r"\w+", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DECIMALS_TOLERANCE = 1e-3  # the sum of eight probabilities written with six decimals
 _MOST_STARTS = 10  # runs that started from runs that started from ...
@@ -148,6 +149,8 @@ class RunConfig:
 
     def _check(self) -> None:
         """Raise RunError if the settings contradict each other or the rules of the split."""
+        if not _MODEL_NAME.fullmatch(self.model):  # it becomes a folder, and ids of the report
+            raise RunError(f"model is {_shown(self.model)}, expected letters, digits and _")
         try:
             trained, tested = actors_of(self.split, self.fold, validate=self.validation)
         except ValueError as exc:
@@ -187,7 +190,7 @@ def _typed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
         if each.name == "settings":
             continue
         value, expected = content[each.name], each.type
-        if expected is float and type(value) is int:
+        if expected is float and type(value) is int and abs(value) < 2**63:
             value = float(value)
         if expected in (tuple[int, ...], tuple[str, ...]) and type(value) is list:
             value = tuple(value)
@@ -399,7 +402,8 @@ def read_metrics(folder: Path) -> list[EpochMetrics]:
             raise RunError(f"{where}: damaged ({exc}). {_AGAIN}") from exc
         values = asdict(metrics[-1])
         if values.pop("epoch") != number or not all(
-            type(value) in (int, float) for value in values.values()
+            type(value) is float or (type(value) is int and abs(value) < 2**63)
+            for value in values.values()
         ):
             raise RunError(f"{where}: expected epoch {number} and numbers. {_AGAIN}")
         for name in ("train_accuracy", "test_accuracy"):

@@ -84,7 +84,7 @@ class Trainer:
         cache: the cache that the clips are in.
         train_clips, test_clips: the clips of the fold.
         device: the device to train on.
-        world: the processes that train together.
+        world: the processes that train together; by default only this one.
         starts: the weights that the encoders "video" and "audio" start from; all others are drawn.
 
     Attributes:
@@ -105,13 +105,13 @@ class Trainer:
         test_clips: list[Clip],
         *,
         device: torch.device,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World | None = None,
         starts: Mapping[str, Start] | None = None,
     ):
         self.config = config
         self.recipe = recipe = config.settings
         self.device = device
-        self.world = world
+        self.world = world or World()
         self.epoch = 0
         self.metrics: list[EpochMetrics] = []
 
