@@ -66,8 +66,12 @@ def defined_in(tree: ast.Module) -> set[str]:
     """The names that a module defines at its top level."""
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     for node in tree.body:
-        targets = getattr(node, "targets", [getattr(node, "target", None)])
-        names |= {n.id for target in targets if target for n in ast.walk(target) if hasattr(n, "id")}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= {
+                n.id
+                for n in ast.walk(node)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
     return names
 
 
