@@ -134,7 +134,7 @@ def test_a_public_file_is_used_with_a_warning_that_passes_on(cache, public, tmp_
         ({"epochs": 2}, "1 of 2 epochs are done. Finish that run first"),
         ({"train_actors": list(range(1, 25))}, "train_actors are [1, 2, 3"),
         ({"fold": 1}, "train_actors are [5, 6, 7"),
-        ({"model": {"a": 3}}, "expected tensors alone, found also a"),
+        ({"model": {"a": 3}}, "expected only tensors, also found a"),
     ],
 )
 def test_a_run_that_is_not_what_it_says_is_refused(changes, problem, audio, tmp_path):
@@ -151,7 +151,7 @@ def test_a_run_that_is_not_what_it_says_is_refused(changes, problem, audio, tmp_
 @pytest.mark.parametrize(
     ("name", "part", "problem"),
     [
-        (AUDIO, "video", "the network has no video encoder to load it into"),
+        (AUDIO, "video", "the network has no video encoder"),
         ("cfn_sr", "audio", "does not fit the audio encoder"),
     ],
 )
