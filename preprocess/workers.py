@@ -62,7 +62,7 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
                 landmarks=source.landmarks and source.landmarks.read(),
                 drawn=synthetic,
             )
-    except ClipError as exc:
+    except (ClipError, OSError) as exc:
         return str(exc)
     except Exception as exc:  # whatever a strange file does to a library, the other clips go on
         return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]
