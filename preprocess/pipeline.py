@@ -27,7 +27,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cache.diff import settings_apart
-from cache.files import atomic_path, sha256_file, sweep, write_json
+from cache.files import sha256_file, sweep, sync, write_json
 from cache.manifest import (
     FAILURES_NAME,
     MANIFEST_NAME,
@@ -244,8 +244,8 @@ class _Finished:
             (self.cache / file).unlink()
             del self.shards[file]
             return
-        with atomic_path(self.cache / file) as temporary:
-            os.replace(self.work / file, temporary)
+        os.replace(self.work / file, self.cache / file)
+        sync(self.cache)
         self.shards[file] = entry
         for clip_id in waiting:
             (self.work / f"{clip_id}.npz").unlink()
