@@ -59,7 +59,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise BusyError(
-                f"{folder}: another process is using it. Wait for it, or choose another folder"
+                f"{folder}: another run is at work there. Wait for it, or choose another folder"
             ) from exc
         except OSError as exc:
             if exc.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):

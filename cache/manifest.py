@@ -107,7 +107,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST_NAME
     if not path.is_file():
         raise CacheError(
-            f"{directory}: no {MANIFEST_NAME}, so not a finished cache. Build one with "
+            f"{directory}: no {MANIFEST_NAME}, so no finished cache. Build one with "
             "`make features RAVDESS=DIR`, or name a finished one"
         )
     with path.open("rb") as opened:

@@ -84,7 +84,7 @@ class Cache:
         shard = self._shard(Clip.parse(clip_id).actor)
         if field not in shard:
             raise CacheError(
-                f"{shard.path}: has no {field}. Build a cache that does with "
+                f"{shard.path}: holds no {field}. Build a cache that does with "
                 "`make features RAVDESS=DIR`"
             )
         return shard.read(field, self._row[clip_id], out)

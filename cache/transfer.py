@@ -126,8 +126,9 @@ def read_small(address: str, most_bytes: int) -> bytes:
 
 
 def shown(text: object) -> str:
-    """A URL, or a message that contains one, without user name and password."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", str(text))
+    """A URL, or a message from a server, without password and control characters."""
+    printable = "".join(char if char.isprintable() else "?" for char in str(text))
+    return re.sub(r"(?<=://)[^/\s]*@", "", printable)
 
 
 class _BrokenError(OSError):
@@ -213,10 +214,10 @@ class _Downloads:
                     self._advance(-have)
                     raise _BrokenError(f"the server refused to send {rest}")
             elif status == 200:
-                length = headers.get("Content-Length", file.bytes)
-                if str(length) != str(file.bytes):
+                length = headers.get("Content-Length", "")
+                if length.isdecimal() and length != str(file.bytes):
                     raise FailedError(
-                        f"the server offers {length} bytes, expected {file.bytes}. If this "
+                        f"the server offers {length:.20} bytes, expected {file.bytes}. If this "
                         f"persists, the file was changed there: {file.address}"
                     )
                 self._advance(-have)
@@ -263,6 +264,7 @@ def _get(url: str, headers: Mapping[str, str]) -> Iterator["requests.Response"]:
     import requests
     from requests.adapters import HTTPAdapter
     from requests.utils import get_environ_proxies
+    from urllib3.exceptions import HTTPError
 
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     options = {"stream": True, "timeout": _TIMEOUT_S, "verify": bundle}
@@ -271,8 +273,9 @@ def _get(url: str, headers: Mapping[str, str]) -> Iterator["requests.Response"]:
             try:
                 request = requests.Request("GET", url, {**_HEADERS, **headers}).prepare()
                 response = adapter.send(request, proxies=get_environ_proxies(url), **options)
-            except requests.RequestException as exc:
-                raise _BrokenError(exc) from exc
+            except (requests.RequestException, HTTPError) as exc:
+                reason = getattr(exc.args[0] if exc.args else exc, "reason", exc)
+                raise _BrokenError(reason) from exc
             with response:
                 if not response.is_redirect:
                     yield response
@@ -302,7 +305,7 @@ def _chunks(response: "requests.Response") -> Iterator[bytes]:
 
 
 def _answer(response: "requests.Response") -> str:
-    return f"the server answers {response.status_code} {ascii(response.reason)[1:-1]}"
+    return f"the server answers {response.status_code} {response.reason}"
 
 
 def _digest(path: Path, file: RemoteFile) -> str:

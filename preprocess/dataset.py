@@ -67,17 +67,12 @@ class Source:
         return self.file.name
 
     def stamps(self) -> list[list[int]]:
-        """Size and time stamp of each file: as long as they stay the same, so do the bytes.
+        """Size and ctime of each file: while both stay the same, so do the bytes.
 
-        Raises:
-            ClipError: if a file is missing.
+        Copies can keep an mtime, but not a ctime. Raises OSError if a file is missing.
         """
-        try:
-            files = [file for file in (self.file, self.recording, self.landmarks) if file]
-            found = [file.path.stat() for file in files]
-        except OSError as exc:
-            raise ClipError(f"{self.name} cannot be read ({exc})") from exc
-        return [[stat.st_size, stat.st_mtime_ns] for stat in found]
+        files = [file for file in (self.file, self.recording, self.landmarks) if file]
+        return [[stat.st_size, stat.st_ctime_ns] for stat in (file.path.stat() for file in files)]
 
 
 @dataclass
@@ -202,13 +197,17 @@ def _list_files(folder: Path | None, found: Found) -> list[RawFile]:
             continue
         for member in members:
             if not PurePosixPath(member).name.startswith("."):
-                files.append(RawFile(f"{archive.name}/{member}", archive.path, member))
+                files.append(RawFile(_text(f"{archive.name}/{member}"), archive.path, member))
     return files
 
 
 def _name(path: Path, folder: Path) -> str:
-    """A path below `folder` for messages and JSON; bytes that are not text are escaped."""
-    name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+    return _text(path.relative_to(folder).as_posix())
+
+
+def _text(name: str) -> str:
+    """A name for messages and JSON; bytes that are not text are escaped."""
+    name = name.encode("utf-8", "backslashreplace").decode()
     return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
 
 

@@ -44,7 +44,7 @@ from preprocess.settings import Settings
 from preprocess.workers import load_clip, process, process_all
 
 WORK_NAME = ".work"
-# Size and time stamp of each raw file as it was read, so that an unchanged one is not hashed.
+# Size and ctime of each raw file as it was read, so that an unchanged one need not be hashed.
 STAMPS_NAME = ".stamps.json"
 _STATE_NAME = "state.json"
 _LOST = "its shard is missing or damaged, and its raw clip is missing"
@@ -52,19 +52,12 @@ _LOST = "its shard is missing or damaged, and its raw clip is missing"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did.
+    """What a run did."""
 
-    Attributes:
-        made: the number of clips that it processed.
-        total: the number of clips in the cache now.
-        failures: source name to reason, of this run and of earlier ones that still hold.
-        duplicates: for each set of sources with the same bytes, their names.
-    """
-
-    made: int
-    total: int
-    failures: dict[str, str]
-    duplicates: list[list[str]]
+    made: int  # clips that it processed
+    total: int  # clips in the cache now
+    failures: dict[str, str]  # source name to reason, also from earlier runs if they still hold
+    duplicates: list[list[str]]  # the names of sources with the same bytes
 
 
 def build(
@@ -305,7 +298,7 @@ def _is_unchanged(pair: tuple[Source, dict[str, Any]]) -> bool:
             return False
         if hashlib.sha256(source.file.read()).hexdigest() != record["source_sha256"]:
             return False
-    except ClipError:
+    except (ClipError, OSError):
         return False  # processing it will say why
     record["stamps"] = stamps
     return True

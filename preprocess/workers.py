@@ -62,7 +62,7 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
                 landmarks=source.landmarks and source.landmarks.read(),
                 drawn=synthetic,
             )
-    except ClipError as exc:
+    except (ClipError, OSError) as exc:
         return str(exc)
     except Exception as exc:  # whatever a strange file does to a library, the other clips go on
         return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]
@@ -169,6 +169,7 @@ def _run_dask(todo: list[Source], task: partial, scheduler: str) -> Iterator[tup
     try:
         from distributed import Client, KilledWorker
         from distributed.client import FutureCancelledError
+        from distributed.comm import CommClosedError
     except ModuleNotFoundError as exc:
         raise CacheError("--backend dask requires dask: pip install '.[cluster]'") from exc
     # When a scheduler is lost, this logs tracebacks; our own error says it all.
@@ -192,11 +193,10 @@ def _run_dask(todo: list[Source], task: partial, scheduler: str) -> Iterator[tup
                 result = future.result()
             except KilledWorker:  # dask has tried the clip on several workers by now
                 result = _DIED_TWICE
-            except (FutureCancelledError, Empty) as exc:
-                reason = str(exc) or f"no clip for {_SILENCE_S} s"
+            except (CommClosedError, FutureCancelledError, Empty) as exc:
                 raise FailedError(
-                    f"the dask cluster is lost ({reason}). Finished clips are kept; run again to "
-                    "resume"
+                    f"the dask cluster at {scheduler} is lost, or has finished no clip for "
+                    f"{_SILENCE_S} s. Finished clips are kept; run again to resume"
                 ) from exc
             yield under_way.pop(future), result
 

@@ -47,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
         self.send_response(206 if start else 200)
         if start:
+            start -= fault == "other range"
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if fault != "longer":
             self.send_header("Content-Length", str(len(content) - start))

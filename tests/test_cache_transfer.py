@@ -75,6 +75,7 @@ def test_a_broken_download_resumes_where_it_stopped_also_in_the_next_run(go, ser
         (SIZE + 1, [], [None]),  # too long
         (1000, ["no range"], ["bytes=1000-"]),
         (1000, [416], ["bytes=1000-", None]),
+        (1000, ["other range"], ["bytes=1000-", None]),
         (1000, [503, 500], ["bytes=1000-"] * 3),
     ],
 )
@@ -98,6 +99,7 @@ def test_a_part_is_resumed_or_begun_again(go, server, files, tmp_path, part, fau
         ({"redirects": "/a.zip"}, "the server redirects 10 times"),
         ({"redirects": "file:///etc/passwd"}, "redirects to 'file:///etc/passwd', expected http"),
         ({"redirects": "http://["}, "Invalid IPv6 URL"),
+        ({"redirects": "http://a\x1bc/"}, "then 4 attempts failed (Failed to parse"),
     ],
 )
 def test_what_is_not_the_listed_file_is_refused_and_stops_no_other(
@@ -107,6 +109,7 @@ def test_what_is_not_the_listed_file_is_refused_and_stops_no_other(
         getattr(server, where)["a.zip"] = value
     done, failures = go()
     assert reason in failures["a.zip"]
+    assert failures["a.zip"].isprintable()
     assert len(server.ranges("a.zip")) <= 1  # another attempt would not help
     assert done == {"b.zip": "downloaded"}
     assert names(tmp_path) == ["b.zip"]

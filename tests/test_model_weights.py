@@ -116,13 +116,13 @@ def test_what_becomes_of_the_classifier_is_said():
     net = tiny("video_resnext50")
     before = net.fc.weight.clone()
     said = load_encoder(net, "video", state)
-    assert "classifier (weight 400x96, bias 400) is left out, the network's is weight 8x96" in said
+    assert "classifier (weight 400x96, bias 400) is skipped, the network's is weight 8x96" in said
     assert torch.equal(net.fc.weight, before)
     assert torch.equal(net.video.conv1.weight, state["conv1.weight"])
 
     state = public("audio")
     said = load_encoder(tiny("cfn_sr"), "audio", state)
-    assert "classifier (weight 8x832, bias 8) is left out, the network has another" in said
+    assert "classifier (weight 8x832, bias 8) is skipped, the network has a different one" in said
     late = tiny("averaging")
     assert load_encoder(late, "audio", state).endswith("and its classifier")
     assert torch.equal(late.audio.fc1.weight, state["fc1.weight"])
@@ -139,7 +139,7 @@ def test_what_becomes_of_the_classifier_is_said():
         ({"a\n\x1b[31m" * 99: torch.zeros(1)}, r"unexpected: a\\n"),
         (
             {"conv1.weight": torch.zeros(32, 40, 7)},
-            r"of another shape: conv1.weight \(32x40x7, expected 32x13x7\)",
+            r"mismatched: conv1.weight \(32x40x7, expected 32x13x7\)",
         ),
         ({"conv3.bias": torch.full((32,), torch.nan)}, "not finite: conv3.bias"),
         ({"bn1.running_var": torch.full((32,), -1.0)}, "below 0: bn1.running_var"),
@@ -166,14 +166,14 @@ def test_a_network_without_the_encoder_is_refused(name, part):
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        ([1, 2], "holds list, expected tensors by name"),
-        ({}, "holds dict, expected tensors by name"),
-        ({"state_dict": {"a": torch.zeros(1), "epoch": 3}}, "found also epoch"),
-        ({3: torch.zeros(1)}, "found also 3"),
-        ({"a": torch.zeros(2, 2).to_sparse()}, "found also a"),
-        ({"a": torch.zeros(2, device="meta")}, "found also a"),
-        ({"a": torch.zeros(2, dtype=torch.complex64)}, "found also a"),
-        ({"a": torch.zeros(2), "module.a": torch.zeros(2)}, "two tensors that are named a"),
+        ([1, 2], "contains list, expected tensors by name"),
+        ({}, "contains dict, expected tensors by name"),
+        ({"state_dict": {"a": torch.zeros(1), "epoch": 3}}, "also found epoch"),
+        ({3: torch.zeros(1)}, "also found 3"),
+        ({"a": torch.zeros(2, 2).to_sparse()}, "also found a"),
+        ({"a": torch.zeros(2, device="meta")}, "also found a"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "also found a"),
+        ({"a": torch.zeros(2), "module.a": torch.zeros(2)}, "two tensors named a"),
     ],
 )
 def test_what_is_not_tensors_by_name_is_refused(data, problem):
@@ -189,7 +189,7 @@ class Dangerous:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("code.pth", pickle.dumps(Dangerous(), protocol=2), "holds more than data, .* refused"),
+        ("code.pth", pickle.dumps(Dangerous(), protocol=2), "contains code, .* refused"),
         ("text.pth", b"hello", r"damaged \(KeyError: 101\)$"),
         ("empty.pth", b"", "damaged"),
         ("TEXT.SAFETENSORS", b"hello", "damaged"),
@@ -207,7 +207,7 @@ def test_a_torchscript_file_is_refused_without_torchs_advice(tmp_path):
     with warnings.catch_warnings(action="ignore"):
         traced = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
         torch.jit.save(traced, tmp_path / "s.pt")
-    with pytest.raises(WeightsError, match="holds more than data, or is damaged: refused") as info:
+    with pytest.raises(WeightsError, match="contains code, or is damaged: refused") as info:
         read_data(tmp_path / "s.pt")
     assert "weights_only" not in str(info.value)
 

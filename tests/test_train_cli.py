@@ -150,7 +150,7 @@ def test_two_processes_do_not_train_in_one_folder(fold_cache, tmp_path, capsys):
     with locked(tmp_path / AUDIO / "fold_0"):
         assert train(fold_cache, tmp_path) == 2
         assert (tmp_path / AUDIO / "fold_0").is_dir()  # the other's, though still empty
-    assert "another process is using it" in error_of(capsys)
+    assert "Wait for it, or choose another folder" in error_of(capsys)
 
 
 def test_sigterm_is_handled_only_while_a_run_lasts(fold_cache, tmp_path):

@@ -16,24 +16,13 @@ from training import AUDIO, assert_same_run, train
 from train.cli import main
 
 KILLS = int(os.environ.get("CFNSR_KILLS", "3"))
-EPOCHS = 12 * (KILLS + 1)
-LONGEST_S = 1200
+EPOCHS_PER_KILL = 12
+ARGUMENTS = ("--epochs", EPOCHS_PER_KILL * (KILLS + 1), "--recipe", "modern")
 
 
 @pytest.fixture(scope="module")
 def cache(fold_cache):
     return Path(os.environ.get("CFNSR_KILL_CACHE", fold_cache))
-
-
-@pytest.fixture
-def start(cache, tmp_path):
-    """Starts the run, or resumes it, in a process of its own."""
-    fixed = ["--cache", cache, "--runs", tmp_path, "--fold", 0, "--preset", "tiny", "--resume"]
-    fixed += ["--device", "cpu", *ARGUMENTS]
-    return lambda: begin(main, tmp_path / "printed", fixed)
-
-
-ARGUMENTS = ("--model", AUDIO, "--epochs", EPOCHS, "--batch-size", 4, "--recipe", "modern")
 
 
 @pytest.fixture(scope="module")
@@ -43,42 +32,39 @@ def straight(cache, tmp_path_factory):
     return runs
 
 
-def wait_for_epoch(process, runs, epoch):
-    """Wait until a run has written its metrics of `epoch`, or has ended."""
+def begin_run(cache, runs, epoch=None):
+    """Start or resume the run in its own process; wait until `epoch` is done, or all are."""
+    fixed = ["--cache", cache, "--runs", runs, "--fold", 0, "--model", AUDIO, "--preset", "tiny"]
+    fixed += ["--device", "cpu", "--batch-size", 4, "--resume"]
+    process = begin(main, runs / "printed", [*fixed, *ARGUMENTS])
     metrics = runs / AUDIO / "fold_0" / "metrics.jsonl"
     while process.is_alive():
-        if metrics.is_file() and len(metrics.read_bytes().splitlines()) >= epoch:
-            return
+        if epoch and metrics.is_file() and len(metrics.read_bytes().splitlines()) >= epoch:
+            return process
         time.sleep(0.002)
+    assert process.exitcode == 0, (runs / "printed" / "stderr").read_text()
+    return process
 
 
-def finish(process, tmp_path):
-    process.join(LONGEST_S)
-    assert process.exitcode == 0, (tmp_path / "printed" / "stderr").read_text()
-
-
-def test_killed_again_and_again_it_ends_with_the_same_bits(start, tmp_path, straight):
+def test_killed_again_and_again_a_run_ends_with_the_same_bits(cache, tmp_path, straight):
     moments = random.Random(0)
     for kill in range(KILLS):
-        process = start()
-        wait_for_epoch(process, tmp_path, 1 + 12 * kill)
+        process = begin_run(cache, tmp_path, 1 + EPOCHS_PER_KILL * kill)
         time.sleep(moments.uniform(0, 0.05))
         process.kill()
-        process.join(60)
+        process.join()
         assert process.exitcode == -signal.SIGKILL
-    finish(start(), tmp_path)
+    begin_run(cache, tmp_path)
     assert_same_run(straight, tmp_path)
 
 
-def test_sigterm_ends_a_run_and_says_how_to_resume(start, tmp_path, straight):
-    process = start()
-    wait_for_epoch(process, tmp_path, 5)
+def test_sigterm_ends_a_run_and_says_how_to_resume(cache, tmp_path, straight):
+    process = begin_run(cache, tmp_path, 5)
     process.terminate()
-    process.join(60)
+    process.join()
     assert process.exitcode == 1
     error = (tmp_path / "printed" / "stderr").read_text().splitlines()[-1]
-    folder = tmp_path / AUDIO / "fold_0"
-    assert error.startswith(f"error: {folder}: interrupted after epoch ")
+    assert error.startswith(f"error: {tmp_path / AUDIO / 'fold_0'}: interrupted after epoch ")
     assert error.endswith("Finished epochs are saved; resume with --resume")
-    finish(start(), tmp_path)
+    begin_run(cache, tmp_path)
     assert_same_run(straight, tmp_path)

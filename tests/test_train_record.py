@@ -251,7 +251,7 @@ class Dangerous:
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, capsys):
     torch.save({"checkpoint_version": 4, "model": Dangerous()}, tmp_path / "last.pt")
-    with pytest.raises(RunError, match=r"last\.pt: holds more than data"):
+    with pytest.raises(RunError, match=r"last\.pt: contains code"):
         load_checkpoint(tmp_path / "last.pt")
     assert "executed" not in capsys.readouterr().out
 

@@ -1,6 +1,7 @@
 """Weights to start from: loaded, recorded, and refused where they would leak."""
 
 import re
+import shutil
 
 import pytest
 import torch
@@ -130,12 +131,10 @@ def test_a_public_file_is_used_with_a_warning_that_passes_on(cache, public, tmp_
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"checkpoint_version": 3}, "checkpoint version 3, expected 4"),
         ({"epochs": 2}, "1 of 2 epochs are done. Finish that run first"),
         ({"train_actors": list(range(1, 25))}, "train_actors are [1, 2, 3"),
         ({"fold": 1}, "train_actors are [5, 6, 7"),
-        ({"init": 3}, "init is 3, expected dict"),
-        ({"model": {"a": 3}}, "expected tensors alone, found also a"),
+        ({"model": {"a": 3}}, "expected only tensors, also found a"),
     ],
 )
 def test_a_run_that_is_not_what_it_says_is_refused(changes, problem, audio, tmp_path):
@@ -152,7 +151,7 @@ def test_a_run_that_is_not_what_it_says_is_refused(changes, problem, audio, tmp_
 @pytest.mark.parametrize(
     ("name", "part", "problem"),
     [
-        (AUDIO, "video", "the network has no video encoder to load it into"),
+        (AUDIO, "video", "the network has no video encoder"),
         ("cfn_sr", "audio", "does not fit the audio encoder"),
     ],
 )
@@ -165,27 +164,18 @@ def test_weights_that_do_not_fit_leave_no_run(
     assert not (tmp_path / name / "fold_0").exists()
 
 
-@pytest.mark.parametrize("content", [b"hello", b"", "cut", "spoiled"])
-def test_a_damaged_run_to_start_from_says_which_folder_to_remove(
-    content, cache, audio, tmp_path, capsys
-):
-    run = tmp_path / "runs" / AUDIO / "fold_0"
-    run.mkdir(parents=True)
-    (run / "config.json").write_bytes((audio.parent / "config.json").read_bytes())
-    if content == "spoiled":
-        torch.save({**torch.load(audio, weights_only=True), "config": {}}, run / "last.pt")
-    else:
-        (run / "last.pt").write_bytes(audio.read_bytes()[:9_000] if content == "cut" else content)
-    for problem in (f"error: {run / 'last.pt'}: ", "--init-audio is "):
+def test_a_damaged_run_to_start_from_says_which_folder_to_remove(cache, audio, tmp_path, capsys):
+    run = shutil.copytree(audio.parent, tmp_path / "fold_0")
+    (run / "last.pt").write_bytes(audio.read_bytes()[:9_000])
+    for problem in (f"error: {run / 'last.pt'}: damaged", "error: --init-audio is "):
         assert train(cache, tmp_path, "--init-audio", run / "last.pt") == 2
         error = capsys.readouterr().err.splitlines()[-1]
-        assert problem in error
+        assert error.startswith(problem)
         assert error.endswith(f". Remove {run} to train that run again")
         (run / "last.pt").unlink(missing_ok=True)
 
 
 def test_a_damaged_or_missing_file_of_others_is_theirs_to_remove(cache, tmp_path, capsys):
-    (tmp_path / "config.json").write_text("{}")
     path = tmp_path / "public.pth"
     assert train(cache, tmp_path, "--init-audio", path) == 2
     assert f"--init-audio is {path}, expected a file of weights\n" in capsys.readouterr().err

@@ -102,8 +102,8 @@ def make_trainer(
     directory: Path,
     name: str = AUDIO,
     *,
-    world: World = World(),
-    **changes: Any,  # noqa: B008
+    world: World = World(),  # noqa: B008 (frozen)
+    **changes: Any,
 ) -> Trainer:
     """A trainer of the tiny network on fold 0 of a cache, with settings as for `make_config`."""
     cache, config = Cache(directory), make_config(name, **changes)
