@@ -15,11 +15,10 @@ from torch.nn import functional
 from cache.ravdess import Clip, expected_clips
 from cache.reader import Cache
 from cache.schema import FIELDS, SAMPLE_COUNT
-from evaluate.robustness import table
 from evaluate.robustness.cli import main
 from evaluate.robustness.conditions import CONDITIONS, brighter, frozen, generator, noisy
 from evaluate.robustness.measure import measure
-from evaluate.robustness.table import FILE_NAME, RobustnessError, collect, read_measured
+from evaluate.robustness.table import FILE_NAME, RobustnessError, collect, read_measured, table
 from model.inputs import MEAN, STD
 from preprocess.audio import mfcc
 from train.record import CHECKPOINT, PREDICTIONS, load_checkpoint
@@ -195,7 +194,7 @@ def test_what_does_not_belong_together_is_refused_by_name(run, cache, fold_cache
 def rewrite(folder, name, **entries):
     measured = read_measured(folder)
     found = (replace(x, **entries) if x.name == name else x for x in measured.conditions)
-    table.write_measured(folder, replace(measured, conditions=tuple(found)))
+    replace(measured, conditions=tuple(found)).write(folder)
 
 
 def test_rows_are_means_over_folds_with_their_difference_from_as_cached(measured, tmp_path):
@@ -208,7 +207,7 @@ def test_rows_are_means_over_folds_with_their_difference_from_as_cached(measured
     base, dark = rows["as_cached"], rows["brightness_0.5"]
     assert (base.accuracy, base.difference, base.folds, base.clips) == (0.625, 0, 2, 16)
     assert (dark.accuracy, dark.difference) == (0.375, -0.25)
-    assert "62.5" in table.table([*rows.values()]).splitlines()[1]
+    assert "62.5" in table([*rows.values()]).splitlines()[1]
     rewrite(folders[1], "brightness_0.5", accuracy=None, reason="why not")
     (dark,) = (row for row in collect(folders) if row.name == "brightness_0.5")
     assert (dark.accuracy, dark.difference, dark.reason) == (None, None, "why not")

@@ -12,9 +12,8 @@ from cache.files import sha256_file
 from cache.ravdess import Clip
 from cache.reader import Cache
 from evaluate.origin import check_same_run, load_result, tested_clips
-from evaluate.robustness import table
 from evaluate.robustness.conditions import CONDITIONS, Condition
-from evaluate.robustness.table import Outcome, RobustnessError
+from evaluate.robustness.table import Measured, Outcome, RobustnessError, read_measured
 from model.device import describe
 from model.inference import TrainedNetwork
 from train.record import CHECKPOINT, PREDICTIONS, Run
@@ -47,7 +46,7 @@ def measure_run(
     check_same_run(checkpoint, run)
     digest = sha256_file(checkpoint.path)
     with suppress(RobustnessError):
-        if table.read_measured(run.folder).checkpoint_sha256 == digest:
+        if read_measured(run.folder).checkpoint_sha256 == digest:
             advance(len(clips))
             return False
 
@@ -67,8 +66,7 @@ def measure_run(
         for each in CONDITIONS
     )
     hashes = digest, sha256_file(run.folder / PREDICTIONS)
-    measured = table.Measured(table.SCHEMA_VERSION, *hashes, describe(device), outcomes)
-    table.write_measured(run.folder, measured)
+    Measured(*hashes, describe(device), outcomes).write(run.folder)
     return True
 
 
