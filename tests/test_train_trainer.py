@@ -127,6 +127,9 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
         "resume with --resume"
     )
     assert not (folder / "predictions.csv").exists()
+    # TensorBoard reads files in the order of their names, which begin with seconds.
+    (events,) = (folder / "tensorboard").iterdir()
+    events.rename(events.with_name("events.out.tfevents.1"))
     assert train(fold_cache, tmp_path, *arguments, "--resume") == 0
     assert_same_run(runs, tmp_path, name)
     assert [event.step for event in scalars_of(folder, "test/loss")] == [1, 2, 3, 4]
