@@ -1,16 +1,16 @@
-"""Training clips a second, beside a plain trainer and beside the network without any loading.
+"""Training clips per second, compared with a plain trainer and with training without loading.
 
 `python -m benchmarks.bench_train [--device cuda|cpu] [--cache DIR] [--model NAME] [--batch-size N]
 [--steps N] [--rounds N] [--compile]`. Three ways take turns on the same device, with the full-size
 network, so that ratios hold when the machine's speed drifts:
 
-- reference: float32, contiguous, a `DataLoader` whose workers cut, flip and normalise each frame on
-  the CPU, plain Adam: what a straightforward script does;
-- ours: clips streamed from their shards as `train.py` does it, at its precision and layout;
-- resident: the same step on one batch that lies on the device already, so nothing is loaded.
+- reference: float32, contiguous, a `DataLoader` whose workers crop, flip and normalize each frame
+  on the CPU, plain Adam: what a straightforward script does;
+- ours: clips streamed from their shards as in `train.py`, with its precision and layout;
+- resident: the same step on one batch that is on the device already, so nothing is loaded.
 
-The share of time lost to loading is 1 - ours / resident. Everything lies in the page cache. Prints
-one JSON object as its last line. The default cache is noise, which trains as slowly as faces do.
+The share of time lost to loading is 1 - ours / resident. All clips are in the page cache. The last
+line is a JSON object. The default cache is noise, which trains as slowly as faces do.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from train.trainer import Totals, Trainer
 
 
 class PerFrame(Dataset):
-    """Clips as a straightforward script reads them: each frame cut, flipped and normalised here."""
+    """Clips as a straightforward script reads them: each frame is cropped and normalized here."""
 
     def __init__(self, cache: Cache, clips: list[Clip]):
         self.cache = cache
@@ -132,7 +132,7 @@ class Ours:
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
-    """Wall-clock seconds of `work`, with all that it started on the device."""
+    """Wall-clock seconds of `work`, including everything that it started on the device."""
     _wait(device)
     started = time.perf_counter()
     work()
@@ -146,20 +146,20 @@ def _wait(device: torch.device) -> None:
 
 
 def stream_and_copy(cache: Cache, name: str, device: torch.device) -> tuple[float, float]:
-    """Clips a second that arrive on the device in shuffled batches of 16, without training.
+    """Clips per second that arrive on the device in shuffled batches of 16, without training.
 
     Returns:
-        The rate, and that of numpy copying as many bytes, from a few clips in memory to a buffer.
+        The rate, and the rate of numpy copying the same bytes from a few clips in memory.
     """
     clips = Clips(cache, cache.clips, model.inputs(name), FRAME_COUNT)
     shuffled = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).split(16)
     streamed = Streamed(clips, readers())
-    lying = [cache.read(clip.clip_id, "frames") for clip in cache.clips[:32]]
-    buffer = np.empty((16, *lying[0].shape), lying[0].dtype)
+    in_memory = [cache.read(clip.clip_id, "frames") for clip in cache.clips[:32]]
+    buffer = np.empty((16, *in_memory[0].shape), in_memory[0].dtype)
 
     def copy() -> None:
         for number in range(len(clips)):
-            np.copyto(buffer[number % 16], lying[number % len(lying)])
+            np.copyto(buffer[number % 16], in_memory[number % len(in_memory)])
 
     def stream() -> None:
         for _ in streamed.batches(shuffled, device):
@@ -170,7 +170,7 @@ def stream_and_copy(cache: Cache, name: str, device: torch.device) -> tuple[floa
 
 
 def matrix_rate(device: torch.device, precision: str) -> float:
-    """FLOP/s of the device in a product of two square matrices, the best of ten."""
+    """FLOP/s of the device in a product of two square matrices, best of ten."""
     size = 8192 if device.type == "cuda" else 2048
     one, two = (
         torch.randn(size, size, device=device).to(getattr(torch, precision)) for _ in range(2)
@@ -205,11 +205,11 @@ def main(argv: list[str] | None = None) -> int:
         order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
         reference = Reference(args.model, cache, clips, batch, device)
         ours = Ours(args, cache, clips, batch, device)
-        lying = next(Streamed(own, 1).batches([order[:batch]], device))
+        in_memory = next(Streamed(own, 1).batches([order[:batch]], device))
         ways: dict[str, Callable[[], None]] = {
             "reference": lambda: reference.steps(steps),
             "ours": lambda: ours.steps(streamed.batches(order.split(batch), device)),
-            "resident": lambda: ours.steps(lying for _ in range(steps)),
+            "resident": lambda: ours.steps(in_memory for _ in range(steps)),
         }
         peaks = {}
         for name, way in ways.items():  # warms up
@@ -233,8 +233,8 @@ def main(argv: list[str] | None = None) -> int:
         memory = f", {peaks[name]:.1f} GB of GPU memory at its peak" if name in peaks else ""
         print(f"{name:10} {rates[name]:9.3f} clips/s{memory}")
     print(f"streaming alone {stream:.0f} clips/s, {stream / copy:.2f} of a plain copy")
-    print(f"ours is {speedup:.2f} of the reference, and loses {lost:.1%} of its time to loading")
-    print(f"{achieved / 1e12:.2f} TFLOP/s, {achieved / peak:.1%} of products of matrices")
+    print(f"speedup over the reference {speedup:.2f}, time lost to loading {lost:.1%}")
+    print(f"{achieved / 1e12:.2f} TFLOP/s, {achieved / peak:.1%} of matrix products")
     result = {
         "clips_per_second": rates["ours"],
         "reference_clips_per_second": rates["reference"],

@@ -10,9 +10,8 @@ from evaluate.report.faces import check_cache, read_faces
 from evaluate.report.figures import ModelReport
 from evaluate.report.report import Report, main_model
 from evaluate.report.write import PAGE, write_report
-from evaluate.robustness.table import RobustnessError, Row, collect
+from evaluate.robustness.table import RobustnessError, collect
 from evaluate.runs import headline, read_runs
-from train.record import Run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,31 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m evaluate",
         description="Write report.html, summary.json, CSV files and tables from finished runs.",
     )
-    parser.add_argument(
-        "--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/"
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="folder to write the report to"
-    )
-    parser.add_argument(
-        "--cache",
-        metavar="DIR",
-        type=Path,
-        help="cache that the runs were trained on, to show the faces of the mistakes",
-    )
-    arguments = parser.parse_args(argv)
-    return run(lambda: evaluate(arguments.runs, arguments.out, arguments.cache), extras="report")
+    add = parser.add_argument
+    add("--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/")
+    add("--out", metavar="DIR", type=Path, required=True, help="folder to write the report to")
+    faces = "cache that the runs were trained on, to show the faces of the mistakes"
+    add("--cache", metavar="DIR", type=Path, help=faces)
+    args = parser.parse_args(argv)
+    return run(lambda: evaluate(args.runs, args.out, args.cache), extras="report")
 
 
 def evaluate(runs: Path, out: Path, cache_folder: Path | None = None) -> int:
-    """Read the runs, compute the report, write it, and print one line per model.
-
-    Raises:
-        FailedError: if no run is usable.
-        ValueError: if `runs` contains no runs, `cache_folder` is not their cache, or `out` cannot
-            be a folder.
-        OSError: if a file cannot be written.
-    """
+    """Read the runs, compute the report, write it, and print one line per model."""
     # Read everything before anything is written.
     models, left_out = read_runs(runs)
     problems = [
@@ -69,8 +54,13 @@ def evaluate(runs: Path, out: Path, cache_folder: Path | None = None) -> int:
     except OSError as exc:
         raise ValueError(f"out is {str(out)!r}, which cannot be a folder: {exc}") from exc
 
-    # Compute and write the report; figures and faces that cannot be shown cost status 1.
-    robustness, unreadable = _robustness(models)
+    # Compute and write the report; what cannot be shown of robustness and faces costs status 1.
+    robustness, unreadable = [], []
+    try:
+        used = [each for of_model in models.values() for each in headline(of_model)]
+        robustness = collect(each.folder for each in used)
+    except RobustnessError as exc:
+        unreadable.append(str(exc))
     report = Report.of(models, left_out, robustness)
     faces = None
     if cache is not None:
@@ -78,6 +68,7 @@ def evaluate(runs: Path, out: Path, cache_folder: Path | None = None) -> int:
         unreadable += faceless
     changed = write_report(out, report, faces)
 
+    # One line per problem, then one per model.
     for problem in unreadable:
         fail(problem, 1)
     for model in report.models.values():
@@ -86,30 +77,16 @@ def evaluate(runs: Path, out: Path, cache_folder: Path | None = None) -> int:
     return 1 if problems or unreadable else 0
 
 
-def _robustness(models: dict[str, list[Run]]) -> tuple[list[Row], list[str]]:
-    """Accuracy on changed clips, of the headline folds; or why it cannot be shown."""
-    try:
-        return collect(
-            each.folder for of_model in models.values() for each in headline(of_model)
-        ), []
-    except RobustnessError as exc:
-        return [], [str(exc)]
-
-
 def _line(model: ModelReport) -> str:
     """The result of one model in one line."""
-    last, best = model.figures.accuracy_last, model.figures.accuracy_best_on_test
-    spread = ""
-    if last.standard_deviation_over_folds is not None:
-        points = 100 * last.standard_deviation_over_folds
-        spread = f" (standard deviation over {len(last.per_fold)} folds {points:.2f})"
+    last, best = model.figures["accuracy_last"], model.figures["accuracy_best_on_test"]
+    spread, folds = last["standard_deviation_over_folds"], len(last["per_fold"])
+    over = "" if spread is None else f" (standard deviation over {folds} folds {100 * spread:.2f})"
     notes = [model.folds_note] if model.folds_note else []
     if not model.is_recordings:
-        notes.append(f"made from {model.figures.dataset}, says nothing about people")
-    return "; ".join(
-        [
-            f"{model.name}: {100 * last.mean:.2f} %{spread} at the last epoch "
-            f"(best-on-test {100 * best.mean:.2f} %, not the result)",
-            *notes,
-        ]
+        notes.append(f"made from {model.figures['dataset']}, says nothing about people")
+    result = (
+        f"{model.name}: {100 * last['mean']:.2f} %{over} at the last epoch "
+        f"(best-on-test {100 * best['mean']:.2f} %, not the result)"
     )
+    return "; ".join([result, *notes])

@@ -27,12 +27,10 @@ _MODELS_MAY_DIFFER = {"seed", "device", "precision", "deterministic"}
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run, or a whole model, that is excluded from the report.
+    """A run, or a whole model, that is excluded from the report, with the reasons.
 
-    Attributes:
-        name: the name of the run, such as `cfn_sr/fold_0`, or of the model.
-        state: "unfinished", "damaged", "not averaged" or "not comparable".
-        problems: the reasons, one line each.
+    `name` is such as `cfn_sr/fold_0` or `cfn_sr`; `state` is "unfinished", "damaged", "not
+    averaged" or "not comparable".
     """
 
     name: str

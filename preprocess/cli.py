@@ -87,44 +87,34 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--raw", type=Path, required=True, metavar="DIR", help="Actor_NN/*.mp4, or Zenodo's zips")
     add("--cache", type=Path, required=True, metavar="DIR", help="folder for shards and manifest")
-    add(
-        "--jobs",
-        type=positive,
-        default=cpu_count(),
-        metavar="N",
-        help="worker processes, about 0.6 GB of memory each (default: one per CPU)",
-    )
+    jobs = "worker processes, about 0.6 GB of memory each (default: one per CPU)"
+    add("--jobs", type=positive, default=cpu_count(), metavar="N", help=jobs)
     add_only(parser)
     add(
         "--modality",
         choices=("av", "audio"),
         default="av",
-        help="audio: only the recordings 03-01-*, no frames (default: av)",
+        help="audio: only the recordings 03-01-*, without frames (default: %(default)s)",
     )
     add(
         "--faces",
         choices=("mtcnn", "landmarks"),
         default="mtcnn",
-        help="face detector (default: mtcnn)",
+        help="face detector (default: %(default)s)",
     )
-    add(
-        "--landmarks",
-        type=Path,
-        metavar="DIR",
-        help="OpenFace CSVs or their zip, required by --faces landmarks",
-    )
+    add("--landmarks", type=Path, metavar="DIR", help="OpenFace CSVs or their zip, for --faces")
     add(
         "--audio",
         choices=("mp4", "wav"),
         default="mp4",
-        help="source of the sound: the clip, or its recording 03-01-* in --raw (default: mp4)",
+        help="sound of the video, or of its recording 03-01-* in --raw (default: %(default)s)",
     )
     add("--waveform", action="store_true", help="also keep the samples that the MFCCs come from")
     add(
         "--backend",
         choices=("loky", "dask"),
         default="loky",
-        help="where to run: processes of this machine, or a dask cluster (default: loky)",
+        help="where to run: processes of this machine, or a dask cluster (default: %(default)s)",
     )
     add("--scheduler", metavar="ADDRESS", help="dask scheduler, for example tcp://host:8786")
     return parser

@@ -69,17 +69,10 @@ class Source:
     def stamps(self) -> list[list[int]]:
         """Size and ctime of each file: while both stay the same, so do the bytes.
 
-        Copies keep an mtime, but none keeps a ctime.
-
-        Raises:
-            ClipError: if a file is missing.
+        Copies can keep an mtime, but not a ctime. Raises OSError if a file is missing.
         """
-        try:
-            files = [file for file in (self.file, self.recording, self.landmarks) if file]
-            found = [file.path.stat() for file in files]
-        except OSError as exc:
-            raise ClipError(f"{self.name} cannot be read ({exc})") from exc
-        return [[stat.st_size, stat.st_ctime_ns] for stat in found]
+        files = [file for file in (self.file, self.recording, self.landmarks) if file]
+        return [[stat.st_size, stat.st_ctime_ns] for stat in (file.path.stat() for file in files)]
 
 
 @dataclass

@@ -27,7 +27,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cache.diff import settings_apart
-from cache.files import atomic_path, sha256_file, sweep, write_json
+from cache.files import sha256_file, sweep, sync, write_json
 from cache.manifest import (
     FAILURES_NAME,
     MANIFEST_NAME,
@@ -52,19 +52,12 @@ _LOST = "its shard is missing or damaged, and its raw clip is missing"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did.
+    """What a run did."""
 
-    Attributes:
-        made: the number of clips that it processed.
-        total: the number of clips in the cache now.
-        failures: source name to reason, of this run and of earlier ones that still hold.
-        duplicates: for each set of sources with the same bytes, their names.
-    """
-
-    made: int
-    total: int
-    failures: dict[str, str]
-    duplicates: list[list[str]]
+    made: int  # clips that it processed
+    total: int  # clips in the cache now
+    failures: dict[str, str]  # source name to reason, also from earlier runs if they still hold
+    duplicates: list[list[str]]  # the names of sources with the same bytes
 
 
 def build(
@@ -203,12 +196,12 @@ class _Finished:
         }
 
     def _check_same(self, begun: Mapping[str, Any]) -> None:
-        for key, now in self.state.items():
-            if apart := "; ".join(settings_apart(key, begun[key], now)):
-                raise CacheError(
-                    f"{self.cache} was begun with another {key} (then and now, {apart}). "
-                    "Choose another --cache, or remove this one to rebuild it"
-                )
+        pairs = ((key, begun[key], now) for key, now in self.state.items())
+        if apart := "; ".join(line for pair in pairs for line in settings_apart(*pair)):
+            raise CacheError(
+                f"{self.cache} was begun with other data, settings or library versions (then and "
+                f"now, {apart}). Choose another --cache, or remove this one to rebuild it"
+            )
 
     def drop_replaced(self, sources: Mapping[str, Source]) -> None:
         """Drop the records of clips whose raw files have changed since they were read."""
@@ -251,8 +244,8 @@ class _Finished:
             (self.cache / file).unlink()
             del self.shards[file]
             return
-        with atomic_path(self.cache / file) as temporary:
-            os.replace(self.work / file, temporary)
+        os.replace(self.work / file, self.cache / file)
+        sync(self.cache)
         self.shards[file] = entry
         for clip_id in waiting:
             (self.work / f"{clip_id}.npz").unlink()
@@ -305,7 +298,7 @@ def _is_unchanged(pair: tuple[Source, dict[str, Any]]) -> bool:
             return False
         if hashlib.sha256(source.file.read()).hexdigest() != record["source_sha256"]:
             return False
-    except ClipError:
+    except (ClipError, OSError):
         return False  # processing it will say why
     record["stamps"] = stamps
     return True

@@ -15,8 +15,9 @@ from cache.files import write_json
 from cache.ravdess import Clip, expected_clips
 from preprocess import sample
 from preprocess.cli import main as preprocess_main
+from preprocess.dataset import SAMPLE_NAME
 from preprocess.decode import decode
-from preprocess.sample import SETTINGS, VERSION, clip_path, write_clip
+from preprocess.sample import VERSION, clip_path, write_clip
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def sample_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clip = Clip.parse(clip_id)
         clip_path(out, clip).parent.mkdir(exist_ok=True)
         write_clip(clip, 0, clip_path(out, clip))
-    write_json(out / SETTINGS, {"seed": 0, "version": VERSION})
+    write_json(out / SAMPLE_NAME, {"seed": 0, "version": VERSION})
     return out
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from cache.ravdess import FULL_AV_ORIGIN, Clip, actors_of, expected_clips, sampl
 from cache.reader import Cache
 from evaluate.cli import main
 from evaluate.robustness.conditions import CONDITIONS
-from evaluate.robustness.table import Measured, Outcome, write_measured
+from evaluate.robustness.table import Measured, Outcome
 from train.recipe import Recipe
 from train.record import (
     PREDICTIONS,
@@ -27,8 +27,6 @@ from train.record import (
     write_metrics,
     write_predictions,
 )
-
-_RECIPE = {each.name for each in fields(Recipe)}
 
 
 def origin(dataset: str = FULL_AV_ORIGIN["dataset"], fingerprint: str = "0f" * 32) -> dict:
@@ -45,14 +43,13 @@ def origin_of(cache: Path) -> dict:
     return {name: manifest[name] for name in origin()}
 
 
-def start(run: dict | None = None, **changes: Any) -> dict:
+def start(run: dict | None = None) -> dict:
     """What `init` records of one encoder: a file of unknown actors, or the run that wrote it."""
     audio = {
         **{"model": "audio_mfcc_cnn", "preset": "paper", "split": "paper", "fold": 0},
         **{"validation": False, "epochs": 70, "recipe": "paper", "seed": 0, "init": {}},
     }
-    run = None if run is None else audio | run
-    return {"file": "weights.pt", "sha256": "0" * 64, "run": run, **changes}
+    return {"file": "a.pt", "sha256": "0" * 64, "run": None if run is None else audio | run}
 
 
 def make_run(
@@ -65,40 +62,32 @@ def make_run(
     predicted: np.ndarray | None = None,
     **settings: Any,
 ) -> Run:
-    """A run of three epochs.
+    """A run of three epochs, with test accuracy `best` in the second.
 
-    Args:
-        fold: the fold of split "paper"; its clips are those of its first actor, then the next ...
-        right: the number of correct clips after the last epoch; the others are predicted as the
-            emotion that follows theirs.
-        best: the test accuracy of epoch 2.
-        model: the name of the network.
-        clips: the tested clips, by default all of the fold.
-        predicted: the predicted classes, in place of `right`.
-        settings: settings of the run or its recipe to replace.
+    Its `clips` are by default those of the fold's first actor, then those of the next, and so on;
+    the first `right` of them are right after the last epoch, and the others are predicted as the
+    next emotion, unless `predicted` gives the classes. `settings` are some of config.json.
     """
     trained, tested = actors_of(settings.get("split", "paper"), fold)
     clips = clips or [clip for actor in tested for clip in expected_clips(actor)]
     labels = np.array([clip.label for clip in clips])
     if predicted is None:
         predicted = np.where(np.arange(len(clips)) < right, labels, (labels + 1) % 8)
-    recipe = {name: settings.pop(name) for name in _RECIPE & set(settings)}
-    config = RunConfig(
+    defaults = {
         **{"model": model, "preset": "paper", "parameters": 26301417, "split": "paper"},
         **{"fold": fold, "validation": False, "train_actors": trained, "test_actors": tested},
         **{"train_clips": 1200, "test_clips": len(clips), "recipe": "paper", "seed": 0},
         **{"precision": "float32", "deterministic": False, "compiled": False, "init": {}},
         **{"device": "cpu", "cache": origin(), "versions": {"torch": "2.15.0"}},
-        command=("train.py", "--cache", "my cache", "--fold", str(fold)),
-        settings=Recipe(**{"epochs": 3, **recipe}),
-    )
+        "command": ("train.py", "--cache", "my cache", "--fold", str(fold)),
+    }
+    config = RunConfig.from_json(asdict(Recipe(epochs=3)) | defaults | settings)
     accuracies = (0.1, best, float(np.mean(predicted == labels)))
     metrics = tuple(
         EpochMetrics(epoch, 2 / epoch, 0.3 * epoch, 1.5, accuracy, 0.001, 40.0, 30.0)
         for epoch, accuracy in enumerate(accuracies, start=1)
     )
     shares = np.where(np.arange(8) == predicted[:, None], 0.65, 0.05)
-    config = replace(config, **settings)
     return Run(config.folder, config, metrics, Predictions(tuple(clips), shares, predicted))
 
 
@@ -122,7 +111,7 @@ def write_robustness(folder: Path, accuracy: float) -> None:
     ]
     outcomes[-1] = replace(outcomes[-1], accuracy=None, reason="the network uses no light")
     predictions = sha256_file(folder / PREDICTIONS)
-    write_measured(folder, Measured(1, "0" * 64, predictions, "cpu", tuple(outcomes)))
+    Measured("0" * 64, predictions, "cpu", tuple(outcomes)).write(folder)
 
 
 def evaluate(runs: Path, out: Path, *more: object) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from cache.manifest import describe_shard, write_manifest
 from cache.ravdess import Clip
-from cache.schema import FIELDS, PICTURE, shard_name
+from cache.schema import COMPUTED, FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
 
 ORIGIN = {"dataset": "noise", "license": "CC0 1.0", "citation": "none"}
@@ -37,8 +37,9 @@ def write_noise_cache(
     for actor in sorted({clip.actor for clip in clips}):
         own = sorted(clip for clip in clips if clip.actor == actor)
         path = directory / shard_name(actor)
-        rows = ((clip, arrays(clip)) for clip in own)
-        write_shard(path, len(own), (*PICTURE, "mfcc"), rows)
+        rows = [(clip, arrays(clip)) for clip in own]
+        fields = tuple(name for name in COMPUTED if name in rows[0][1])
+        write_shard(path, len(own), fields, iter(rows))
         shards.append(describe_shard(path, len(own)))
     record = {"source": "noise", "source_sha256": "0" * 64, "notes": []}
     write_manifest(

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_noise_cache
-from fake_runs import evaluate, make_run, origin_of, page_text, summary_of, write
+from fake_runs import evaluate, make_run, origin_of, page_text, report_of, write
+from noise import write_noise_cache
 from PIL import Image
 
 from cache.ravdess import Clip, expected_clips
 from cache.reader import Cache
 from evaluate.report.faces import read_faces
-from evaluate.report.report import MISTAKES, Report
+from evaluate.report.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +47,11 @@ def test_the_most_confident_mistakes_come_first_and_ties_by_clip():
     shares[:, 0] = 1 - shares[:, 3]
     run = replace(run, predictions=replace(run.predictions, probabilities=shares))
     found = Report.of({"cfn_sr": [run]}).mistakes
+    assert len(Report.of({"cfn_sr": [make_run(0)]}).mistakes) == 12
     assert [each["clip_id"] for each in found] == [clips[i].clip_id for i in (0, 2, 4, 1)]
     assert [each["probability"] for each in found] == [0.9, 0.9, 0.7, 0.6]
     assert [each["probability_of_true"] for each in found] == pytest.approx([0.1, 0.1, 0, 0.4])
     assert (found[2]["true"], found[2]["predicted"]) == ("calm", "sad")
-
-
-@pytest.mark.parametrize(("right", "shown"), [(0, MISTAKES), (239, 1), (240, 0)])
-def test_at_most_twelve_mistakes_are_shown(right, shown):
-    assert len(Report.of({"cfn_sr": [make_run(0, right)]}).mistakes) == shown
 
 
 def test_a_face_is_the_middle_frame_made_smaller(whole):
@@ -66,7 +62,8 @@ def test_a_face_is_the_middle_frame_made_smaller(whole):
     (url,) = faces.pictures.values()
     shown = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
     assert shown.size == (112, 112)
-    middle = cache.read(clip_id, "frames")[15].astype(float)
+    frames = cache.read(clip_id, "frames").astype(float)
+    middle = frames[len(frames) // 2]
     # Means of 28 x 28 pixels survive JPEG; those of other frames of noise differ.
     coarse = middle.reshape(8, 28, 8, 28, 3).mean(axis=(1, 3))
     found = np.asarray(shown, dtype=float).reshape(8, 14, 8, 14, 3).mean(axis=(1, 3))
@@ -74,10 +71,8 @@ def test_a_face_is_the_middle_frame_made_smaller(whole):
 
 
 def test_without_a_cache_the_page_says_how_to_see_the_faces(tmp_path):
-    write(tmp_path / "runs", make_run(0, 200))
-    assert evaluate(tmp_path / "runs", tmp_path / "out") == 0
+    assert "To see the faces, give the cache" in report_of(tmp_path, make_run(0, 200))
     assert pictures(tmp_path) == []
-    assert "To see the faces, give the cache" in page_text(tmp_path / "out")
 
 
 def test_with_the_cache_each_mistake_shows_its_face_and_the_bytes_stay_the_same(
@@ -118,13 +113,9 @@ def test_another_cache_is_refused_before_anything_is_written(
     write_wrong(tmp_path, origin_of(whole) | change)
     assert report_with(tmp_path, whole) == 2
     assert re.fullmatch(f"error: .*{words}.* Give the cache .*\n", capsys.readouterr().err)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_without_a_cache_is_wrong_use(tmp_path, whole, capsys):
-    write_wrong(tmp_path, origin_of(whole))
-    assert report_with(tmp_path, tmp_path) == 2
+    assert report_with(tmp_path, tmp_path) == 2  # a folder without a cache
     assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_shard_costs_the_faces_and_status_1(tmp_path, capsys):
@@ -137,7 +128,6 @@ def test_a_damaged_shard_costs_the_faces_and_status_1(tmp_path, capsys):
     assert len(errors) == 12
     assert re.match(r"error: no face of clip 01-01-0.*-04: .*actor_04\.h5", errors[0])
     assert pictures(tmp_path) == []
-    assert summary_of(tmp_path / "out")["main_model"] == "cfn_sr"
 
 
 def test_a_cache_of_sound_has_no_faces(whole, monkeypatch):

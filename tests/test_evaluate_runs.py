@@ -23,15 +23,8 @@ def test_runs_are_grouped_by_model_in_the_order_of_the_tables_and_sorted_by_fold
 def test_a_missing_or_empty_folder_of_runs_is_wrong_use(tmp_path):
     with pytest.raises(ValueError, match="which is not a folder"):
         read_runs(tmp_path / "nowhere")
-    (tmp_path / "cfn_sr").mkdir()
+    (tmp_path / "cfn_sr" / "validation_0").mkdir(parents=True)  # not for a report
     with pytest.raises(ValueError, match="contains no runs, expected folders <model>/fold_<k>"):
-        read_runs(tmp_path)
-
-
-def test_validation_runs_are_not_part_of_a_report(tmp_path):
-    folder = write(tmp_path, make_run(0, 180))
-    folder.rename(folder.with_name("validation_0"))
-    with pytest.raises(ValueError, match="contains no runs"):
         read_runs(tmp_path)
 
 
@@ -42,11 +35,8 @@ def test_unfinished_and_damaged_runs_are_left_out_with_the_reason(tmp_path):
     write(tmp_path, make_run(3, 180))
     models, left_out = read_runs(tmp_path)
     assert [run.fold for run in models["cfn_sr"]] == [3]
-    assert [(each.name, each.state) for each in left_out] == [
-        ("cfn_sr/fold_0", "unfinished"),
-        ("cfn_sr/fold_1", "damaged"),
-        ("cfn_sr/fold_2", "damaged"),
-    ]
+    states = [(each.name[-1], each.state) for each in left_out]
+    assert states == [("0", "unfinished"), ("1", "damaged"), ("2", "damaged")]
     for each, words in zip(left_out, ("3 of 3 epochs", "line 1: damaged", "missing"), strict=True):
         assert words in each.problems[0]
 
@@ -69,7 +59,9 @@ def test_a_run_in_a_folder_of_another_name_is_left_out_and_named_in_print(name, 
 
 
 def test_a_model_has_a_plain_name(tmp_path):
-    write(tmp_path, make_run(0, 180, model="a b"))
+    folder = write(tmp_path, make_run(0, 180)).parent
+    config = folder.rename(tmp_path / "a b") / "fold_0" / "config.json"
+    config.write_text(config.read_text().replace("cfn_sr", "a b"))
     _, (left_out,) = read_runs(tmp_path)
     assert "model is 'a b', expected letters, digits and _" in left_out.problems[0]
 
@@ -106,7 +98,7 @@ def test_folds_with_another_setting_are_not_averaged(setting, found, tmp_path):
 
 def test_folds_that_started_from_the_run_of_their_own_fold_are_averaged(tmp_path):
     for fold in range(2):
-        init = {"audio": start({"fold": fold}, sha256=str(fold) * 64)}
+        init = {"audio": start({"fold": fold}) | {"sha256": str(fold) * 64}}
         write(tmp_path, make_run(fold, 180, init=init))
     models, left_out = read_runs(tmp_path)
     assert (len(models["cfn_sr"]), left_out) == (2, [])

@@ -54,9 +54,8 @@ def test_settings_because_of_which_models_do_not_compare_are_named(other, titles
 
 
 def test_the_page_marks_differing_settings_and_names_them_at_the_models(tmp_path):
-    text = report_of(
-        tmp_path, make_run(0, 180, mixup=0.2), make_run(0, 180, model="msaf", mixup=0.4)
-    )
+    other = make_run(0, 180, model="msaf", mixup=0.4)
+    text = report_of(tmp_path, make_run(0, 180, mixup=0.2), other)
     assert "the models differ in mixup (see settings)" in text
     assert "mixup differs, see below" in text
     assert "model mixup msaf 0.4 cfn_sr 0.2" in text

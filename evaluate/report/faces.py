@@ -18,12 +18,7 @@ _QUALITY = 85
 
 @dataclass(frozen=True)
 class Faces:
-    """The faces of some clips, and where they come from.
-
-    Attributes:
-        pictures: JPEG data URLs by clip id; clips without frames in the cache have none.
-        dataset, license, citation: of the cache.
-    """
+    """Faces as JPEG data URLs by clip id, and the dataset, license and citation of the cache."""
 
     pictures: dict[str, str]
     dataset: str

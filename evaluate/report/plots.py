@@ -33,14 +33,14 @@ def confusion_figure(confusion: list[list[int]]) -> Figure:
     size = len(EMOTIONS)
     for row, column in np.ndindex(*counts.shape):
         share, clips = shares[row, column], counts[row, column]
-        centre = {"ha": "center", "va": "center"}
+        center = {"ha": "center", "va": "center"}
         if not clips:
-            axes.text(column, row, "0", fontsize=9.5, color=MUTED, **centre)
+            axes.text(column, row, "0", fontsize=9.5, color=MUTED, **center)
             continue
         corner, alpha = (column - 0.5, row - 0.5), 0.1 + 0.9 * share  # a single clip shows too
         axes.add_patch(Rectangle(corner, 1, 1, facecolor=HEAT, alpha=alpha, linewidth=0))
-        axes.text(column, row - 0.14, f"{clips}", fontsize=9.5, color=INK, **centre)
-        axes.text(column, row + 0.22, f"{100 * share:.0f} %", fontsize=8, color=INK, **centre)
+        axes.text(column, row - 0.14, f"{clips}", fontsize=9.5, color=INK, **center)
+        axes.text(column, row + 0.22, f"{100 * share:.0f} %", fontsize=8, color=INK, **center)
     axes.set_xlim(-0.5, size - 0.5)
     axes.set_ylim(size - 0.5, -0.5)
     axes.set_xticks(range(size), EMOTIONS, rotation=35, ha="right", rotation_mode="anchor")
@@ -98,12 +98,12 @@ def overview_figure(models: dict[str, ModelReport]) -> Figure:
     figure = Figure(figsize=(6.6, 0.9 + 0.27 * len(models)), layout="constrained")
     axes = figure.add_subplot()
     for row, model in enumerate(models.values()):
-        last, best = model.figures.accuracy_last, model.figures.accuracy_best_on_test
-        if last.interval:
-            bounds = 100 * np.array(last.interval)
+        last, best = model.figures["accuracy_last"], model.figures["accuracy_best_on_test"]
+        if last["interval"]:
+            bounds = 100 * np.array(last["interval"])
             axes.plot(bounds, [row, row], color=TEST, linewidth=1.5, label="95 % interval")
-        axes.plot(100 * best.mean, row, **_RING)
-        axes.plot(100 * last.mean, row, **_DISC, markersize=5)
+        axes.plot(100 * best["mean"], row, **_RING)
+        axes.plot(100 * last["mean"], row, **_DISC, markersize=5)
     axes.axvline(100 / len(EMOTIONS), color=MUTED, linewidth=0.8, dashes=(3, 2), label="chance")
     axes.set_xlim(0, 100)
     axes.set_ylim(len(models) - 0.4, -0.6)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cache.ravdess import EMOTIONS
 from evaluate import measures
-from evaluate.report.comparisons import Comparison, compare
+from evaluate.report.comparisons import compare
 from evaluate.report.figures import INTENSITIES, ModelReport, Row, compute
 from evaluate.robustness.table import Row as RobustnessRow
 from evaluate.runs import LeftOut, differing, printable, settings
@@ -22,52 +22,17 @@ MISTAKES = 12  # the number of most confident mistakes that are shown
 _P_VALUES = {"p", "p_holm_with_main", "p_holm_all_pairs"}
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """One row of the paper's tables; our figures are None where the model was not trained.
-
-    Attributes:
-        label, stage: the name and the stage of fusion as the paper prints them.
-        accuracy_last, accuracy_best_on_test: means over folds, 0..1.
-        interval: the 95 % interval of `accuracy_last`.
-        folds, headline_folds: the number of folds that were found, and that are expected.
-        unlike_paper: how the runs differ from what the paper measured.
-        paper_accuracy: the paper's, 0..1, of the best epoch on the test fold.
-        paper_parameters: the paper's, as printed.
-    """
-
-    model: str
-    label: str
-    stage: str
-    accuracy_last: float | None
-    accuracy_best_on_test: float | None
-    interval: tuple[float, float] | None
-    parameters: int | None
-    folds: int
-    headline_folds: int | None
-    unlike_paper: list[str]
-    paper_accuracy: float
-    paper_parameters: str
-
-    @property
-    def remarks(self) -> list[str]:
-        """What keeps a trained row from comparing with the paper's."""
-        if self.folds in (0, self.headline_folds):
-            return self.unlike_paper
-        return [f"{self.folds} of {self.headline_folds} folds", *self.unlike_paper]
-
-
 @dataclass(frozen=True, eq=False)
 class Report:
     """All figures of a report.
 
     Attributes:
         models: the models by name, in the order of the paper's tables.
-        main: the name of the model that the page leads with: `cfn_sr`, or the first. Not the best
-            one, since choosing by accuracy would be selection on the test actors.
-        pairs: the comparisons, those with the main model first.
-        not_compared: pairs of models that were tested on different clips, with the reason.
-        tables: the rows of the paper's tables by title.
+        main: the name of the model that the page leads with.
+        pairs: the comparisons, those with the main model first, as from `compare`.
+        not_compared: the pairs of models that were tested on different clips, with the reason.
+        tables: the paper's tables by title, one row per network with our figures (None where it was
+            not trained), the paper's, and `unlike_paper`: how our runs differ from the paper's.
         mistakes: the main model's most confident mistakes.
         settings: one row per setting: `title`, `of_models` (one text per model; all values where
             its folds differ) and `same`, whether all models agree.
@@ -78,9 +43,9 @@ class Report:
 
     models: dict[str, ModelReport]
     main: str
-    pairs: list[Comparison]
+    pairs: list[Row]
     not_compared: list[Row]
-    tables: dict[str, list[TableRow]]
+    tables: dict[str, list[Row]]
     mistakes: list[Row]
     settings: list[Row]
     differing: list[str]
@@ -115,8 +80,8 @@ class Report:
                 for title, names in TABLES.items()
             },
             mistakes=_most_confident_mistakes(models[main]),
-            settings=_settings(models.values()),
-            differing=differing([model.runs[0].config for model in models.values()]),
+            settings=_settings(list(runs.values())),
+            differing=differing([of_model[0].config for of_model in runs.values()]),
             robustness=robustness,
             left_out=left_out,
         )
@@ -124,38 +89,33 @@ class Report:
     @property
     def with_main(self) -> int:
         """The number of comparisons with the main model."""
-        return sum(pair.first == self.main for pair in self.pairs)
+        return sum(pair["first"] == self.main for pair in self.pairs)
 
     def to_json(self) -> dict[str, Any]:
         """The content of summary.json: shares 0..1 with 6 digits, None where undefined."""
-        return _plain(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "main_model": self.main,
-                "models": {name: asdict(model.figures) for name, model in self.models.items()},
-                "comparisons": {
-                    "pairs": [asdict(pair) for pair in self.pairs],
-                    "not_compared": self.not_compared,
-                    "with_main": self.with_main,
-                },
-                "intervals": {
-                    "method": "percentile bootstrap over actors",
-                    "level": measures.LEVEL,
-                    "draws": measures.DRAWS,
-                    "seed": measures.SEED,
-                },
-                "tables": [
-                    {"title": title, "rows": [asdict(row) for row in rows]}
-                    for title, rows in self.tables.items()
-                ],
-                "robustness": [asdict(row) for row in self.robustness],
-                "left_out": [asdict(each) for each in self.left_out],
-            }
-        )
+        intervals = {"method": "percentile bootstrap over actors", "level": measures.LEVEL}
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "main_model": self.main,
+            "models": {name: model.figures for name, model in self.models.items()},
+            "comparisons": {
+                "pairs": self.pairs,
+                "not_compared": self.not_compared,
+                "with_main": self.with_main,
+            },
+            "intervals": {**intervals, "draws": measures.DRAWS, "seed": measures.SEED},
+            "tables": [{"title": title, "rows": rows} for title, rows in self.tables.items()],
+            "robustness": [asdict(row) for row in self.robustness],
+            "left_out": [asdict(each) for each in self.left_out],
+        }
+        return _plain(content)
 
 
 def main_model(models: dict[str, Any]) -> str:
-    """The name of the model that a report on `models` leads with."""
+    """The name of the model that a report leads with: `cfn_sr`, or the first of `models`.
+
+    Not the best one, since choosing by accuracy would be selection on the test actors.
+    """
     return "cfn_sr" if "cfn_sr" in models else next(iter(models))
 
 
@@ -165,29 +125,36 @@ def _plain(value: Any, name: str = "") -> Any:
         return {key: _plain(each, key) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        return float(f"{value:.4g}") if name in _P_VALUES else round(value, 6)
-    return value
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return None
+    return float(f"{value:.4g}") if name in _P_VALUES else round(value, 6)
 
 
-def _table_row(name: str, model: ModelReport | None) -> TableRow:
-    figures = model and model.figures
-    return TableRow(
-        model=name,
-        label=ROWS[name].label,
-        stage=ROWS[name].stage,
-        accuracy_last=figures and figures.accuracy_last.mean,
-        accuracy_best_on_test=figures and figures.accuracy_best_on_test.mean,
-        interval=figures and figures.accuracy_last.interval,
-        parameters=figures and figures.parameters,
-        folds=len(figures.folds) if figures else 0,
-        headline_folds=figures and len(figures.headline_folds),
-        unlike_paper=model.unlike_paper if model else [],
-        paper_accuracy=ROWS[name].accuracy / 100,
-        paper_parameters=ROWS[name].parameters,
-    )
+def _table_row(name: str, model: ModelReport | None) -> Row:
+    """One row of the paper's tables."""
+    row = {
+        "model": name,
+        "label": ROWS[name].label,
+        "stage": ROWS[name].stage,
+        "paper_accuracy": ROWS[name].accuracy / 100,  # of the best epoch on the test fold
+        "paper_parameters": ROWS[name].parameters,
+        **dict.fromkeys(("accuracy_last", "accuracy_best_on_test", "interval", "parameters")),
+        **{"folds": 0, "headline_folds": None, "unlike_paper": []},
+    }
+    if model:
+        figures = model.figures
+        row |= {
+            "accuracy_last": figures["accuracy_last"]["mean"],
+            "accuracy_best_on_test": figures["accuracy_best_on_test"]["mean"],
+            "interval": figures["accuracy_last"]["interval"],
+            "parameters": figures["parameters"],
+            "folds": len(figures["folds"]),
+            "headline_folds": len(figures["headline_folds"]),
+            "unlike_paper": model.unlike_paper,
+        }
+    return row
 
 
 def _most_confident_mistakes(model: ModelReport) -> list[Row]:
@@ -208,25 +175,24 @@ def _most_confident_mistakes(model: ModelReport) -> list[Row]:
             "probability": float(confidence[index]),
             "probability_of_true": float(pooled.probabilities[index, clip.label]),
         }
-        for index, clip in ((index, pooled.clips[index]) for index in wrong[:MISTAKES].tolist())
+        for index, clip in ((index, pooled.clips[index]) for index in wrong[:MISTAKES])
     ]
 
 
-def _settings(models: Sequence[ModelReport]) -> list[Row]:
+def _settings(models: list[list[Run]]) -> list[Row]:
     """How the models were trained: one row per setting, then one per library with its version."""
-    configs = [[run.config for run in model.runs] for model in models]
-    recorded = [[settings(config) for config in of_model] for of_model in configs]
-    versions = [[config.versions for config in of_model] for of_model in configs]
+    recorded = [[settings(run.config) for run in runs] for runs in models]
+    versions = [[run.config.versions for run in runs] for runs in models]
     libraries = sorted({name for of_model in versions for each in of_model for name in each})
     rows = []
-    for source, names in ((recorded, recorded[0][0]), (versions, libraries)):
-        for name in names:
+    for source, titles in ((recorded, recorded[0][0]), (versions, libraries)):
+        for title in titles:
             texts = [
-                ", ".join(dict.fromkeys(_text(each.get(name, "not recorded")) for each in of_model))
-                for of_model in source
+                ", ".join(dict.fromkeys(_text(each.get(title, "not recorded")) for each in own))
+                for own in source
             ]
             same = len(set(texts)) == 1
-            rows.append({"title": printable(name), "of_models": texts, "same": same})
+            rows.append({"title": printable(title), "of_models": texts, "same": same})
     return rows
 
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ from evaluate.report.templates import page, table_files
 
 PAGE = "report.html"
 
+_BREAKDOWNS = {
+    **{"folds.csv": "per_fold", "actors.csv": "per_actor"},
+    **{"emotions.csv": "per_emotion", "intensities.csv": "per_intensity"},
+}
 _COMPARISON_COLUMNS = (
     *("first", "second", "clips", "accuracy_first", "accuracy_second", "difference"),
     *("interval_low", "interval_high", "only_first_right", "only_second_right", "p"),
@@ -27,12 +31,7 @@ _ROBUSTNESS_COLUMNS = (
 
 
 def write_report(out: Path, report: Report, faces: Faces | None = None) -> bool:
-    """Write all files; the same report and faces give the same bytes.
-
-    Args:
-        out: the folder to write to, which exists.
-        report: the figures.
-        faces: the faces of the mistakes, if there is a cache.
+    """Write all files into the folder `out`; the same report and faces give the same bytes.
 
     Returns:
         Whether any file changed.
@@ -62,13 +61,8 @@ def csv_files(summary: dict[str, Any]) -> dict[str, str]:
     """
     models = summary["models"]
     breakdowns = {
-        f"{name}.csv": [
-            {"model": model, **row} for model, each in models.items() for row in each[part]
-        ]
-        for name, part in (
-            *(("folds", "per_fold"), ("actors", "per_actor")),
-            *(("emotions", "per_emotion"), ("intensities", "per_intensity")),
-        )
+        name: [{"model": model, **row} for model, each in models.items() for row in each[part]]
+        for name, part in _BREAKDOWNS.items()
     }
     for row in breakdowns["folds.csv"]:
         row["test_actors"] = " ".join(map(str, row["test_actors"]))
@@ -87,21 +81,20 @@ def csv_files(summary: dict[str, Any]) -> dict[str, str]:
     comparisons = []
     for pair in summary["comparisons"]["pairs"]:
         low, high = pair["interval"] or (None, None)
-        joined = "; ".join(pair["differ_in"])
-        comparisons.append(
-            {**pair, "interval_low": low, "interval_high": high, "differ_in": joined}
-        )
+        flat = {"interval_low": low, "interval_high": high}
+        comparisons.append({**pair, **flat, "differ_in": "; ".join(pair["differ_in"])})
     return {
-        **{name: _csv(rows, list(rows[0])) for name, rows in breakdowns.items()},
-        "confusion.csv": _csv(confusions, list(confusions[0])),
+        **{name: _csv(rows) for name, rows in breakdowns.items()},
+        "confusion.csv": _csv(confusions),
         "robustness.csv": _csv(summary["robustness"], _ROBUSTNESS_COLUMNS),
         "comparisons.csv": _csv(comparisons, _COMPARISON_COLUMNS),
     }
 
 
-def _csv(rows: list[Row], columns: Iterable[str]) -> str:
+def _csv(rows: list[Row], columns: Sequence[str] = ()) -> str:
+    """Rows as CSV; by default, the columns are those of the first row."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), extrasaction="ignore")
+    writer = csv.DictWriter(text, columns or list(rows[0]), extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
