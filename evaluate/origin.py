@@ -8,11 +8,7 @@ from train.record import CONFIG, Checkpoint, Run, RunConfig, RunError, load_chec
 
 
 def load_result(path: Path) -> Checkpoint:
-    """Read the checkpoint of the last epoch of a run that tested its fold.
-
-    Raises:
-        RunError: if the file is missing or damaged, or not of such a run and epoch.
-    """
+    """Read the checkpoint of the last epoch of a run that tested its fold; RunError for others."""
     if not path.is_file():
         raise RunError(f"{path}: no such file")
     checkpoint = load_checkpoint(path)
@@ -35,11 +31,7 @@ def check_same_run(checkpoint: Checkpoint, run: Run) -> None:
 
 
 def tested_clips(cache: Cache, config: RunConfig) -> list[Clip]:
-    """The clips of a run's test actors, sorted, at least one.
-
-    Raises:
-        RunError: if the cache is not the run's, or has none of them.
-    """
+    """The clips of a run's test actors, sorted; RunError for another cache, or one without any."""
     found, expected = cache.manifest["fingerprint"], config.cache["fingerprint"]
     if found != expected:
         raise RunError(

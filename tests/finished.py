@@ -46,11 +46,8 @@ def finished_run(
 ) -> Path:
     """All files of a run of two epochs of a tiny network; returns the folder of the run.
 
-    Args:
-        runs: the folder of all runs.
-        cache_directory: the cache whose clips of the fold's test actors are predicted.
-        name, fold: the network and the fold.
-        changes: settings of config.json to replace.
+    It predicts the clips that the cache has of the fold's test actors. `changes` replace settings
+    of config.json.
     """
     cache, (trained, tested) = Cache(cache_directory), actors_of("paper", fold)
     clips = cache.of_actors(tested)
@@ -70,9 +67,8 @@ def finished_run(
     statistics = {"mfcc_mean": mean[:, None], "mfcc_std": std[:, None]}
     if "mfcc" not in model.inputs(name):
         statistics = {}
-    record.save_checkpoint(
-        folder, config, epoch=2, weights=weights, statistics=statistics, training={}
-    )
+    state = {"weights": weights, "statistics": statistics, "training": {}}
+    record.save_checkpoint(folder, config, epoch=2, **state)
 
     network = record.load_checkpoint(folder / record.CHECKPOINT).network()
     probabilities = torch.cat(

@@ -112,32 +112,34 @@ def test_an_export_is_one_file_that_names_its_source(exported, cache):
     checkpoint, out = exported("cfn_sr")
     assert sorted(path.name for path in out.parent.iterdir()) == ["model.md", "model.onnx"]
     about = session_of(out).get_modelmeta().custom_metadata_map
-    for name, expected in {
-        **{"model": "cfn_sr", "preset": "tiny", "split": "paper", "fold": "0"},
-        **{"test_actors": "1,2,3,4", "emotions": ",".join(EMOTIONS)},
+    expected = {
+        **{"model": "cfn_sr", "preset": "tiny", "split": "paper", "fold": "0", "seed": "0"},
+        **{"recipe": "paper", "epochs": "2", "test_actors": "1,2,3,4"},
+        "emotions": ",".join(EMOTIONS),
+        "dataset": FULL_AV_ORIGIN["dataset"],
         "checkpoint_sha256": sha256_file(checkpoint),
         "cache_fingerprint": Cache(cache).manifest["fingerprint"],
-    }.items():
-        assert about[name] == expected
-    assert "CC BY-NC-SA 4.0" in about["licence"]
+        "use": "for research; not for decisions about people",
+    }
+    assert "CC BY-NC-SA 4.0" in about.pop("licence")
+    assert about == expected
     onnx.checker.check_model(onnx.load(out), full_check=True)
     assert ".py" not in out.read_bytes().decode("latin-1")
 
 
 def test_the_card_has_the_last_epoch_its_interval_and_the_limits(exported):
     checkpoint, out = exported("cfn_sr")
-    predictions = record.read_run(checkpoint.parent).predictions
+    predictions, card = record.read_run(checkpoint.parent).predictions, out.with_suffix(".md")
     right = (predictions.labels == predictions.predicted).astype(float)
     actors = np.array([clip.actor for clip in predictions.clips])
     low, high = interval_over_actors(right, np.ones(8), actors)
     for text in (
         f"Accuracy: **{100 * right.mean():.2f} %** at the last epoch on 8 clips of 4",
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} %",
-        "Best on test: 100.00 % at epoch 1",
-        "on clips of the fold's test actors",
+        *("Best on test: 100.00 % at epoch 1", "on clips of the fold's test actors"),
         *("24 professional actors", "CC BY-NC-SA 4.0", "not for decisions about people"),
     ):
-        assert text in out.with_suffix(".md").read_text()
+        assert text in card.read_text()
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(exported, cache, capsys):
@@ -202,7 +204,7 @@ def test_wrong_files_and_caches_are_refused_before_any_work(exported, cache, tmp
         ((tmp_path / "code.pt", out), "refused"),
         ((checkpoint, tmp_path / "model.pt"), "ends in .onnx"),
         ((checkpoint, tmp_path / "code.pt" / "model.onnx"), "cannot write to"),
-        ((checkpoint, out, "--cache", tmp_path), "not a finished cache"),
+        ((checkpoint, out, "--cache", tmp_path), "no manifest.json"),
         ((other, out, "--cache", cache), "Use the cache of the run"),
         ((checkpoint, out, "--cache", actor_5), "no clip of the test actors (1, 2, 3, 4)"),
     ):

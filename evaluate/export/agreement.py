@@ -19,11 +19,11 @@ _RANGES = {"frames": (0, 256), "mfcc": (-80, 80), "waveform": (-8_000, 8_000)}
 
 
 def compare(file: Path, trained: TrainedNetwork, fields: dict[str, Tensor]) -> tuple[float, float]:
-    """Run an ONNX file in onnxruntime, and the network that it was made from in torch.
+    """Run an ONNX file in onnxruntime, and the network that it was made from in torch, in float32.
 
     Args:
-        file: an ONNX file with the outputs `OUTPUTS`.
-        trained: the network, on the CPU; it computes in float32 here, whatever its precision.
+        file: the ONNX file.
+        trained: the network, on the CPU.
         fields: the fields that it looks at, each of sum(BATCHES) clips.
 
     Returns:

@@ -55,7 +55,7 @@ def _export(path: Path, out: Path, cache_directory: Path | None) -> int:
     out_card, sha256 = out.with_suffix(".md"), sha256_file(path)
     before = _contents(out, out_card)
     with atomic_path(out) as temporary:
-        write_graph(trained, temporary, properties(config, sha256))
+        write_graph(trained, fields, temporary, properties(config, sha256))
         differences = compare(temporary, trained, fields)
         found = "{:.1e} in probabilities, {:.1e} in logits".format(*differences)
         if not all(difference <= TOLERANCE for difference in differences):

@@ -76,11 +76,14 @@ def resize_bytes(pictures: Tensor, weights: Tensor) -> Tensor:
     return (weights @ rows + 0.5).floor().clamp(0, 255)  # (..., H, S) -> (..., S, S)
 
 
-def write_graph(trained: TrainedNetwork, path: Path, properties: Mapping[str, str]) -> None:
+def write_graph(
+    trained: TrainedNetwork, fields: dict[str, Tensor], path: Path, properties: Mapping[str, str]
+) -> None:
     """Write an ONNX file for any number of clips; the same network gives the same bytes.
 
     Args:
         trained: the network, on the CPU.
+        fields: the fields that it looks at, of two clips or more; their values do not matter.
         path: the file to write, weights included.
         properties: the metadata of the file.
 
@@ -88,25 +91,21 @@ def write_graph(trained: TrainedNetwork, path: Path, properties: Mapping[str, st
         FailedError: if torch cannot express the network in ONNX.
         OSError: if the file cannot be written.
     """
-    examples = tuple(
-        torch.zeros(2, *FIELDS[name].shape, dtype=getattr(torch, FIELDS[name].dtype.name))
-        for name in trained.fields
-    )
     batch = torch.export.Dim("batch")
     try:
         with warnings.catch_warnings(action="ignore"), torch.no_grad():  # the exporter's own
             program = torch.onnx.export(
                 Standalone(trained).eval(),
-                examples,
+                tuple(fields.values()),
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
                 input_names=trained.fields,
                 output_names=OUTPUTS,
-                dynamic_shapes={"fields": tuple({0: batch} for _ in examples)},
+                dynamic_shapes={"fields": tuple({0: batch} for _ in fields)},
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as exc:
-        reason = (str(exc) or type(exc).__name__).strip().splitlines()[0]
+        reason = " ".join(f"{type(exc).__name__}: {exc}".split())
         raise FailedError(f"torch cannot write this network as ONNX ({reason:.200})") from exc
 
     # Drop what the exporter records of source files on this machine; describe the inputs.

@@ -54,7 +54,6 @@ def card(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    dataset = config.cache["dataset"]
     return environment.get_template("model_card.md.j2").render(
         file=file,
         config=config,
@@ -63,9 +62,7 @@ def card(
         fields={name: schema.FIELDS[name] for name in model.inputs(config.model)},
         ravdess=ravdess,
         schema=schema,
-        dataset=dataset,
-        recordings=ravdess.is_recordings(dataset),
-        terms=license_terms(dataset),
+        terms=license_terms(config.cache["dataset"]),
         start=start_in_words(config.init),
         run=run,
         interval=interval,

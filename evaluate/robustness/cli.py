@@ -34,17 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--only", metavar="MODEL", nargs="+", choices=model.NAMES, default=(), help=only)
     add("--device", choices=("auto", "cuda", "cpu"), default="auto")
     args = parser.parse_args(argv)
-    return run(
-        lambda: _measure_all(args.runs, args.cache, args.only, pick_device(args.device)),
-        extras="report,features",
-    )
+    return run(lambda: _measure_all(args, args.only), extras="report,features")
 
 
-def _measure_all(
-    folder: Path, cache_directory: Path, only: Sequence[str], device: torch.device
-) -> int:
-    cache = Cache(cache_directory)
-    models, left_out = read_runs(folder)
+def _measure_all(args: argparse.Namespace, only: Sequence[str]) -> int:
+    device, cache = pick_device(args.device), Cache(args.cache)
+    models, left_out = read_runs(args.runs)
     problems = [
         f"{each.name} is {each.state}: {problem}"
         for each in left_out

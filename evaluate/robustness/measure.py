@@ -13,14 +13,7 @@ from cache.ravdess import Clip
 from cache.reader import Cache
 from evaluate.origin import check_same_run, load_result, tested_clips
 from evaluate.robustness.conditions import CONDITIONS, Condition
-from evaluate.robustness.table import (
-    SCHEMA_VERSION,
-    Measured,
-    Outcome,
-    RobustnessError,
-    read_measured,
-    write_measured,
-)
+from evaluate.robustness.table import Measured, Outcome, RobustnessError, read_measured
 from model.device import describe
 from model.inference import TrainedNetwork
 from train.record import CHECKPOINT, PREDICTIONS, Run
@@ -73,8 +66,7 @@ def measure_run(
         for each in CONDITIONS
     )
     hashes = digest, sha256_file(run.folder / PREDICTIONS)
-    measured = Measured(SCHEMA_VERSION, *hashes, describe(device), outcomes)
-    write_measured(run.folder, measured)
+    Measured(*hashes, describe(device), outcomes).write(run.folder)
     return True
 
 

@@ -42,11 +42,11 @@ class Outcome:
 class Measured:
     """The content of robustness.json: what was measured, and one outcome per condition."""
 
-    schema_version: int
     checkpoint_sha256: str
     predictions_sha256: str
     device: str
     conditions: tuple[Outcome, ...]
+    schema_version: int = SCHEMA_VERSION
 
     @classmethod
     def from_json(cls, content: Any) -> "Measured":
@@ -54,20 +54,17 @@ class Measured:
         try:
             outcomes = tuple(Outcome(**each) for each in content["conditions"])
             measured = cls(**{**content, "conditions": outcomes})
+            found = content["schema_version"], [(each.name, each.modality) for each in outcomes]
         except (TypeError, KeyError) as exc:
             raise RobustnessError(f"a key is missing or unknown ({exc!a:.100})") from exc
-        found = [(each.name, each.modality) for each in outcomes]
-        expected = [(each.name, each.modality) for each in CONDITIONS]
-        if (measured.schema_version, found) != (SCHEMA_VERSION, expected):
+        expected = SCHEMA_VERSION, [(each.name, each.modality) for each in CONDITIONS]
+        if found != expected or outcomes[0].accuracy is None:
             raise RobustnessError("it is of another version, or has other conditions")
-        if outcomes[0].accuracy is None:
-            raise RobustnessError(f"{outcomes[0].name} has no accuracy")
         return measured
 
-
-def write_measured(folder: Path, measured: Measured) -> None:
-    """Write robustness.json into the folder of a run."""
-    write_json(folder / FILE_NAME, asdict(measured))
+    def write(self, folder: Path) -> None:
+        """Write robustness.json into the folder of a run."""
+        write_json(folder / FILE_NAME, asdict(self))
 
 
 def read_measured(folder: Path) -> Measured:
