@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 import torch
+from model.checkpoint import Trained
+from model.prepare import Prepare
 
 import model
 from benchmarks.clips import find_sources
@@ -21,9 +23,7 @@ from cache.arguments import positive
 from evaluate.predict.overlay import draw
 from evaluate.predict.prediction import Prediction
 from evaluate.predict.predictor import Predictor, predict
-from model.checkpoint import Trained
 from model.device import pick_device, pick_precision
-from model.prepare import Prepare
 from preprocess.settings import Settings
 from preprocess.windows import picture_windows, plan, sound_windows
 

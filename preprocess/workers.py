@@ -181,8 +181,17 @@ def _run_dask(todo: list[Source], task: partial, scheduler: str) -> Iterator[tup
     with client:
         try:
             client.wait_for_workers(1, timeout=_CONNECT_S)
+            for run in (client.run_on_scheduler, client.run):
+                run(eval, "bool(__import__('preprocess.workers'))")
         except TimeoutError as exc:
-            raise FailedError(f"{scheduler} has no dask worker after {_CONNECT_S} s") from exc
+            raise FailedError(
+                f"{scheduler} has no dask worker after {_CONNECT_S} s. Start some and run again"
+            ) from exc
+        except ModuleNotFoundError as exc:
+            raise CacheError(
+                f"the dask cluster has no module {exc.name}. Start scheduler and workers by "
+                "`python -m dask` in this folder and environment"
+            ) from exc
         done: SimpleQueue = SimpleQueue()
         under_way = {client.submit(task, source, pure=False): source for source in todo}
         for future in under_way:
@@ -217,7 +226,9 @@ def _process_on_cluster(versions: Mapping[str, str], task: partial, source: Sour
             "and the cache under the same paths"
         )
     apart = [
-        f"{name} {version(name)}, not {v}" for name, v in versions.items() if version(name) != v
+        f"{name} {version(name)}, not {expected}"
+        for name, expected in versions.items()
+        if version(name) != expected
     ]
     if apart:
         raise CacheError(f"{node} has other library versions: {'; '.join(apart)}")

@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import ORIGIN
+from noise import ORIGIN
 
 from cache.files import sha256_file
 from cache.manifest import checksum, fingerprint, read_manifest, write_manifest

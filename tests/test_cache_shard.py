@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import noise_arrays
+from noise import noise_arrays
 from PIL import Image
 
 from cache.ravdess import expected_clips

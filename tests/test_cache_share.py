@@ -10,7 +10,7 @@ import mlcroissant
 import numpy as np
 import pytest
 import soundfile
-from media import tone
+from media import contents, tone
 
 from cache.__main__ import main
 from cache.files import write_json
@@ -22,10 +22,6 @@ from preprocess.cli import main as preprocess
 from train.cli import main as train
 
 CLIPS = [clip for actor in (3, 4, 5) for clip in expected_clips(actor)[:2]]
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def call(*arguments):

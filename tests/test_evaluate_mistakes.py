@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_noise_cache
 from fake_runs import evaluate, make_run, origin_of, page_text, report_of, write
+from noise import write_noise_cache
 from PIL import Image
 
 from cache.ravdess import Clip, expected_clips

@@ -7,11 +7,10 @@ import torch
 from networks import clips, tiny, unusual_statistics
 from torch.nn.functional import leaky_relu
 
-import model
 from model.erann import Erann, ResidualBlock
 from model.late_fusion import averaging, multiplication, multiplicative, multiplicative_loss
 from model.log_mel import SAMPLE_RATE_HZ, LogMel, mel_filters
-from model.mcbp import CompactBilinear, signed_sqrt, sketch
+from model.mcbp import CompactBilinear, signed_sqrt
 from model.mmtm import Mmtm
 from model.msaf import Msaf
 
@@ -47,13 +46,6 @@ def test_a_certain_modality_leaves_the_multiplicative_loss_finite():
     loss.sum().backward()
     assert loss.item() == 0
     assert logits.grad.isfinite().all()
-
-
-def test_networks_have_their_own_loss():
-    assert model.loss("multiplicative") is multiplicative_loss
-    labels = torch.tensor([1, 2])
-    expected = -P_V[torch.arange(2), labels].log()
-    torch.testing.assert_close(model.loss("cfn_sr")(VIDEO, torch.eye(3)[labels]), expected)
 
 
 def test_late_rules_are_computed_in_float32_under_autocast():
@@ -93,12 +85,6 @@ def test_compact_bilinear_pooling_is_the_sketch_of_the_outer_product(outputs):
             expected[:, bucket] += sign * first[:, i] * second[:, j]
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(pooling(first, second), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_a_count_sketch_adds_signed_entries_to_their_buckets():
-    vector = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
-    buckets, signs = torch.tensor([2, 0, 2, 1]), torch.tensor([1.0, -1.0, -1.0, 1.0])
-    assert sketch(vector, buckets, signs, 3).tolist() == [[-2.0, 8.0, -3.0]]
 
 
 def test_buckets_and_signs_are_drawn_from_their_own_seed():

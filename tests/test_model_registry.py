@@ -115,12 +115,6 @@ def test_frames_that_are_reduced_already_give_the_same_logits():
     torch.testing.assert_close(net(reduced, mfcc), net(frames, mfcc))
 
 
-def test_the_same_seed_gives_the_same_weights():
-    one, two, other = (tiny("cfn_sr", seed).head.weight for seed in (3, 3, 4))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
-
-
 def test_wrong_names_presets_and_options_are_refused():
     for ask in (model.build, model.inputs, model.loss):
         with pytest.raises(ValueError, match="model is 'resnet', expected one of video_resnext50"):

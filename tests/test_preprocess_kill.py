@@ -11,9 +11,8 @@ from pathlib import Path
 
 from media import contents, record
 
-from cache.manifest import read_manifest
 from cache.ravdess import expected_clips
-from cache.verify import problems_of
+from cache.reader import Cache
 from preprocess.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +56,7 @@ def kill_everywhere(first, second, folder):
         if os.WIFEXITED(status):  # it came to its end
             break
         if (killed / "manifest.json").exists():
-            assert not any(problems_of(killed, read_manifest(killed))), f"after {last} changes"
+            assert not any(Cache(killed).problems()), f"after {last} changes"
         assert main(features(second, killed)) == 1
         assert contents(killed) == contents(straight), f"after {last} changes"
         shutil.rmtree(killed)

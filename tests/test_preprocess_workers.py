@@ -53,7 +53,7 @@ class Cluster:
     """A dask scheduler, and the workers that a test starts."""
 
     def __init__(self, folder):
-        self._file = folder / "scheduler.json"
+        self._folder, self._file = folder, folder / "scheduler.json"
         self.processes = []
         self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
         ends = time.monotonic() + 60
@@ -62,16 +62,17 @@ class Cluster:
             time.sleep(0.02)
         self.address = json.loads(self._file.read_text())["address"]
 
-    def _start(self, what, *options):
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *options]
+    def _start(self, what, *options, paths=(ROOT, ROOT / "tests")):
+        command = [sys.executable, "-m", "dask", what, *options]
         command += ["--no-dashboard", "--scheduler-file", str(self._file)]
-        paths = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.processes.append(subprocess.Popen(command, env=os.environ | paths, **silent))
-        return self.processes[-1]
+        process = subprocess.Popen(command, env=environment, cwd=self._folder, **silent)
+        self.processes.append(process)
+        return process
 
-    def worker(self, threads=1):
-        return self._start("worker", "--no-nanny", "--nthreads", str(threads))
+    def worker(self, threads=1, **options):
+        return self._start("worker", "--no-nanny", "--nthreads", str(threads), **options)
 
 
 @pytest.fixture
@@ -120,6 +121,10 @@ def test_a_cluster_that_cannot_do_the_same_work_is_refused(cluster, todo, tmp_pa
             process("tcp://127.0.0.1:9")
         with pytest.raises(FailedError, match=r"has no dask worker after 0\.5 s"):
             process()
+    elsewhere = cluster.worker(paths=())
+    with pytest.raises(CacheError, match=r"the dask cluster has no module preprocess\. Start"):
+        process()
+    elsewhere.kill()
     threaded = cluster.worker(threads=2)
     with pytest.raises(CacheError, match="has 2 threads, expected 1"):
         process()

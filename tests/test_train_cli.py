@@ -10,6 +10,7 @@ from training import AUDIO, sigterm_after_step, train
 
 from cache.files import locked
 from cache.ravdess import expected_clips
+from train.record import read_run
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,12 @@ def test_a_run_with_other_settings_is_not_overwritten(run, epochs, fold_cache, t
 def test_an_unfinished_run_is_only_continued_with_resume(run, fold_cache, tmp_path, capsys):
     assert train(fold_cache, tmp_path, "--epochs", 3) == 2
     assert "contains an unfinished run. Resume with --resume" in error_of(capsys)
+    # A run that is killed between its metrics and its checkpoint has metrics of one more epoch.
+    second = (run / "metrics.jsonl").read_text().splitlines()[1]
+    with (run / "metrics.jsonl").open("a") as opened:
+        opened.write(second.replace('"epoch": 2', '"epoch": 3') + "\n")
+    assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 0
+    assert [each.epoch for each in read_run(run).metrics] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -197,10 +204,10 @@ def test_a_shard_that_is_not_the_manifests_is_not_trained_on(
     content, noise_cache, tmp_path, capsys
 ):
     cache = noise_cache([expected_clips(actor)[0] for actor in (1, 5, 6)])
-    shard, other = ((cache / name).read_bytes() for name in ("actor_05.h5", "actor_06.h5"))
-    (cache / "actor_05.h5").write_bytes(shard[:-1] if content == "cut" else other)
+    shard, other = ((cache / name).read_bytes() for name in ("actor_06.h5", "actor_05.h5"))
+    (cache / "actor_06.h5").write_bytes(shard[:-1] if content == "cut" else other)
     assert train(cache, tmp_path / "runs") == 2
-    assert "actor_05.h5: " in error_of(capsys)
+    assert "actor_06.h5: " in error_of(capsys)
     assert not (tmp_path / "runs").exists()
 
 

@@ -15,6 +15,7 @@ from training import (
     assert_same_run,
     checkpoint_of,
     make_trainer,
+    results_of,
     same_state,
     sigterm_after_step,
 )
@@ -88,9 +89,6 @@ def test_metrics_are_of_the_clips_of_all_processes(team):
     run = read_run(team / "runs" / AUDIO / "fold_0")
     right = run.predictions.probabilities[range(8), run.predictions.labels]
     assert run.metrics[-1].test_loss == pytest.approx(-np.log(right).mean(), abs=1e-4)
-    for each in run.metrics:
-        assert (each.train_accuracy * 8).is_integer()
-        assert 0.5 < each.train_loss < 5
 
 
 def test_torchrun_gives_the_same_run(team, fold_cache, tmp_path):
@@ -140,7 +138,8 @@ def fit_and_save(arguments):
     cache, folder = map(Path, arguments)
     with world_of(CPU) as world:
         gradients = gradients_of(cache, world)
-        trainer = make_trainer(cache, world=world, ema=0.9, batch_size=3)
+        recipe = {"ema": 0.9, "batch_size": 3, "epochs": 20, "learning_rate": 0.003}
+        trainer = make_trainer(cache, world=world, **recipe)
         trainer.fit(folder)
         weights = [parameter.detach() for parameter in trainer.net.parameters()]
         evaluated = trainer.evaluated.state_dict()
@@ -159,6 +158,8 @@ def test_all_processes_have_the_gradients_of_the_whole_batch_and_end_with_equal_
     gradients, _, evaluated = states[0]
     torch.testing.assert_close(gradients, gradients_of(fold_cache, World()))
     assert same_state(evaluated, checkpoint_of(tmp_path).weights)
+    # The main process has five of the eight clips, but the accuracy is that of all of them.
+    assert results_of(tmp_path)[-1]["train_accuracy"] > 5 / 8
 
 
 def test_wrong_use_is_one_line_of_each_process(fold_cache, tmp_path):

@@ -7,13 +7,13 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from model.checkpoint import CheckpointError, Trained, load_trained
 from torch import Tensor
 
 import model
 from cache.schema import FRAME_COUNT
 from evaluate.predict.overlay import over_mean
 from evaluate.predict.prediction import Window
-from model.checkpoint import CheckpointError, Trained, load_trained
 from preprocess.audio import mfcc, to_int16
 from preprocess.decode import ClipError
 from preprocess.detect import detect_faces
