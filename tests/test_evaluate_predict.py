@@ -46,7 +46,7 @@ def run_of(cache, tmp_path_factory):
     def train(name: str) -> Path:
         arguments = ["--cache", str(cache), "--runs", str(runs), "--fold", "1", "--model", name]
         arguments += ["--preset", "tiny", "--epochs", "2", "--batch-size", "3", "--device", "cpu"]
-        assert train_main([*arguments, "--mfcc-normalise"]) == 0
+        assert train_main([*arguments, "--mfcc-normalize"]) == 0
         return runs / name / "fold_1"
 
     return train

@@ -321,50 +321,40 @@ def make_parser() -> argparse.ArgumentParser:
         prog="train.py",
         description="Train one fold from a cache; the result is the accuracy of the last epoch.",
     )
-
-    def add(flag: str, text: str, **options: object) -> None:
-        parser.add_argument(flag, help=text, **options)
-
-    add("--cache", "cache of shards and manifest", type=Path, required=True, metavar="DIR")
-    add(
-        "--fold",
-        f"fold to hold out: {', '.join(f'{s} 0..{len(f) - 1}' for s, f in SPLITS.items())}",
-        **{"type": int, "required": True, "metavar": "K"},
-    )
-    add("--split", "named list of folds (default: paper)", choices=SPLITS, default="paper")
-    add("--model", "network (default: cfn_sr)", choices=model.NAMES, default="cfn_sr")
-    add("--preset", "network size (default: paper)", choices=model.PRESETS, default="paper")
-    add("--runs", "folder of runs (default: runs)", type=Path, default=Path("runs"), metavar="DIR")
-    add("--seed", "random seed (default: 0)", type=int, default=0, metavar="S")
+    add = parser.add_argument
+    add("--cache", type=Path, required=True, metavar="DIR", help="cache of shards and manifest")
+    folds = ", ".join(f"{name} 0..{len(folds) - 1}" for name, folds in SPLITS.items())
+    add("--fold", type=int, required=True, metavar="K", help=f"fold to hold out: {folds}")
+    add("--split", choices=SPLITS, default="paper", help="named list of folds (default: paper)")
+    add("--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)")
+    add("--preset", choices=model.PRESETS, default="paper", help="network size (default: paper)")
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="runs (default: runs)")
+    add("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
     add(
         "--device",
-        "auto: a GPU if there is one (default: auto)",
-        **{"choices": ("auto", "cuda", "cpu"), "default": "auto"},
+        choices=("auto", "cuda", "cpu"),
+        default="auto",
+        help="auto: a GPU if there is one (default: auto)",
     )
     for part in PARTS:
         add(
             f"--init-{part}",
-            f"start the {part} encoder from these weights: a public checkpoint, .safetensors, or "
-            "last.pt of a unimodal run of the same fold",
-            **{"type": Path, "metavar": "FILE"},
+            type=Path,
+            metavar="FILE",
+            help=f"start the {part} encoder from these weights: a public checkpoint, "
+            ".safetensors, or last.pt of a unimodal run of the same fold",
         )
     add(
         "--precision",
-        "auto: bfloat16 on a GPU and for full-size networks, else float32 (default: auto)",
-        **{"choices": ("auto", "float32", "bfloat16"), "default": "auto"},
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto: bfloat16 on a GPU and for full-size networks, else float32 (default: auto)",
     )
-    add(
-        "--validate",
-        "hold out four training actors, not the test actors, to choose settings by; writes "
-        "validation_K, which is not a result",
-        action="store_true",
-    )
-    add("--compile", "compile the network with torch.compile", action="store_true")
-    add(
-        "--deterministic",
-        "reproduce the same bits on a GPU too, which is slower",
-        action="store_true",
-    )
+    validate = "hold out four training actors, not the test actors, to choose settings by; writes "
+    add("--validate", action="store_true", help=f"{validate}validation_K, which is not a result")
+    add("--compile", action="store_true", help="compile the network with torch.compile")
+    same_bits = "reproduce the same bits on a GPU too, which is slower"
+    add("--deterministic", action="store_true", help=same_bits)
     add_arguments(parser)
-    add("--resume", "resume from last.pt if it exists", action="store_true")
+    add("--resume", action="store_true", help="resume from last.pt if it exists")
     return parser

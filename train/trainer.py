@@ -135,9 +135,9 @@ class Trainer:
 
         # Statistics of the MFCCs of the training clips, for normalization and augmentation.
         self.styles, self.statistics = None, {}
-        if "mfcc" in fields and (recipe.mfcc_normalise or recipe.mfcc_style):
+        if "mfcc" in fields and (recipe.mfcc_normalize or recipe.mfcc_style):
             self.styles = mfcc_styles(self.train_set)
-            if recipe.mfcc_normalise:
+            if recipe.mfcc_normalize:
                 mean, std = mfcc_statistics(self.styles)
                 self.statistics = {"mfcc_mean": mean.to(device), "mfcc_std": std.to(device)}
         self.prepare = Prepare(frames, size, **self.statistics)
