@@ -30,14 +30,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.clips import find_sources
 from cache.arguments import positive
-from cache.manifest import RAVDESS
-from preprocess.audio import cut, mfcc
+from cache.ravdess import is_recordings
+from preprocess.audio import mfcc
 from preprocess.clip import compute, process
 from preprocess.dataset import Source, origin
-from preprocess.decode import decode
-from preprocess.detect import detect_faces
-from preprocess.face import crop, crop_boxes
+from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.settings import Settings
+from preprocess.windows import decode
 from preprocess.work import Work, library_versions
 
 
@@ -65,7 +64,7 @@ def decode_alone(content: bytes) -> int:
     return frames
 
 
-def stage_seconds(content: bytes, settings: Settings) -> dict[str, float]:
+def stage_seconds(content: bytes, settings: Settings, drawn: bool) -> dict[str, float]:
     """CPU seconds of decoding alone, of each stage, and of all stages, for one clip."""
     clock = time.process_time
     landmark_table()
@@ -79,12 +78,12 @@ def stage_seconds(content: bytes, settings: Settings) -> dict[str, float]:
     size = decoded.frames[0].height, decoded.frames[0].width
     crop(decoded.frames, crop_boxes(boxes, *size, settings.crop))
     marks.append(clock())
-    mfcc(cut(decoded.sound, decoded.rate_hz)[0])
+    mfcc(decoded.waveform)
     marks.append(clock())
-    compute(content, settings, drawn=decoded.drawn)
+    compute(content, settings, drawn=drawn)
     marks.append(clock())
     by_landmarks = replace(settings, faces="landmarks")
-    compute(content, by_landmarks, landmarks=landmark_table(), drawn=decoded.drawn)
+    compute(content, by_landmarks, landmarks=landmark_table(), drawn=drawn)
     marks.append(clock())
     names = (
         *("decode_alone", "decode_and_pick", "detect", "crop", "sound", "total"),
@@ -170,13 +169,13 @@ def main(argv: list[str] | None = None) -> int:
     settings = Settings()
     with tempfile.TemporaryDirectory() as folder:
         raw, sources = find_sources(parser, args.raw, Path(folder) / "raw")
+        drawn = not is_recordings(origin(raw)["dataset"])
         rows = []
         with threadpool_limits(1):
             for source in sources:
-                stage_seconds(source.file.read(), settings)  # warm up
+                stage_seconds(source.file.read(), settings, drawn)  # warm up
             for _ in range(args.rounds):
-                rows += [stage_seconds(source.file.read(), settings) for source in sources]
-        drawn = origin(raw) != RAVDESS
+                rows += [stage_seconds(source.file.read(), settings, drawn) for source in sources]
         rates = {jobs: clips_per_second(sources * 2, settings, jobs, drawn) for jobs in (1, 2)}
         points = Path(folder) / "points"
         points.mkdir()

@@ -18,14 +18,14 @@ import torch
 import model
 from benchmarks.clips import find_sources
 from cache.arguments import positive
-from evaluate.predict.overlay import draw
-from evaluate.predict.prediction import Prediction
-from evaluate.predict.predictor import Predictor, predict
+from evaluate.predict.picture import draw
+from evaluate.predict.predictor import Prediction, Predictor, predict
 from model.checkpoint import Trained
 from model.device import pick_device, pick_precision
 from model.prepare import Prepare
+from preprocess.decode import open_video
 from preprocess.settings import Settings
-from preprocess.windows import picture_windows, plan, sound_windows
+from preprocess.windows import plan, read_windows
 
 
 def full_size(device: torch.device, name: str = "cfn_sr") -> Predictor:
@@ -81,8 +81,8 @@ def seconds(predictor: Predictor, path: Path, picture: Path) -> dict[str, float]
     """Seconds of decoding one clip, of its prediction, and of both with the picture."""
     started = time.perf_counter()
     windows = plan(path)
-    next(sound_windows(path, windows))
-    next(picture_windows(path, windows))
+    with open_video(path) as video:
+        next(read_windows(video, windows))
     decoded = time.perf_counter()
     prediction = Prediction(list(predict(predictor, path, windows)))
     predicted = time.perf_counter()

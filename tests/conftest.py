@@ -17,8 +17,8 @@ from cache.schema import FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
 from preprocess import sample
 from preprocess.cli import main as preprocess_main
-from preprocess.decode import decode
 from preprocess.sample import SETTINGS, VERSION, clip_path, write_clip
+from preprocess.windows import decode
 
 ORIGIN = {"dataset": "noise", "license": "CC0 1.0", "citation": "none"}
 

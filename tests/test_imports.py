@@ -22,8 +22,8 @@ MAY_IMPORT = {
     "train": {"cache", "model"},
     "evaluate": {"cache", "model"},
 }
-# Making predictions for any clip needs the same preprocessing as training.
-EXCEPTIONS = {"evaluate/predict": {"preprocess"}}
+# Predictions, and sound with noise in it, need the same preprocessing as training.
+EXCEPTIONS = {"evaluate/predict": {"preprocess"}, "evaluate/robustness": {"preprocess"}}
 # What the GPU boxes have.
 LEAN = {"torch", "numpy", "h5py", "tqdm"}
 

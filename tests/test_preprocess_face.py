@@ -5,8 +5,7 @@ import pytest
 from media import noise_pictures
 
 from preprocess.decode import ClipError
-from preprocess.detect import detect_faces
-from preprocess.face import crop, crop_boxes
+from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.settings import FaceSettings
 
 SETTINGS = FaceSettings()

@@ -23,8 +23,9 @@ from cache.shard import CacheError
 from cache.verify import problems_of
 from preprocess.cli import main
 from preprocess.clip import compute, process
-from preprocess.decode import decode
+from preprocess.decode import open_video
 from preprocess.settings import FaceSettings, Settings, from_config
+from preprocess.windows import decode
 
 
 def features(raw, cache, *more):
@@ -185,7 +186,10 @@ def test_a_kill_right_after_a_shard_grew_loses_no_clip(built, raw, tmp_path, mon
 def test_drawn_clips_never_pass_for_ravdess(raw, tmp_path, capsys):
     (raw / "sample.json").unlink()
     assert features(raw, tmp_path / "cache") == 1
-    assert "is drawn, but its folder is not marked as a sample" in capsys.readouterr().err
+    assert (
+        "is synthetic, but its folder is not marked as a synthetic sample"
+        in capsys.readouterr().err
+    )
     assert list(contents(tmp_path / "cache")) == ["failures.json"]
 
 
@@ -301,11 +305,11 @@ def test_the_recordings_sound_is_shifted_to_the_clips_time(sample_clips, tmp_pat
     raw = tmp_path / "raw"
     content = (sample_clips / "Actor_01" / f"{clip_id}.mp4").read_bytes()
     put(raw, f"Actor_01/{clip_id}.mp4", content)
-    decoded = decode(content)
     put(raw, "sample.json", (sample_clips / "sample.json").read_bytes())
-    lag = round(decoded.rate_hz / 30)
+    with open_video(content, picture=False) as video:
+        sound = np.concatenate(list(video.sound()))
     path = raw / "Actor_01" / f"03{clip_id[2:]}.wav"
-    soundfile.write(path, decoded.sound[:, lag:].T, decoded.rate_hz, subtype="PCM_16")
+    soundfile.write(path, sound[44_100 // 30 :], 44_100, subtype="PCM_16")
     waveforms = []
     for audio in ("mp4", "wav"):
         cache = tmp_path / audio

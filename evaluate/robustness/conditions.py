@@ -80,7 +80,7 @@ def _sound(waveform: np.ndarray, fields: Fields) -> Fields:
     changed: Fields = {"waveform": waveform}
     if "mfcc" in fields:
         # Here and not above, because a report names conditions without the libraries of sound.
-        from evaluate.predict.predictor import mfcc
+        from preprocess.audio import mfcc
 
         changed["mfcc"] = mfcc(waveform.astype(np.float32) / _FULL_SCALE)
     return changed
