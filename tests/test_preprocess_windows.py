@@ -145,7 +145,7 @@ def test_tracks_that_follow_each_other_in_the_file_are_read_as_each_alone(tmp_pa
         av.open(str(path), "w", format="matroska", options=options) as new,
     ):
         tracks = {stream: new.add_stream_from_template(stream) for stream in old.streams}
-        packets = [packet for packet in old.demux() if packet.dts is not None]
+        packets = [packet for packet in old.demux() if packet.size and packet.dts >= 0]
         for packet in sorted(packets, key=lambda packet: packet.stream.index):
             packet.stream = tracks[packet.stream]
             new.mux(packet)

@@ -138,7 +138,7 @@ def _print(line: dict[str, Any]) -> None:
         sys.stdout.flush()
     except OSError:
         # When it ends, Python would try to write the rest, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
 
 

@@ -33,6 +33,8 @@ def annotate(video: Video, prediction: Prediction, path: Path) -> None:
         voice = (
             mp4.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono") if video.has_sound else None
         )
+        if voice:
+            voice.bit_rate = 128_000
         pieces = _audio_frames(video.sound()) if voice else iter(())
         piece = next(pieces, None)
         for time_s, raw in video.frames():
