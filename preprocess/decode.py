@@ -79,6 +79,7 @@ class Video:
     """An open file. Picture and sound can each be read once, from front to end.
 
     Attributes:
+        has_picture, has_sound, is_clip: as it was opened.
         is_synthetic: whether the file says that it belongs to the synthetic sample.
     """
 
@@ -90,16 +91,16 @@ class Video:
             raise ClipError("no picture in the file, expected a video track")
         if sound and not streams.audio:
             raise ClipError("no sound in the file, expected an audio track")
+        declared_s = (container.duration or 0) / av.time_base
+        if clip and declared_s > MAX_DURATION_S:
+            raise ClipError(
+                f"the file claims {declared_s:.0f} s, expected at most {MAX_DURATION_S}"
+            )
         self.has_picture, self.has_sound, self.is_clip = picture, sound, clip
         self.is_synthetic = container.metadata.get("comment") == SAMPLE_COMMENT
         self._container = container
         # The time of some formats (MPEG program streams) does not start at 0.
         self._zero_s = max(0, container.start_time or 0) / av.time_base
-        declared_s = (container.duration or 0) / av.time_base
-        if clip and declared_s > MAX_DURATION_S:
-            raise ClipError(
-                f"the file claims {declared_s:.0f} s, expected {MAX_DURATION_S} at most"
-            )
         self._tracks = [*streams.video[:picture], *streams.audio[:sound]]
         for track in self._tracks:
             if track.codec_context is None:
@@ -107,11 +108,9 @@ class Video:
             track.codec_context.thread_count = 1  # several files are decoded at the same time
             track.codec_context.options = {"err_detect": "explode"}
         if picture:
-            _check_size(self._tracks[0].codec_context.width, self._tracks[0].codec_context.height)
+            _check_size(self._tracks[0].codec_context)
         self._demuxed = container.demux(self._tracks)
-        self._waiting: dict[int, deque[av.Packet]] = {
-            track.index: deque() for track in self._tracks
-        }
+        self._waiting = {track.index: deque[av.Packet]() for track in self._tracks}
         self._discarded = 0
 
     def length_s(self) -> float:
@@ -135,7 +134,7 @@ class Video:
         track = self._tracks[0]
         count, previous_s = 0, 0.0
         for frame in self._decoded(track):
-            _check_size(frame.width, frame.height)
+            _check_size(frame)
             if frame.time is None:
                 raise ClipError(f"frame {count} has no time stamp")
             time_s = frame.time - self._zero_s
@@ -170,22 +169,30 @@ class Video:
         Raises:
             ClipError: if the sound is damaged, or is missing for a minute.
         """
+        resampler: soxr.ResampleStream | None = None
+        for rate_hz, samples in self._mono(delay_s):
+            # In pieces, soxr returns the same samples as for the whole sound at once.
+            if resampler is None:
+                resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, "float32", "HQ")
+            yield resampler.resample_chunk(samples)
+        if resampler is None:
+            raise ClipError("no sound could be read from the audio track")
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+
+    def _mono(self, delay_s: float) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the rate in Hz and the samples of each piece. See `sound`."""
         track = self._tracks[-1]
         to_float = av.AudioResampler(format="fltp")
-        to_target: soxr.ResampleStream | None = None
         rate_hz = count = 0  # samples so far, at that rate
         for frame in self._decoded(track):
             if frame.time is None:
                 raise ClipError("a piece of sound has no time stamp")
-            if to_target is None:
-                rate_hz = frame.sample_rate
-                if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-                    raise ClipError(
-                        f"the sound has {rate_hz} samples per second, expected {MIN_RATE_HZ} to "
-                        f"{MAX_RATE_HZ}"
-                    )
-                # In pieces, soxr returns the same samples as for the whole sound at once.
-                to_target = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, "float32", "HQ")
+            rate_hz = rate_hz or frame.sample_rate
+            if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+                raise ClipError(
+                    f"the sound has {rate_hz} samples per second, expected {MIN_RATE_HZ} to "
+                    f"{MAX_RATE_HZ}"
+                )
             if frame.sample_rate != rate_hz:
                 raise ClipError(f"the sound changes from {rate_hz} to {frame.sample_rate} Hz")
             # Put the piece where its time stamp says, unless that is off by a trifle.
@@ -201,19 +208,15 @@ class Video:
             count += len(mono)
             if self.is_clip and count > MAX_DURATION_S * rate_hz:
                 raise ClipError(f"the sound is longer than {MAX_DURATION_S} s")
-            yield to_target.resample_chunk(mono)
-        if to_target is None:
-            raise ClipError("no sound could be read from the audio track")
-        # In a video, the picture has this check; the sound of many ends earlier than declared.
-        read_s = count / rate_hz - delay_s
-        declared_s = float((track.duration or 0) * track.time_base)
+            yield rate_hz, mono
+        # In a video, the frames are counted instead; its sound may well be shorter than declared.
+        declared_s = float((track.duration or 0) * track.time_base) + delay_s
         is_recording = not self._container.streams.video
-        if self.is_clip and is_recording and read_s < declared_s - SOUND_JITTER_S:
+        if self.is_clip and is_recording and count < (declared_s - SOUND_JITTER_S) * rate_hz:
             raise ClipError(
-                f"{read_s:.2f} s of sound could be read, the file declares {declared_s:.2f} s: it "
-                "is cut off or damaged"
+                f"{count / rate_hz:.2f} s of sound could be read, the file declares "
+                f"{declared_s:.2f} s: it is cut off or damaged"
             )
-        yield to_target.resample_chunk(np.empty(0, np.float32), last=True)
 
     def _check_gap(self, gap_s: float, end_s: float) -> None:
         """Raise ClipError if too much sound is missing (or overlaps, below 0) at `end_s`."""
@@ -282,8 +285,9 @@ def _decoder_errors() -> Iterator[None]:
         raise ClipError(f"not a readable video or recording: {exc.strerror or exc}") from exc
 
 
-def _check_size(width: int, height: int) -> None:
+def _check_size(picture: av.VideoCodecContext | av.VideoFrame) -> None:
     """Raise ClipError for a picture of a size that no camera records."""
+    width, height = picture.width, picture.height
     if not width * height:
         raise ClipError("the video has no size, or claims one that no decoder takes")
     if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):

@@ -51,14 +51,12 @@ def detect_faces(
     if len(found) < MIN_FOUND * len(looked_at):
         raise ClipError(f"a face in {len(found)} of {len(looked_at)} frames, expected half or more")
     # Of several faces, take the one nearest to where the largest usually is.
-    largest = [max(candidates[number], key=_area) for number in found]
-    typical = np.median([_center(face) for face in largest], axis=0)
-    chosen = np.array(
-        [
-            min(candidates[number], key=lambda face: np.abs(_center(face) - typical).sum())
-            for number in found
-        ]
-    )
+    faces = [candidates[number] for number in found]
+    centers = [(each[:, :2] + each[:, 2:4]) / 2 for each in faces]
+    largest = [np.prod(each[:, 2:4] - each[:, :2], axis=1).argmax() for each in faces]
+    typical = np.median([own[one] for own, one in zip(centers, largest, strict=True)], axis=0)
+    nearest = [np.abs(own - typical).sum(axis=1).argmin() for own in centers]
+    chosen = np.array([each[one] for each, one in zip(faces, nearest, strict=True)])
     at = [looked_at[number] for number in found]
     boxes = np.column_stack(
         [np.interp(range(FRAME_COUNT), at, chosen[:, side] / scale) for side in range(4)]
@@ -107,14 +105,6 @@ def _detector(min_face_size: int) -> Any:
     detector = MTCNN(keep_all=True, min_face_size=min_face_size, post_process=False, device="cpu")
     # Its pooling takes half of the time in the default layout.
     return detector.to(memory_format=torch.channels_last)
-
-
-def _area(box: np.ndarray) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _center(box: np.ndarray) -> np.ndarray:
-    return (box[:2] + box[2:4]) / 2
 
 
 def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSettings) -> np.ndarray:

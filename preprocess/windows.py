@@ -74,12 +74,11 @@ def plan(path: Path, hop_s: float | None = None) -> Plan:
     """
     with open_video(path, picture=False, sound=False) as video:
         length_s = video.length_s()
-    if length_s < DURATION_S - SHORTFALL_S:
-        raise ClipError(
-            f"lasts {length_s:.2f} s, expected at least {DURATION_S - SHORTFALL_S:.2f} s"
-        )
+    least_s = DURATION_S - SHORTFALL_S
+    if length_s < least_s:
+        raise ClipError(f"lasts {length_s:.2f} s, expected at least {least_s:.2f} s")
     first_s = OFFSET_S
-    if length_s < OFFSET_S + DURATION_S - SHORTFALL_S:
+    if length_s < OFFSET_S + least_s:
         first_s = max(0.0, length_s - DURATION_S)
     return Plan(first_s, hop_s or (None if length_s <= CLIP_S else HOP_S))
 
@@ -111,11 +110,11 @@ def decode(
     if len(content) > MAX_BYTES:
         raise ClipError(f"{len(content)} bytes, expected at most {MAX_BYTES} for one short clip")
     with open_video(content, picture=picture, sound=sound, clip=True) as video:
-        if synthetic is not None and synthetic != video.is_synthetic:
-            told = ("is not", "is") if synthetic else ("is", "is not")
+        if synthetic not in (None, video.is_synthetic):
+            clip, folder = ("is not", "is") if synthetic else ("is", "is not")
             raise ClipError(
-                "{} synthetic, but its folder {} marked as a synthetic sample (sample.json): keep "
-                "them apart".format(*told)
+                f"{clip} synthetic, but its folder {folder} marked as a synthetic sample "
+                "(sample.json): keep them apart"
             )
         [window] = read_windows(video, Plan(), sound_delay_s)
     if window.problem:
@@ -175,11 +174,8 @@ def _picture_windows(frames: Iterator[tuple[float, av.VideoFrame]], plan: Plan) 
             if shown:
                 under_way.append((upcoming, times, []))
             else:
-                yield Window(
-                    upcoming,
-                    problem=f"the video starts at {time_s:.2f} s, its first frame is due at "
-                    f"{times[0]:.2f} s",
-                )
+                due = f"its first frame is due at {times[0]:.2f} s"
+                yield Window(upcoming, problem=f"the video starts at {time_s:.2f} s, {due}")
                 done = True
             upcoming = next(starts, None)
         # The frame before this one was on the screen until now: at none of the times, or at some.
@@ -195,17 +191,15 @@ def _picture_windows(frames: Iterator[tuple[float, av.VideoFrame]], plan: Plan) 
         under_way.append((upcoming, frame_times_s(upcoming), []))
     end_s = shown_s + float((shown[1].duration or 0) * shown[1].time_base)
     for start_s, times, kept in under_way:
-        late = times[times > end_s]
-        if len(late) and late[-1] - end_s > SHORTFALL_S:
-            if not done:
-                raise ClipError(
-                    f"the video ends at {end_s:.2f} s, expected at least "
-                    f"{late[-1] - SHORTFALL_S:.2f} s"
-                )
+        least_s = times[-1] - SHORTFALL_S
+        if end_s < least_s and not done:
+            raise ClipError(f"the video ends at {end_s:.2f} s, expected at least {least_s:.2f} s")
+        if end_s < least_s:
             return
-        note = f"video ends at {end_s:.3f} s: last frame repeated {len(late)} times"
+        late = (times > end_s).sum()
+        note = f"video ends at {end_s:.3f} s: last frame repeated {late} times"
         kept += [shown] * (FRAME_COUNT - len(kept))
-        yield _picture_window(start_s, kept, *([note] if len(late) else []))
+        yield _picture_window(start_s, kept, *([note] if late else []))
         done = True
 
 
@@ -246,12 +240,10 @@ def _sound_windows(
         # The file may have ended. Silence may be appended for up to 0.25 s.
         missing = SAMPLE_COUNT - len(window)
         end_s = end / SAMPLE_RATE_HZ
+        least_s = start_s + DURATION_S - SHORTFALL_S
+        if missing > SHORTFALL_S * SAMPLE_RATE_HZ and start_s == plan.first_s:
+            raise ClipError(f"the sound ends at {end_s:.2f} s, expected at least {least_s:.2f} s")
         if missing > SHORTFALL_S * SAMPLE_RATE_HZ:
-            if start_s == plan.first_s:
-                raise ClipError(
-                    f"the sound ends at {end_s:.2f} s, expected at least "
-                    f"{start_s + DURATION_S - SHORTFALL_S:.2f} s"
-                )
             return
         notes = [f"sound ends at {end_s:.3f} s: {missing} zero samples appended"] * bool(missing)
         notes += ["sound is silent: every sample is zero"] * (not window.any())

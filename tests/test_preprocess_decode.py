@@ -15,9 +15,9 @@ from preprocess.windows import Plan, decode, frame_times_s, read_windows
 
 @cache
 def numbered(count):
-    """Pictures whose gray tells their number: 2 levels per frame."""
-    levels = (2 * np.arange(count)).astype(np.uint8)
-    return np.tile(levels[:, None, None, None], (1, 64, 64, 3))
+    """Pictures whose red tells their number: 2 levels per frame."""
+    red = (2 * np.arange(count, dtype=np.uint8))[:, None, None, None] * np.uint8([1, 0, 0])
+    return np.tile(red, (1, 64, 64, 1))
 
 
 @cache
@@ -44,13 +44,6 @@ def predicted(content):
     return window
 
 
-def test_frames_are_taken_evenly_from_the_window_of_the_sound():
-    times = frame_times_s()
-    assert len(times) == 30
-    np.testing.assert_allclose(np.diff(times), 2.45 / 30)
-    assert times[0] - 0.5 == pytest.approx(2.95 - times[-1])
-
-
 @pytest.mark.parametrize(("count", "rate"), [(95, Fraction(30_000, 1_001)), (48, Fraction(10))])
 def test_each_frame_is_the_one_on_the_screen_at_its_time(count, rate):
     """Of a slow video, some frames are shown twice."""
@@ -58,15 +51,11 @@ def test_each_frame_is_the_one_on_the_screen_at_its_time(count, rate):
     expected = np.floor(frame_times_s() * float(rate)).astype(int)
     np.testing.assert_array_equal(window.frame_index, expected)
     assert window.frame_index.dtype == np.uint16
-    np.testing.assert_allclose(pictures(window).mean(axis=(1, 2, 3)) / 2, expected, atol=1.5)
+    np.testing.assert_allclose(np.diff(frame_times_s()), 2.45 / 30)
+    red, *others = pictures(window).mean(axis=(1, 2)).T
+    np.testing.assert_allclose(red / 2, expected, atol=2)
+    np.testing.assert_allclose(others, 0, atol=6)
     assert window.notes == ()
-
-
-def test_colors_come_out_as_rgb():
-    red = np.zeros((95, 64, 64, 3), np.uint8)
-    red[..., 0] = 220
-    mean = pictures(decode(encode(red, tone(3.2)))).mean(axis=(0, 1, 2))
-    np.testing.assert_allclose(mean, [220, 0, 0], atol=6)
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 22_050, 48_000])
@@ -89,11 +78,11 @@ def test_a_recording_is_cut_sample_by_sample_and_its_channels_averaged(kind):
     np.testing.assert_array_equal(delayed.waveform[4_410:], expected[:-4_410])
 
 
-def test_opposite_channels_cancel_out_and_the_silence_is_noted():
+def test_silence_is_noted():
+    """Here because opposite channels cancel out."""
     left = tone(3.2, channels=1)
-    window = decode(recording(np.concatenate([left, -left]), subtype="FLOAT"), picture=False)
-    assert not window.waveform.any()
-    assert window.notes == ("sound is silent: every sample is zero",)
+    content = recording(np.concatenate([left, -left]), subtype="FLOAT")
+    assert decode(content, picture=False).notes == ("sound is silent: every sample is zero",)
 
 
 def test_sound_that_starts_late_is_at_its_time():
@@ -167,7 +156,7 @@ def test_a_strange_file_has_one_reason_as_a_clip_and_for_a_prediction(content, p
 BAD_FOR_A_CLIP = {
     "long": (
         lambda: encode(numbered(95), tone(70, 8_000, 1), rate_hz=8_000),
-        "the file claims 70 s, expected 60",
+        "the file claims 70 s, expected at most 60",
     ),
     "claims hours": (lambda: claiming(1280, 720, 36_000), "claims 36000 s"),
     "a gap": (
@@ -195,7 +184,7 @@ def test_a_clip_is_refused_where_a_prediction_may_go_on(content, problem):
     ("content", "problem"),
     [
         (recording(tone(4) + np.where(tone(4) < 0.1, 0, np.nan), subtype="FLOAT"), "NaN or Inf"),
-        (recording(tone(61, 8_000), 8_000), "the file claims 61 s, expected 60"),
+        (recording(tone(61, 8_000), 8_000), "the file claims 61 s, expected at most 60"),
         (recording(tone(3.2), kind="FLAC")[:20_000], "not a readable|could be read"),
         (recording(tone(3.2), kind="RF64")[:-9_000], "3.15 s .* the file declares 3.20 s"),
         (recording(np.zeros((1, 50)), 1), "the sound has 1 samples per second"),

@@ -13,10 +13,9 @@ from tqdm import tqdm
 
 from cache.command import fail, run, warn
 from cache.ravdess import EMOTIONS
-from evaluate.predict import predictor as predictors
 from evaluate.predict.files import SOUNDS, VIDEOS, is_ours, list_files, picture_names, printable
 from evaluate.predict.picture import draw
-from evaluate.predict.predictor import Prediction, Predictor, WindowPrediction, predict
+from evaluate.predict.predictor import Prediction, Predictor, WindowPrediction, load, predict
 from evaluate.predict.video import annotate
 from model.device import pick_device
 from preprocess.decode import ClipError, open_video
@@ -24,11 +23,7 @@ from preprocess.windows import plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a JSON line for each file, and draw what was found.
-
-    Returns:
-        0 if all files have probabilities, 1 if some have not, 2 for wrong use.
-    """
+    """Print a JSON line for each file, and draw what was found."""
     args = _parser().parse_args(argv)
     return run(lambda: _main(args), extras="features,report")
 
@@ -42,7 +37,7 @@ def _main(args: argparse.Namespace) -> int:
     if sys.stdout is None:
         raise ValueError("standard output is closed, expected it to take the lines")
     try:
-        predictor = predictors.load(args.checkpoint, pick_device(args.device))
+        predictor = load(args.checkpoint, pick_device(args.device))
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -118,10 +113,7 @@ def _entry(window: WindowPrediction) -> dict[str, Any]:
 
 
 def _by_emotion(probabilities: np.ndarray) -> dict[str, float]:
-    return {
-        emotion: round(float(share), 6)
-        for emotion, share in zip(EMOTIONS, probabilities, strict=True)
-    }
+    return dict(zip(EMOTIONS, probabilities.astype(float).round(6).tolist(), strict=True))
 
 
 def _reason(exc: Exception) -> str:

@@ -1,6 +1,6 @@
 """A video again, with what the network said about it beside the picture."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,22 +30,17 @@ def annotate(video: Video, prediction: Prediction, path: Path) -> None:
     """
     with atomic_path(path) as temporary, av.open(temporary, "w", format="mp4") as mp4:
         picture, last = None, -1
-        voice = (
-            mp4.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono") if video.has_sound else None
-        )
-        if voice:
-            voice.bit_rate = 128_000
-        pieces = _audio_frames(video.sound()) if voice else iter(())
-        piece = next(pieces, None)
+        pieces = _audio_frames(video.sound() if video.has_sound else ())
+        if piece := next(pieces, None):
+            voice = mp4.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono", bit_rate=128_000)
         for time_s, raw in video.frames():
             frame = upright(raw)
             if picture is None:
                 scale = min(1, _HEIGHT / frame.height)
                 # H.264 takes only even sizes.
                 width, height = (2 * round(n * scale / 2) for n in (frame.width, frame.height))
-                picture = mp4.add_stream("libx264", rate=30, options={"preset": "veryfast"})
-                picture.width, picture.height = width + PANEL, height
-                picture.pix_fmt = "yuv420p"
+                size = {"width": width + PANEL, "height": height, "pix_fmt": "yuv420p"}
+                picture = mp4.add_stream("libx264", 30, options={"preset": "veryfast"}, **size)
                 picture.codec_context.time_base = Fraction(1, _TICKS)
             # The sound up to this frame, so that both stay together in the file.
             while piece and piece.time < time_s:
@@ -61,11 +56,11 @@ def annotate(video: Video, prediction: Prediction, path: Path) -> None:
         while piece:
             mp4.mux(voice.encode(piece))
             piece = next(pieces, None)
-        if voice:
+        if video.has_sound:
             mp4.mux(voice.encode())
 
 
-def _audio_frames(sound: Iterator[np.ndarray]) -> Iterator[av.AudioFrame]:
+def _audio_frames(sound: Iterable[np.ndarray]) -> Iterator[av.AudioFrame]:
     """Yield pieces of sound, float32 (samples,), ready to be encoded one after the other."""
     count = 0
     for piece in sound:
