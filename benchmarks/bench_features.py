@@ -1,18 +1,17 @@
-"""CPU seconds a clip of each stage of preprocessing, beside those of decoding alone.
+"""CPU seconds per clip of each stage of preprocessing, beside those of only decoding.
 
-`python -m benchmarks.bench_features [--raw DIR] [--rounds N]` takes the clips of `--raw` (default:
-the real ones in CFNSR_REAL_DATA, else it draws a few). Every stage runs on every clip in turn, in
-one process with one thread, so that the ratios hold when the machine's speed drifts. Clips a second
-for 1 and 2 jobs are of the workers, warm, on a fresh folder.
+`python -m benchmarks.bench_features [--raw DIR] [--rounds N]` uses the clips in `--raw` (default:
+the real ones in CFNSR_REAL_DATA, else a few synthetic ones). Every stage runs on every clip in
+turn, in one process with one thread, so that the ratios hold when the machine's speed drifts.
+Clips per second for 1 and 2 jobs are measured after a first round, without starting processes.
 
-Memory is of the whole command with two workers: at its peak all that is resident, and the part
-that is a worker's own, which is what one more takes, because library files are shared by all.
+Memory is that of the whole command with two workers: the peak of everything that is resident, and
+the part that belongs to one worker only, which is what one more takes.
 """
 
 import argparse
 import io
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -20,24 +19,23 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import av
-import joblib
 import torch
 from threadpoolctl import threadpool_limits
 
 from benchmarks.clips import find_sources
-from cache.arguments import positive
-from cache.ravdess import is_recordings
+from cache.command import positive, run
+from cache.ravdess import is_sample
 from preprocess.audio import mfcc
-from preprocess.clip import compute, process
+from preprocess.clip import compute
 from preprocess.dataset import Source, origin
 from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.settings import Settings
 from preprocess.windows import decode
-from preprocess.work import Work, library_versions
+from preprocess.workers import process, process_all
 
 
 @lru_cache(maxsize=1)
@@ -53,8 +51,8 @@ def landmark_table() -> bytes:
     return "\n".join([",".join(names), *rows]).encode()
 
 
-def decode_alone(content: bytes) -> int:
-    """Decode picture and sound and look at neither: the floor. Returns the number of frames."""
+def decode_only(content: bytes) -> int:
+    """Decode picture and sound and use neither: the minimum. Returns the number of frames."""
     frames = 0
     with av.open(io.BytesIO(content)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
@@ -64,54 +62,36 @@ def decode_alone(content: bytes) -> int:
     return frames
 
 
-def stage_seconds(content: bytes, settings: Settings, drawn: bool) -> dict[str, float]:
-    """CPU seconds of decoding alone, of each stage, and of all stages, for one clip."""
-    clock = time.process_time
-    landmark_table()
-    marks = [clock()]
-    decode_alone(content)
-    marks.append(clock())
-    decoded = decode(content)
-    marks.append(clock())
-    boxes, _, _ = detect_faces(decoded.frames, settings.crop)
-    marks.append(clock())
-    size = decoded.frames[0].height, decoded.frames[0].width
-    crop(decoded.frames, crop_boxes(boxes, *size, settings.crop))
-    marks.append(clock())
-    mfcc(decoded.waveform)
-    marks.append(clock())
-    compute(content, settings, drawn=drawn)
-    marks.append(clock())
+def stage_seconds(content: bytes, settings: Settings, synthetic: bool) -> dict[str, float]:
+    """CPU seconds of only decoding, of each stage, and of all stages, for one clip."""
+    seconds = {}
+
+    def measure(name, stage, *args, **options):
+        started = time.process_time()
+        result = stage(*args, **options)
+        seconds[name] = time.process_time() - started
+        return result
+
+    measure("decode_alone", decode_only, content)
+    decoded = measure("decode_and_pick", decode, content)
+    boxes, _, _ = measure("detect", detect_faces, decoded.frames, settings.crop)
+    boxes = crop_boxes(boxes, decoded.frames[0].height, decoded.frames[0].width, settings.crop)
+    measure("crop", crop, decoded.frames, boxes)
+    measure("sound", mfcc, decoded.waveform)
+    measure("total", compute, content, settings, synthetic=synthetic)
     by_landmarks = replace(settings, faces="landmarks")
-    compute(content, by_landmarks, landmarks=landmark_table(), drawn=drawn)
-    marks.append(clock())
-    names = (
-        *("decode_alone", "decode_and_pick", "detect", "crop", "sound", "total"),
-        "total_by_landmarks",
-    )
-    return {
-        name: after - before for name, before, after in zip(names, marks, marks[1:], strict=False)
-    }
+    inputs = {"landmarks": landmark_table(), "synthetic": synthetic}
+    measure("total_by_landmarks", compute, content, by_landmarks, **inputs)
+    return seconds
 
 
-def clips_per_second(sources: list[Source], settings: Settings, jobs: int, drawn: bool) -> float:
-    """Wall-clock rate of the workers, after each has done one clip."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
-    ):
-        work = Work(Path(folder) / "work")
-        work.begin({"origin": {}, "config": {}, "versions": library_versions(settings)})
-
-        def run(clips: list[Source]) -> None:
-            joblib.Parallel(batch_size=1)(
-                joblib.delayed(process)(clip, work, settings, drawn=drawn, parent_pid=os.getpid())
-                for clip in clips
-            )
-
-        run(sources[:jobs] * 2)
+def clips_per_second(sources: list[Source], settings: Settings, jobs: int, synthetic: bool):
+    """Wall-clock rate of the workers, after each has processed a clip."""
+    with tempfile.TemporaryDirectory() as folder:
+        task = partial(process, folder=Path(folder), settings=settings, synthetic=synthetic)
+        list(process_all(sources[:jobs] * 2, task, {}, jobs, None))
         started = time.perf_counter()
-        run(sources)
+        list(process_all(sources, task, {}, jobs, None))
         return len(sources) / (time.perf_counter() - started)
 
 
@@ -143,13 +123,13 @@ def memory_mb(raw: Path, jobs: int, *options: str) -> dict[str, float]:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and those that it started, as Linux tells."""
+    """A process and those that it started."""
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
     return [pid, *map(int, found.stdout.split())]
 
 
 def _resident_kb(pid: int) -> tuple[int, int]:
-    """Peak of all that was resident, and what is private now; 0 when the process has gone."""
+    """Peak of all that was resident, and what is private now; 0 if the process has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -161,22 +141,27 @@ def _resident_kb(pid: int) -> tuple[int, int]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_features")
-    parser.add_argument("--raw", type=Path, metavar="DIR", help="clips to measure on")
+    parser.add_argument("--raw", type=Path, metavar="DIR", help="clips to measure with")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
+    return run(lambda: _bench(parser, args), extras="features")
+
+
+def _bench(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     settings = Settings()
     with tempfile.TemporaryDirectory() as folder:
         raw, sources = find_sources(parser, args.raw, Path(folder) / "raw")
-        drawn = not is_recordings(origin(raw)["dataset"])
+        synthetic = is_sample(origin(raw)["dataset"])
         rows = []
         with threadpool_limits(1):
-            for source in sources:
-                stage_seconds(source.file.read(), settings, drawn)  # warm up
-            for _ in range(args.rounds):
-                rows += [stage_seconds(source.file.read(), settings, drawn) for source in sources]
-        rates = {jobs: clips_per_second(sources * 2, settings, jobs, drawn) for jobs in (1, 2)}
+            for round_number in range(args.rounds + 1):
+                contents = (source.file.read() for source in sources)
+                measured = [stage_seconds(content, settings, synthetic) for content in contents]
+                rows += measured if round_number else []  # the first round warms up
+        rates = {jobs: clips_per_second(sources * 2, settings, jobs, synthetic) for jobs in (1, 2)}
         points = Path(folder) / "points"
         points.mkdir()
         for source in sources:
@@ -186,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     ratios = sorted(row["total"] / row["decode_alone"] for row in rows)
     for name, seconds in median.items():
-        print(f"{name:16} {seconds:.4f} s CPU a clip (median of {len(rows)})")
+        print(f"{name:18} {seconds:.4f} s CPU per clip (median of {len(rows)})")
     print(f"total / decode_alone: {ratios[0]:.2f} .. {ratios[-1]:.2f}")
     landmark_ratios = [row["total_by_landmarks"] / row["decode_alone"] for row in rows]
     result = {

@@ -1,9 +1,9 @@
-"""Clips a second read from a cache, beside a plain numpy copy of the same bytes.
+"""Clips per second read from a cache, compared with a plain numpy copy of the same bytes.
 
 `python -m benchmarks.bench_stream [--cache DIR] [--rounds N]` (default: a cache of noise that it
-makes, 180 clips, 0.8 GB). All bytes lie in the page cache: what is measured is the reader. Reading
-and copying take turns, so that ratios hold when the machine's speed drifts; every clip goes into
-the same buffer, as a trainer would have it.
+makes, 180 clips, 0.8 GB). All bytes are in the page cache, so the reader is measured, not the disk.
+Reading and copying take turns, so that ratios hold when the machine's speed drifts; every clip is
+read into the same buffer, as in a trainer.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from benchmarks.caches import open_cache
-from cache.arguments import positive
+from cache.command import positive
 from cache.schema import FIELDS, shard_name
 
 

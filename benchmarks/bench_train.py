@@ -1,16 +1,16 @@
-"""Training clips a second, beside a plain trainer and beside the network without any loading.
+"""Training clips per second, compared with a plain trainer and with training without loading.
 
 `python -m benchmarks.bench_train [--device cuda|cpu] [--cache DIR] [--model NAME] [--batch-size N]
 [--steps N] [--rounds N] [--compile]`. Three ways take turns on the same device, with the full-size
 network, so that ratios hold when the machine's speed drifts:
 
-- reference: float32, contiguous, a `DataLoader` whose workers cut, flip and normalise each frame on
-  the CPU, plain Adam: what a straightforward script does;
-- ours: clips streamed from their shards as `train.py` does it, at its precision and layout;
-- resident: the same step on one batch that lies on the device already, so nothing is loaded.
+- reference: float32, contiguous, a `DataLoader` whose workers crop, flip and normalize each frame
+  on the CPU, plain Adam: what a straightforward script does;
+- ours: clips streamed from their shards as in `train.py`, with its precision and layout;
+- resident: the same step on one batch that is on the device already, so nothing is loaded.
 
-The share of time lost to loading is 1 - ours / resident. Everything lies in the page cache. Prints
-one JSON object as its last line. The default cache is noise, which trains as slowly as faces do.
+The share of time lost to loading is 1 - ours / resident. All clips are in the page cache. The last
+line is a JSON object. The default cache is noise, which trains as slowly as faces do.
 """
 
 import argparse
@@ -31,22 +31,21 @@ from torch.utils.data import DataLoader, Dataset
 
 import model
 from benchmarks.caches import open_cache
-from cache.arguments import positive
+from cache.command import positive
 from cache.ravdess import Clip
 from cache.reader import Cache
+from cache.schema import FRAME_COUNT
 from model.__main__ import gflops, one_clip
-from model.device import describe, pick_device, pick_precision
-from model.prepare import MEAN, STD, Prepare
-from train.augment import draw_crops
-from train.inputs import Changes
-from train.loop import Totals, train_epoch
-from train.recipe import Recipe
+from model.device import describe, pick_device
+from model.inputs import MEAN, STD
+from train.augment import Augmentation, draw_crops
+from train.cli import make_config, make_parser
 from train.stream import Batch, Clips, Streamed, readers
-from train.trainee import make_optimizer
+from train.trainer import Totals, Trainer
 
 
 class PerFrame(Dataset):
-    """Clips as a straightforward script reads them: each frame cut, flipped and normalised here."""
+    """Clips as a straightforward script reads them: each frame is cropped and normalized here."""
 
     def __init__(self, cache: Cache, clips: list[Clip]):
         self.cache = cache
@@ -110,36 +109,30 @@ class Reference:
 
 
 class Ours:
-    """The steps of `train.py`, on batches of `source`."""
+    """The steps of `train.py`, on batches that are handed in."""
 
-    def __init__(self, name: str, count: int, batch: int, device, precision: str, compiled: bool):
-        torch.manual_seed(0)
-        net = model.build(name).to(device).to(memory_format=torch.channels_last_3d)
-        self.recipe = Recipe(batch_size=batch)
-        self.optimizer = make_optimizer(net, self.recipe)
-        self.net = torch.compile(net) if compiled else net
-        self.changes = Changes(self.recipe, seed=0, epoch=1, clips=count)
-        self.common = {
-            "prepare": Prepare(224),
-            "loss_of": model.loss(name),
-            "precision": getattr(torch, precision),
-        }
-        self.device = device
+    def __init__(
+        self, args: argparse.Namespace, cache: Cache, clips: list[Clip], batch: int, device
+    ):
+        line = ["--cache", str(cache.directory), "--fold", "0", "--model", args.model]
+        line += ["--batch-size", str(batch), *(["--compile"] if args.compile else [])]
+        typed = make_parser().parse_args(line)
+        typed.command = line
+        config = make_config(typed, cache, clips, clips[:1], {}, device)
+        self.precision = config.precision
+        self.trainer = Trainer(config, cache, clips, clips[:1], device=device)
+        self.trainer.call.train()
+        self.augment = Augmentation(self.trainer.recipe, 0, 1, len(clips))
 
     def steps(self, batches: Iterator[Batch]) -> None:
-        train_epoch(
-            self.net,
-            self.optimizer,
-            batches,
-            Totals.zero(self.device),
-            changes=self.changes,
-            rate_at=lambda step: 1e-3,
-            **self.common,
-        )
+        totals = Totals.zero(self.trainer.device)
+        for step, batch in enumerate(batches):
+            self.trainer.train_step(step, batch, self.augment, totals)
+        totals.loss.item()  # waits for the device
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
-    """Wall-clock seconds of `work`, with all that it started on the device."""
+    """Wall-clock seconds of `work`, including everything that it started on the device."""
     _wait(device)
     started = time.perf_counter()
     work()
@@ -153,20 +146,20 @@ def _wait(device: torch.device) -> None:
 
 
 def stream_and_copy(cache: Cache, name: str, device: torch.device) -> tuple[float, float]:
-    """Clips a second that arrive on the device in shuffled batches of 16, without training.
+    """Clips per second that arrive on the device in shuffled batches of 16, without training.
 
     Returns:
-        The rate, and that of numpy copying as many bytes, from a few clips in memory to a buffer.
+        The rate, and the rate of numpy copying the same bytes from a few clips in memory.
     """
-    clips = Clips(cache, cache.clips, model.inputs(name), 30)
+    clips = Clips(cache, cache.clips, model.inputs(name), FRAME_COUNT)
     shuffled = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).split(16)
     streamed = Streamed(clips, readers())
-    lying = [cache.read(clip.clip_id, "frames") for clip in cache.clips[:32]]
-    buffer = np.empty((16, *lying[0].shape), lying[0].dtype)
+    in_memory = [cache.read(clip.clip_id, "frames") for clip in cache.clips[:32]]
+    buffer = np.empty((16, *in_memory[0].shape), in_memory[0].dtype)
 
     def copy() -> None:
         for number in range(len(clips)):
-            np.copyto(buffer[number % 16], lying[number % len(lying)])
+            np.copyto(buffer[number % 16], in_memory[number % len(in_memory)])
 
     def stream() -> None:
         for _ in streamed.batches(shuffled, device):
@@ -177,7 +170,7 @@ def stream_and_copy(cache: Cache, name: str, device: torch.device) -> tuple[floa
 
 
 def matrix_rate(device: torch.device, precision: str) -> float:
-    """FLOP/s of the device in a product of two square matrices, the best of ten."""
+    """FLOP/s of the device in a product of two square matrices, best of ten."""
     size = 8192 if device.type == "cuda" else 2048
     one, two = (
         torch.randn(size, size, device=device).to(getattr(torch, precision)) for _ in range(2)
@@ -203,21 +196,20 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(exc))
     batch = args.batch_size or (16 if device.type == "cuda" else 2)
     steps = args.steps or (30 if device.type == "cuda" else 1)
-    precision = pick_precision("auto", device, "paper", args.model)
     torch.backends.cudnn.benchmark = True
     with tempfile.TemporaryDirectory() as folder:
         cache = open_cache(parser, args.cache, Path(folder))
         clips = (cache.clips * (1 + batch * steps // len(cache.clips)))[: batch * steps]
-        own = Clips(cache, clips, model.inputs(args.model), 30)
+        own = Clips(cache, clips, model.inputs(args.model), FRAME_COUNT)
         streamed = Streamed(own, readers())
         order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
         reference = Reference(args.model, cache, clips, batch, device)
-        ours = Ours(args.model, len(clips), batch, device, precision, args.compile)
-        lying = next(Streamed(own, 1).batches([order[:batch]], device))
+        ours = Ours(args, cache, clips, batch, device)
+        in_memory = next(Streamed(own, 1).batches([order[:batch]], device))
         ways: dict[str, Callable[[], None]] = {
             "reference": lambda: reference.steps(steps),
             "ours": lambda: ours.steps(streamed.batches(order.split(batch), device)),
-            "resident": lambda: ours.steps(lying for _ in range(steps)),
+            "resident": lambda: ours.steps(in_memory for _ in range(steps)),
         }
         peaks = {}
         for name, way in ways.items():  # warms up
@@ -236,13 +228,13 @@ def main(argv: list[str] | None = None) -> int:
     speedup = statistics.median(row["reference"] / row["ours"] for row in rounds)
     lost = statistics.median(1 - row["resident"] / row["ours"] for row in rounds)
     achieved = 3 * forward * rates["ours"]  # backward is twice forward
-    peak = matrix_rate(device, precision)
+    peak = matrix_rate(device, ours.precision)
     for name in ways:
         memory = f", {peaks[name]:.1f} GB of GPU memory at its peak" if name in peaks else ""
         print(f"{name:10} {rates[name]:9.3f} clips/s{memory}")
     print(f"streaming alone {stream:.0f} clips/s, {stream / copy:.2f} of a plain copy")
-    print(f"ours is {speedup:.2f} of the reference, and loses {lost:.1%} of its time to loading")
-    print(f"{achieved / 1e12:.2f} TFLOP/s, {achieved / peak:.1%} of products of matrices")
+    print(f"speedup over the reference {speedup:.2f}, time lost to loading {lost:.1%}")
+    print(f"{achieved / 1e12:.2f} TFLOP/s, {achieved / peak:.1%} of matrix products")
     result = {
         "clips_per_second": rates["ours"],
         "reference_clips_per_second": rates["reference"],
@@ -257,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
         "peak_memory_gb": peaks,
         "model": args.model,
         "batch_size": batch,
-        "precision": precision,
+        "precision": ours.precision,
         "compiled": args.compile,
         "device": describe(device),
         "torch": torch.__version__,

@@ -30,7 +30,7 @@ def seeds(folder: Path) -> list[bytes]:
 
     def arrays(names: tuple[str, ...]) -> dict[str, np.ndarray]:
         zeros = {name: np.zeros(FIELDS[name].shape, FIELDS[name].dtype) for name in names}
-        return zeros | {"mfcc": random.standard_normal((13, 212)).astype(np.float32)}
+        return zeros | {"mfcc": random.standard_normal(FIELDS["mfcc"].shape).astype(np.float32)}
 
     clips = expected_clips(7)[:3]
     contents = []

@@ -13,36 +13,44 @@ from typing import Any
 
 
 class BusyError(ValueError):
-    """Another process is at work in a folder."""
+    """Another process is using a folder."""
 
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a temporary path beside `final`; move it there, synced, when the block succeeds.
 
-    When the block raises, the temporary file is removed and `final` is as it was before.
-    The temporary name starts with a dot and ends in `.tmp`, so no reader takes it for data.
+    If the block raises, the temporary file is removed and `final` is as it was before. The
+    temporary name starts with a dot and ends in `.tmp`, so no reader takes it for data.
     """
     temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
         os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(final.parent)
+    sync(final.parent)  # so that the new name survives a power cut
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes of ours out of `folder` while the block runs; made if missing.
+    """Lock `folder`, created if missing, against other processes while the block runs.
 
-    The lock is on the folder itself, so it leaves no file, and goes with the process. Where the
-    file system has no locks, there is none.
+    The lock is on the folder itself, so it leaves no file and ends with the process. On file
+    systems without locks this does nothing.
 
     Raises:
-        BusyError: if another process holds it.
+        BusyError: if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -82,12 +90,3 @@ def sha256_file(path: Path) -> str:
     """The hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A contact sheet: the cached faces, to be looked at."""
+"""A contact sheet: the cached faces on one picture, to look at."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,17 +8,17 @@ import numpy as np
 from cache.files import atomic_path
 from cache.ravdess import EMOTIONS, Clip
 from cache.reader import Cache
-from cache.schema import FRAME_COUNT
+from cache.schema import FIELDS, FRAME_COUNT
 from cache.shard import CacheError
 
-_STEP = 3  # every third of the 30 frames
-_SIZE = 112  # pixels a side of a frame on the sheet
-_MFCC_WIDTH = 212
-_LABEL = 16  # pixels of the line of text above each clip
+_STEP = 3  # every third frame is shown
+_SIDE = 112  # pixels of a frame on the sheet
+_MFCC_WIDTH = FIELDS["mfcc"].shape[1]
+_TEXT = 16  # pixels of the line of text above each clip
 
 
 def choose(clips: list[Clip], count: int) -> list[Clip]:
-    """`count` of the clips, or all: actor after actor in turn, and another emotion each time."""
+    """Choose `count` clips, or all: actors in turn, with a different emotion each time."""
     left = sorted(clips, key=lambda clip: (clip.actor, clip))
     chosen: list[Clip] = []
     while left and len(chosen) < count:
@@ -31,49 +31,49 @@ def choose(clips: list[Clip], count: int) -> list[Clip]:
 
 
 def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:
-    """Write a PNG with a row a clip: its name, figures and notes, every third frame, its MFCCs.
+    """Write a PNG with one row per clip: name, figures and notes, every third frame, MFCCs.
 
     The figures are the side of the crop, its jitter (the mean absolute second difference of its
-    centre over time, in pixels of the source) and the detector's least score.
+    center over time, in pixels of the source) and the detector's lowest score.
 
     Args:
-        cache: where the clips lie.
-        clips: which to show, in this order.
-        path: the PNG; appears whole or not at all.
+        cache: the cache.
+        clips: the clips to show, in this order.
+        path: the PNG.
+
+    Raises:
+        CacheError: if the cache has no frames.
     """
     if "frames" not in cache.fields(clips[0].clip_id):
-        raise CacheError(f"{cache.directory}: holds sound alone, so there are no faces to look at")
-    from PIL import Image, ImageDraw  # torchvision brings it; nothing else here needs pictures
+        raise CacheError(f"{cache.directory}: has audio only, so there are no faces to show")
+    from PIL import Image, ImageDraw  # comes with torchvision; nothing else here needs pictures
 
-    columns = len(range(0, FRAME_COUNT, _STEP))
-    sheet = Image.new(
-        "RGB", (columns * _SIZE + _MFCC_WIDTH, len(clips) * (_SIZE + _LABEL)), "white"
-    )
+    row_height, mfcc_left = _SIDE + _TEXT, len(range(0, FRAME_COUNT, _STEP)) * _SIDE
+    sheet = Image.new("RGB", (mfcc_left + _MFCC_WIDTH, len(clips) * row_height), "white")
     draw = ImageDraw.Draw(sheet)
     for row, clip in enumerate(clips):
-        top = row * (_SIZE + _LABEL)
+        top = row * row_height
         box = cache.read(clip.clip_id, "face_box")
-        side = box[0, 2] - box[0, 0]
         jitter = np.abs(np.diff((box[:, :2] + box[:, 2:]) / 2, 2, axis=0)).mean()
         scores = cache.read(clip.clip_id, "face_score")
         found = scores[scores > 0]
         text = (
-            f"{clip.clip_id}  {EMOTIONS[clip.label]}  crop {side:.0f} px, jitter {jitter:.2f} px, "
-            f"least score {found.min(initial=1):.3f} of {len(found)}  "
+            f"{clip.clip_id}  {EMOTIONS[clip.label]}  crop {box[0, 2] - box[0, 0]:.0f} px, jitter "
+            f"{jitter:.2f} px, lowest score {found.min(initial=1):.3f} of {len(found)}  "
             + "; ".join(cache.manifest["clips"][clip.clip_id]["notes"])[:200]
         )
         draw.text((2, top + 2), text, fill="black")
         for column, frame in enumerate(cache.read(clip.clip_id, "frames")[::_STEP]):
-            small = Image.fromarray(frame).resize((_SIZE, _SIZE), Image.Resampling.BOX)
-            sheet.paste(small, (column * _SIZE, top + _LABEL))
+            small = Image.fromarray(frame).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+            sheet.paste(small, (column * _SIDE, top + _TEXT))
         mfcc = Image.fromarray(_grey(cache.read(clip.clip_id, "mfcc")))
-        place = (columns * _SIZE, top + _LABEL)
-        sheet.paste(mfcc.resize((_MFCC_WIDTH, _SIZE), Image.Resampling.NEAREST), place)
+        mfcc = mfcc.resize((_MFCC_WIDTH, _SIDE), Image.Resampling.NEAREST)
+        sheet.paste(mfcc, (mfcc_left, top + _TEXT))
     with atomic_path(path) as temporary:
         sheet.save(temporary, "PNG")
 
 
 def _grey(mfcc: np.ndarray) -> np.ndarray:
-    """Coefficients (13, T) as uint8, the highest at the top, each over its own range."""
+    """Coefficients (C, T) as uint8, the highest at the top, each scaled to its own range."""
     low, high = mfcc.min(axis=1, keepdims=True), mfcc.max(axis=1, keepdims=True)
     return (255 * (mfcc - low) / np.maximum(high - low, 1e-9)).astype(np.uint8)[::-1]

@@ -1,39 +1,56 @@
-"""The manifest: which shards belong to a cache, from which clips and settings they came."""
+"""The manifest: which shards belong to a cache, and which clips and settings they come from."""
 
+import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cache.files import sha256_file, write_json
-from cache.migrate import STEPS, migrate
+from cache.jpeg import CODEC
 from cache.ravdess import Clip
 from cache.schema import SCHEMA_VERSION, shard_name
-from cache.seals import checksum, fingerprint
-from cache.shard import CacheError
+from cache.shard import ADVICE, CacheError
 
 MANIFEST_NAME = "manifest.json"
 FAILURES_NAME = "failures.json"
-MAX_BYTES = 8 * 2**20  # that of RAVDESS has 0.3 MB
-MOST_SHARD_BYTES = 2**36
+MAX_BYTES = 8 * 2**20  # RAVDESS's manifest has 0.3 MB
 
-_SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
-# Control characters, which a terminal obeys, and halves of characters, which no file can hold.
+# Control characters, which a terminal obeys, and surrogates, which no file can contain.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
-_KEYS = {
+_SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
+# What a manifest contains. A list or the key "*" stands for any number of such entries.
+_LAYOUT = {
     "schema_version": int,
     "dataset": str,
     "license": str,
     "citation": str,
     "config": dict,
-    "fingerprint": str,
-    "versions": dict,
-    "shards": list,
-    "clips": dict,
-    "checksum": str,
+    "fingerprint": _SHA256,
+    "versions": {"*": str},
+    "shards": [{"file": str, "bytes": range(1, 2**36), "sha256": _SHA256, "clips": int}],
+    "clips": {"*": {"source": str, "source_sha256": str, "notes": [str]}},
+    "checksum": _SHA256,
 }
+_CODEC = {key: type(value) for key, value in CODEC.items()}
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """SHA-256 over the schema version and every setting that changes a byte of a shard."""
+    return _sha256_of({"schema_version": SCHEMA_VERSION, "config": dict(config)})
+
+
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 over all of a manifest but the checksum itself, so that no entry can change."""
+    return _sha256_of({key: value for key, value in manifest.items() if key != "checksum"})
+
+
+def _sha256_of(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def describe_shard(path: Path, clips: int) -> dict[str, Any]:
@@ -57,13 +74,13 @@ def write_manifest(
         directory: the cache.
         origin: `dataset`, `license` and `citation` of the clips.
         config: every setting that changes a byte.
-        versions: name to version of the libraries that made the cache.
-        shards: an entry for each shard, as `describe_shard` gave it when the shard was written:
-            hashing the files here would certify whatever has befallen them since.
-        clips: clip_id to `source`, `source_sha256` and `notes`.
+        versions: the versions of the libraries that made the cache, by name.
+        shards: an entry for each shard, from `describe_shard` when the shard was written: hashing
+            the files now would certify any damage since then.
+        clips: `source`, `source_sha256` and `notes` of each clip, by clip_id.
 
     Returns:
-        The manifest as written. No time and no host name is in it, so the same clips, settings
+        The manifest as written. It contains no time and no host name, so the same clips, settings
         and versions give the same bytes.
     """
     manifest = {
@@ -76,13 +93,13 @@ def write_manifest(
         "clips": {clip_id: dict(clips[clip_id]) for clip_id in sorted(clips)},
     }
     manifest["checksum"] = checksum(manifest)
-    check_manifest(manifest, directory / MANIFEST_NAME)
+    _check(manifest)
     write_json(directory / MANIFEST_NAME, manifest)
     return manifest
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read and check the manifest of the cache in `directory`, of this schema version or older.
+    """Read and check the manifest of the cache in `directory`.
 
     Raises:
         CacheError: if there is none, or `parse_manifest` refuses it.
@@ -90,129 +107,85 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST_NAME
     if not path.is_file():
         raise CacheError(
-            f"{directory}: no {MANIFEST_NAME}, so no finished cache. "
-            "Run `make features`, or name a finished one"
+            f"{directory}: no {MANIFEST_NAME}, so no finished cache. Build one with "
+            "`make features RAVDESS=DIR`, or name a finished one"
         )
     with path.open("rb") as opened:
         return parse_manifest(opened.read(MAX_BYTES + 1), path)
 
 
 def parse_manifest(content: bytes, path: Path | str) -> dict[str, Any]:
-    """The manifest in `content`, which came from `path`, migrated if it is of an older version.
+    """Parse and check the bytes of a manifest that came from `path`.
 
     Raises:
-        CacheError: if it is not JSON, of a schema version that this code does not know, lacks a
-            key, or its fingerprint, checksum, shard names or clip names do not hold.
+        CacheError: if it is not JSON, or its schema version, layout, fingerprint, checksum, shard
+            names or clip names are wrong.
     """
     if len(content) > MAX_BYTES:
-        raise CacheError(f"{path}: more than {MAX_BYTES} bytes: no manifest")
+        raise CacheError(f"{path}: more than {MAX_BYTES} bytes, so not a manifest")
     try:
         manifest = json.loads(content, parse_constant=_refuse_constant)
-        if not isinstance(manifest, dict):
-            raise CacheError(f"{path}: holds a {type(manifest).__name__}, expected an object")
-        manifest = _of_this_version(manifest, path)
-        check_manifest(manifest, path)
-    except CacheError:
-        raise
+        _check(manifest)
+    except CacheError as exc:
+        raise CacheError(f"{path}: {exc}") from exc
     except (ValueError, RecursionError) as exc:
-        raise CacheError(f"{path}: not valid JSON ({exc}). Fetch or build it again") from exc
+        raise CacheError(f"{path}: not a valid manifest ({exc}). {ADVICE}") from exc
     return manifest
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
-def _of_this_version(manifest: dict[str, Any], path: Path | str) -> dict[str, Any]:
-    version = manifest.get("schema_version")
-    if type(version) is not int:
-        raise CacheError(f"{path}: schema_version is missing or no whole number")
-    if version in STEPS:
-        if "checksum" in manifest:
-            raise CacheError(f"{path}: schema version {version} has no checksum, this has one")
-        _check_keys(manifest, path, set(_KEYS) - {"checksum"})
-        _check_fingerprint(manifest, path)
-        return migrate(manifest)
-    if version != SCHEMA_VERSION:
-        advice = "update CFN-SR" if version > SCHEMA_VERSION else "build the cache again"
-        raise CacheError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}: {advice}")
-    return manifest
-
-
-def _check_keys(manifest: Mapping[str, Any], path: Path | str, keys: Collection[str]) -> None:
-    for key in keys:
-        if not isinstance(manifest.get(key), _KEYS[key]):
-            raise CacheError(f"{path}: {key} is missing or not a {_KEYS[key].__name__}")
-
-
-def _check_fingerprint(manifest: Mapping[str, Any], path: Path | str) -> None:
-    if manifest["fingerprint"] != fingerprint(manifest["config"], manifest["schema_version"]):
-        raise CacheError(
-            f"{path}: fingerprint {manifest['fingerprint'][:12]}... does not belong to its config. "
-            "The file was changed by hand: fetch or build it again"
-        )
-
-
-def check_manifest(manifest: Mapping[str, Any], path: Path | str) -> None:
-    """Raise CacheError unless `manifest` is one that this version can trust to be consistent."""
-    _check_keys(manifest, path, _KEYS)
-    _check_strings(manifest, path)
-    _check_fingerprint(manifest, path)
+def _check(manifest: Any) -> None:
+    """Raise ValueError unless a manifest, which may be a stranger's, is consistent."""
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if type(version) is int and version != SCHEMA_VERSION:
+        advice = "Update CFN-SR" if version > SCHEMA_VERSION else ADVICE
+        raise CacheError(f"schema version is {version}, expected {SCHEMA_VERSION}. {advice}")
+    _check_strings(manifest)
+    _check_layout(manifest, _LAYOUT)
+    if manifest["fingerprint"] != fingerprint(manifest["config"]):
+        raise ValueError("its fingerprint does not match its config: the file was changed")
     frames = manifest["config"].get("frames", {})
-    codec = frames.get("codec", {"quality": 0}) if isinstance(frames, dict) else None
-    if not isinstance(codec, dict) or not isinstance(codec.get("quality"), int):
-        raise CacheError(f"{path}: config.frames is not an object, or its codec has no quality")
-    if not all(isinstance(version, str) for version in manifest["versions"].values()):
-        raise CacheError(f"{path}: versions are not all strings")
-    counts: dict[str, int] = {}
-    for clip_id, record in manifest["clips"].items():
-        try:
-            clip = Clip.parse(clip_id)
-        except ValueError as exc:
-            raise CacheError(f"{path}: {exc}") from exc
-        if not _fits(record, {"source": str, "source_sha256": str, "notes": list}) or not all(
-            isinstance(note, str) for note in record["notes"]
-        ):
-            raise CacheError(f"{path}: clip {clip_id} lacks source, source_sha256 or notes")
-        counts[shard_name(clip.actor)] = counts.get(shard_name(clip.actor), 0) + 1
-    listed: dict[str, int] = {}
-    for shard in manifest["shards"]:
-        if not _fits(shard, {"file": str, "bytes": int, "sha256": str, "clips": int}):
-            raise CacheError(f"{path}: a shard lacks file, bytes, sha256 or clips")
-        if not 0 < shard["bytes"] < MOST_SHARD_BYTES or not _SHA256.fullmatch(shard["sha256"]):
-            raise CacheError(f"{path}: a shard's bytes or sha256 cannot be")
-        if shard["file"] in listed:
-            raise CacheError(f"{path}: lists {shard['file']} twice")
-        listed[shard["file"]] = shard["clips"]
-    if listed != counts:
-        raise CacheError(
-            f"{path}: shards list {listed}, but the clips belong to {counts}. "
-            "Fetch or build it again"
-        )
+    _check_layout(frames, dict, "config.frames")
+    _check_layout(frames.get("codec", CODEC), _CODEC, "config.frames.codec")
+    # Shard names follow from the clips' names, so a stranger cannot choose where files go.
+    expected = Counter(shard_name(Clip.parse(clip_id).actor) for clip_id in manifest["clips"])
+    listed = [(shard["file"], shard["clips"]) for shard in manifest["shards"]]
+    if sorted(listed) != sorted(expected.items()):
+        raise ValueError(f"shards list clips {listed}, expected {sorted(expected.items())}")
     if manifest["checksum"] != checksum(manifest):
-        raise CacheError(
-            f"{path}: its content does not have the checksum that it gives. A bit has flipped, or "
-            "it was changed by hand: fetch or build it again"
-        )
+        raise ValueError("it does not match its own checksum: the file was changed")
 
 
-def _check_strings(value: Any, path: Path | str) -> None:
-    """Refuse what would not be text on a terminal or in a file: strings may be a stranger's."""
+def _check_layout(value: Any, layout: Any, place: str = "") -> None:
+    """Raise ValueError unless a part of a manifest has the layout that `_LAYOUT` describes."""
+    if isinstance(layout, dict) and isinstance(value, dict):
+        expected = dict.fromkeys(value, layout["*"]) if "*" in layout else layout
+        for key in sorted(set(value) ^ set(expected)):
+            problem = "unknown" if key in value else "missing"
+            raise ValueError(f"{place}.{key:.40}".lstrip(".") + f" is {problem}")
+        for key in expected:
+            _check_layout(value[key], expected[key], f"{place}.{key}".lstrip("."))
+    elif isinstance(layout, list) and isinstance(value, list):
+        for number, entry in enumerate(value):
+            _check_layout(entry, layout[0], f"{place}[{number}]")
+    elif isinstance(layout, range):
+        if type(value) is not int or value not in layout:
+            raise ValueError(f"{place} is {value!a:.40}, expected {layout[0]} to {layout[-1]}")
+    elif isinstance(layout, re.Pattern):
+        if not isinstance(value, str) or not layout.fullmatch(value):
+            raise ValueError(f"{place} is {value!a:.40}, expected 64 hexadecimal digits")
+    elif type(value) is not (kind := layout if isinstance(layout, type) else type(layout)):
+        raise ValueError(f"{place} is {type(value).__name__}, expected {kind.__name__}".lstrip())
+
+
+def _check_strings(value: Any) -> None:
+    """Raise ValueError if a string would not be plain text on a terminal or in a file."""
     if isinstance(value, str) and CONTROL.search(value):
-        raise CacheError(f"{path}: {value[:80]!a} has characters that are no text")
+        raise ValueError(f"{value[:80]!a} contains control characters")
     if isinstance(value, dict):
-        for key, held in value.items():
-            _check_strings(key, path)
-            _check_strings(held, path)
-    if isinstance(value, list):
-        for held in value:
-            _check_strings(held, path)
-
-
-def _fits(entry: Any, kinds: Mapping[str, type]) -> bool:
-    """Whether `entry` is an object with these keys and no other, of these types."""
-    return (
-        isinstance(entry, dict)
-        and set(entry) == set(kinds)
-        and all(isinstance(entry[key], kind) for key, kind in kinds.items())
-    )
+        value = [*value, *value.values()]
+    for inner in value if isinstance(value, list) else ():
+        _check_strings(inner)

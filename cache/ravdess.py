@@ -178,6 +178,12 @@ FULL_AV_ORIGIN = {
         "American English. PLoS ONE 13(5): e0196391. https://doi.org/10.1371/journal.pone.0196391"
     ),
 }
+HOME_PAGE = "https://doi.org/10.5281/zenodo.1188976"
+# A manifest's license: its name on the Hugging Face hub, and its address.
+LICENSES = {
+    "CC BY-NC-SA 4.0": ("cc-by-nc-sa-4.0", "https://creativecommons.org/licenses/by-nc-sa/4.0/"),
+    "CC0 1.0": ("cc0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/"),
+}
 AUDIO_ONLY_ORIGIN = FULL_AV_ORIGIN | {"dataset": "RAVDESS speech, audio only"}
 
 

@@ -1,83 +1,144 @@
-"""A finished cache, opened for reading."""
+"""A finished cache, opened for reading and checked against its manifest."""
 
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from cache.files import sha256_file
 from cache.manifest import read_manifest
-from cache.ravdess import Clip
-from cache.schema import FIELDS, shard_name
-from cache.shard import CacheError, Shard, open_shard
+from cache.ravdess import ACTORS, Clip
+from cache.schema import FIELDS, NAMED, shard_name
+from cache.shard import ADVICE, CacheError, Shard, open_shard
 
-# What belongs to one process, and is made anew in another.
-_OPENED = ("_shards", "_opening")
+# What belongs to one process and is created again in another.
+_PER_PROCESS = ("_shards", "_opening")
 
 
 class Cache:
     """Reads clips of a finished cache by `clip_id`.
 
-    Shards are opened when first read from, in the process that reads, so the object can be
-    pickled and handed to loader workers, and threads may read from it side by side. Reading needs
-    neither write permission nor file locks.
+    Shards are opened when they are first read, in the process that reads, so the object can be
+    pickled and passed to data loader workers, and several threads may read from it at once.
+    Reading requires neither write permission nor file locks.
+
+        cache = Cache("data/ravdess-cache")
+        cache.read("01-01-06-01-02-01-12", "mfcc")  # float32 (13, 212)
 
     Args:
-        directory: a folder with `manifest.json` and its shards.
+        directory: the folder with `manifest.json` and its shards.
 
     Attributes:
         manifest: the checked content of `manifest.json`.
         clips: all clips, sorted by `clip_id`.
 
     Raises:
-        CacheError: if there is no finished cache, or its manifest does not hold.
+        CacheError: if there is no finished cache, or its manifest is not valid.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path | str):
         self.directory = Path(directory)
         self.manifest: dict[str, Any] = read_manifest(self.directory)
         self.clips = [Clip.parse(clip_id) for clip_id in sorted(self.manifest["clips"])]
-        self._row: dict[str, int] = {}
-        counts: dict[int, int] = {}
-        for clip in self.clips:  # clips lie in a shard in the order of their clip_id
-            self._row[clip.clip_id] = counts.setdefault(clip.actor, 0)
-            counts[clip.actor] += 1
+        self._row = {  # the rows of a shard are sorted by clip_id
+            clip.clip_id: row
+            for actor in ACTORS
+            for row, clip in enumerate(self.of_actors([actor]))
+        }
+        self._entries = {entry["file"]: entry for entry in self.manifest["shards"]}
         self._shards: dict[int, Shard] = {}
         self._opening = Lock()
 
-    def of_actors(self, actors: tuple[int, ...]) -> list[Clip]:
+    def of_actors(self, actors: Collection[int]) -> list[Clip]:
         """The clips of these actors, sorted by `clip_id`."""
         return [clip for clip in self.clips if clip.actor in actors]
 
     @property
     def is_jpeg(self) -> bool:
-        """Whether frames are stored as JPEGs, and so are not quite those that were computed."""
+        """Whether frames are stored as JPEG files, and so differ slightly from the originals."""
         return "codec" in self.manifest["config"].get("frames", {})
 
     def fields(self, clip_id: str) -> tuple[str, ...]:
-        """Which of `schema.FIELDS` can be read of a clip."""
+        """The fields of `schema.FIELDS` that a clip has."""
         shard = self._shard(Clip.parse(clip_id).actor)
         return tuple(name for name in FIELDS if name in shard)
 
     def read(self, clip_id: str, field: str, out: np.ndarray | None = None) -> np.ndarray:
-        """One field of one clip, with the type and shape of `schema.FIELDS`.
+        """Read one field of one clip, with the type and shape of `schema.FIELDS`.
 
         Args:
-            clip_id: of the clip.
-            field: of `schema.FIELDS`.
-            out: the array to fill, contiguous, of that type and shape; else a new one.
+            clip_id: the clip's name.
+            field: the name of the field.
+            out: the contiguous array to fill; by default a new one.
 
         Raises:
-            CacheError: if the clip or the field is not in the cache, or its shard is damaged.
+            ValueError: if `out` has the wrong type or shape.
+            CacheError: if the clip or field is not in the cache, or its shard is damaged.
         """
         if clip_id not in self._row:
             raise CacheError(f"{self.directory}: no clip {clip_id} in this cache")
         shard = self._shard(Clip.parse(clip_id).actor)
         if field not in shard:
             raise CacheError(
-                f"{shard.path}: holds no {field}. Build a cache that does with `make features`"
+                f"{shard.path}: holds no {field}. Build a cache that does with "
+                "`make features RAVDESS=DIR`"
             )
         return shard.read(field, self._row[clip_id], out)
+
+    def check(self, actors: Collection[int] = ACTORS) -> None:
+        """Check sizes, structure and clips of the shards of these actors, and keep them open.
+
+        This is fast: it reads no frames and computes no hashes, so it finds missing, truncated
+        and mixed-up shards, but not a changed byte of an array. `problems` finds that too.
+
+        Raises:
+            CacheError: for the first shard that is not as the manifest says.
+        """
+        for actor in sorted({clip.actor for clip in self.of_actors(actors)}):
+            self._check_size(actor)
+            self._shard(actor)
+
+    def problems(self, *, quick: bool = False) -> Iterator[str | None]:
+        """Check every shard, several at a time: its size, SHA-256, structure and clips.
+
+        Args:
+            quick: whether to skip the SHA-256, which requires reading every byte.
+
+        Yields:
+            None for each valid shard, or a line that says what is wrong; then a line for each
+            shard in the folder that the manifest does not list.
+        """
+        actors = sorted({clip.actor for clip in self.clips})
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            yield from pool.map(lambda actor: self._problem(actor, quick), actors)
+        for path in sorted(self.directory.glob("*.h5")):
+            if path.name not in self._entries:
+                yield f"{path}: not in the manifest. Delete it, or rebuild the cache"
+
+    def _problem(self, actor: int, quick: bool) -> str | None:
+        path, listed = self.directory / shard_name(actor), self._entries[shard_name(actor)]
+        try:
+            self._check_size(actor)
+            if not quick and (found := sha256_file(path)) != listed["sha256"]:
+                return (
+                    f"{path}: sha256 {found[:12]}..., manifest says "
+                    f"{listed['sha256'][:12]}... . {ADVICE}"
+                )
+            self._open(actor).close()
+        except (CacheError, OSError) as exc:
+            return str(exc)
+        return None
+
+    def _check_size(self, actor: int) -> None:
+        path, listed = self.directory / shard_name(actor), self._entries[shard_name(actor)]
+        if not path.is_file():
+            raise CacheError(f"{path}: missing. {ADVICE}")
+        if (size := path.stat().st_size) != listed["bytes"]:
+            raise CacheError(f"{path}: {size} bytes, manifest says {listed['bytes']}. {ADVICE}")
 
     def _shard(self, actor: int) -> Shard:
         with self._opening:
@@ -86,20 +147,28 @@ class Cache:
             return self._shards[actor]
 
     def _open(self, actor: int) -> Shard:
-        path = self.directory / shard_name(actor)
-        shard = open_shard(path)
-        expected = [clip.clip_id for clip in self.clips if clip.actor == actor]
-        if shard.clip_ids != expected:
-            shard.close()
-            raise CacheError(
-                f"{path}: holds {len(shard.clip_ids)} clips that are not the {len(expected)} of "
-                "the manifest. Fetch it again, or rebuild it"
-            )
+        shard = open_shard(self.directory / shard_name(actor))
+        check_clips(shard, self.of_actors([actor]), self.manifest["config"])
         return shard
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in _OPENED}
+        return {key: value for key, value in self.__dict__.items() if key not in _PER_PROCESS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._shards, self._opening = {}, Lock()
+
+
+def check_clips(shard: Shard, clips: Sequence[Clip], config: Mapping[str, Any]) -> None:
+    """Raise CacheError unless a shard contains these clips, with frames as the settings say."""
+    if shard.clip_ids != [clip.clip_id for clip in clips]:
+        raise CacheError(
+            f"{shard.path}: its {len(shard.clip_ids)} clips are not the {len(clips)} of the "
+            f"manifest. {ADVICE}"
+        )
+    for name in set(NAMED) - {"clip_id"}:
+        if shard.column(name).tolist() != [getattr(clip, name) for clip in clips]:
+            raise CacheError(f"{shard.path}: {name} does not match the clips' names. {ADVICE}")
+    frames = config.get("frames")
+    if frames is not None and ("frames" not in shard or shard.is_jpeg != ("codec" in frames)):
+        raise CacheError(f"{shard.path}: its frames are not as the manifest's settings say")

@@ -52,8 +52,8 @@ OPTIONAL = ("waveform",)
 # How a shard may hold `frames` instead: each as a JPEG file, one after the other, and for each clip
 # and frame the byte behind its end.
 JPEG_FIELDS: dict[str, Field] = {
-    "frames_jpeg": Field(np.dtype("u1"), (), "JPEG files, of all clips; not a row a clip"),
-    "frames_end": Field(np.dtype("<u8"), (FRAME_COUNT,), "where each ends in frames_jpeg"),
+    "frames_jpeg": Field(np.dtype("u1"), (), "JPEG files of all clips, one after the other"),
+    "frames_end": Field(np.dtype("<u8"), (FRAME_COUNT,), "where each of them ends in frames_jpeg"),
 }
 
 # What preprocessing computes for a clip; the other fields follow from its name.

@@ -15,76 +15,80 @@ import numpy as np
 from cache import jpeg
 from cache.files import atomic_path
 from cache.ravdess import Clip
-from cache.schema import COMPUTED, FIELDS, JPEG_FIELDS, NAMED, Field
-from cache.structure import Block, CacheError, check_structure
+from cache.schema import COMPUTED, FIELDS, JPEG_FIELDS, NAMED, OPTIONAL, PICTURE, Field
+
+ADVICE = "Fetch it again, or delete it and rebuild it with `make features RAVDESS=DIR`"
 
 _SPARE_BYTES = 2**20  # for HDF5's own structure
-_ADVICE = "Fetch it again, or delete it and run `make features`"
+
+
+class CacheError(ValueError):
+    """A cache, shard or manifest is not valid; the message says what to do."""
 
 
 def write_shard(
     path: Path,
     count: int,
     computed: Collection[str],
-    rows: Iterable[tuple[Clip, Mapping]],
+    rows: Iterable[tuple[Clip, Mapping[str, np.ndarray]]],
     *,
     as_jpeg: bool = False,
 ) -> None:
-    """Write `count` clips as one shard; the same rows always give the same bytes.
+    """Write clips as one shard; the same rows always give the same bytes.
 
     Args:
-        path: where the shard appears, whole, when all rows are written.
-        count: how many rows `rows` yields; the datasets are contiguous, so it is needed ahead.
-        computed: which of `schema.COMPUTED` the rows hold.
-        rows: a clip and its computed arrays, in the order of `clip_id`. Only one row is held in
-            memory (of JPEGs all, some 35 MB).
-        as_jpeg: whether frames are stored as JPEGs.
+        path: the file, which appears when all rows are written.
+        count: the number of rows, needed in advance because the datasets are contiguous.
+        computed: the fields of `schema.COMPUTED` that the rows contain.
+        rows: each clip with its computed arrays, sorted by `clip_id`. Only one row at a time is
+            held in memory (with `as_jpeg` the JPEG files of all rows too, about 35 MB).
+        as_jpeg: whether to store frames as JPEG files.
 
     Raises:
-        ValueError: if a row is out of order, or has an array of another type or shape.
+        ValueError: if the rows are not sorted, or an array has the wrong type or shape.
         OSError: if the disk is full or fails.
     """
-    stored = {name: field for name, field in FIELDS.items() if name in NAMED or name in computed}
-    needed = count * sum(field.dtype.itemsize * prod(field.shape) for field in stored.values())
+    stored = {name: FIELDS[name] for name in FIELDS if name in NAMED or name in computed}
+    needed = count * sum(_row_bytes(field) for field in stored.values())
     free = shutil.disk_usage(path.parent).free
-    if free < needed + _SPARE_BYTES:  # HDF5 itself takes a full disk badly
+    if free < needed + _SPARE_BYTES:  # HDF5 itself may crash on a full disk
         raise OSError(errno.ENOSPC, f"{path.name} needs {needed} bytes, {free} are free")
     try:
-        # Without HDF5's lock, which some network file systems do not have: nobody else knows the
-        # temporary name.
+        # Without HDF5's file lock, which some network file systems lack: no other process knows
+        # the temporary name.
         with atomic_path(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
-            written = _write(file, count, stored, rows, as_jpeg)
+            written = _write_rows(file, count, stored, rows, as_jpeg)
             if written != count:
-                raise ValueError(f"{path.name}: {written} clips came, expected {count}")
-    except RuntimeError as exc:  # HDF5's way to say that a write failed
+                raise ValueError(f"{path.name}: got {written} clips, expected {count}")
+    except RuntimeError as exc:  # how h5py reports a failed write
         raise OSError(errno.EIO, f"{path.name} cannot be written: {exc}") from exc
 
 
-def _write(
+def _write_rows(
     file: h5py.File,
     count: int,
     stored: Mapping[str, Field],
-    rows: Iterable[tuple[Clip, Mapping]],
+    rows: Iterable[tuple[Clip, Mapping[str, np.ndarray]]],
     as_jpeg: bool,
 ) -> int:
+    """Write all rows into `file`; returns how many there were."""
     datasets = {
         name: file.create_dataset(name, (count, *field.shape), field.dtype, track_times=False)
         for name, field in stored.items()
         if not (as_jpeg and name == "frames")
     }
     pictures: list[bytes] = []
-    previous = ""
-    written = 0
-    for row, (clip, arrays) in enumerate(rows):
+    previous, written = "", 0
+    for clip, arrays in rows:
         if clip.clip_id <= previous:
             raise ValueError(f"clip {clip.clip_id} comes after {previous}, expected sorted")
-        previous = clip.clip_id
-        for name, dataset in datasets.items():
-            value = arrays[name] if name in COMPUTED else _from_name(clip, name)
-            dataset[row] = _checked(clip, name, value)
-        if as_jpeg:
-            pictures += jpeg.encode(_checked(clip, "frames", arrays["frames"]))
-        written += 1
+        for name in stored:
+            value = _value(clip, name, arrays)
+            if name in datasets:
+                datasets[name][written] = value
+            else:
+                pictures += jpeg.encode(value)
+        previous, written = clip.clip_id, written + 1
     if as_jpeg:
         ends = np.cumsum([len(picture) for picture in pictures], dtype=np.uint64)
         flat = np.frombuffer(b"".join(pictures), np.uint8)
@@ -93,13 +97,12 @@ def _write(
     return written
 
 
-def _from_name(clip: Clip, name: str) -> bytes | int:
-    return clip.clip_id.encode("ascii") if name == "clip_id" else getattr(clip, name)
-
-
-def _checked(clip: Clip, name: str, value) -> np.ndarray:
-    field = FIELDS[name]
-    if name in COMPUTED and (value.dtype != field.dtype or value.shape != field.shape):
+def _value(clip: Clip, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray | bytes | int:
+    """A clip's value of a field: from its name, or from its computed arrays once checked."""
+    if name in NAMED:
+        return clip.clip_id.encode("ascii") if name == "clip_id" else getattr(clip, name)
+    value, field = arrays[name], FIELDS[name]
+    if (value.dtype, value.shape) != (field.dtype, field.shape):
         raise ValueError(
             f"{clip.clip_id}: {name} is {value.dtype} {value.shape}, "
             f"expected {field.dtype} {field.shape}"
@@ -107,11 +110,20 @@ def _checked(clip: Clip, name: str, value) -> np.ndarray:
     return value
 
 
+@dataclass(frozen=True)
+class Block:
+    """Where a dataset is in its file: `count` rows of `size` bytes from byte `start`."""
+
+    start: int
+    count: int
+    size: int
+
+
 @dataclass
 class Shard:
-    """An opened shard: HDF5 has told where its arrays lie, and they are read from there.
+    """An open shard: HDF5 said where its arrays are, and they are read from there without it.
 
-    Reading needs no lock and holds no place in the file, so threads may read side by side.
+    Reading needs no lock and no file position, so several threads may read at once.
 
     Attributes:
         path: the file.
@@ -128,53 +140,54 @@ class Shard:
 
     @property
     def is_jpeg(self) -> bool:
-        """Whether frames are stored as JPEGs."""
+        """Whether frames are stored as JPEG files."""
         return "frames_jpeg" in self._blocks
 
     @property
     def computed(self) -> tuple[str, ...]:
-        """Which of `schema.COMPUTED` it holds."""
+        """The fields of `schema.COMPUTED` that the shard contains."""
         return tuple(name for name in COMPUTED if name in self)
 
     def read(self, name: str, row: int, out: np.ndarray | None = None) -> np.ndarray:
-        """One clip's value of a field, with the type and shape of `schema.FIELDS`.
+        """Read one field of one clip, with the type and shape of `schema.FIELDS`.
 
         Args:
-            name: of the field; it must be in the shard.
-            row: 0..N-1.
-            out: the array to fill, contiguous, of that type and shape; else a new one.
+            name: the field, which the shard must contain.
+            row: the clip's row, 0..N-1.
+            out: the contiguous array to fill; by default a new one.
 
         Raises:
-            CacheError: if it cannot be read.
+            ValueError: if `out` has the wrong type or shape.
+            CacheError: if the file cannot be read.
         """
         field = FIELDS[name]
         if out is None:
             out = np.empty(field.shape, field.dtype)
         elif (out.dtype, out.shape) != (field.dtype, field.shape) or not out.flags.c_contiguous:
             raise ValueError(
-                f"out is {out.dtype} {out.shape}, expected {field.dtype} {field.shape}"
+                f"out is {out.dtype} {out.shape}, expected contiguous {field.dtype} {field.shape}"
             )
-        if name not in self._blocks:
-            out[:] = self._decoded(row)
-            return out
-        block = self._blocks[name]
-        self._fill(name, block.start + row * block.size, out)
+        if name in self._blocks:
+            block = self._blocks[name]
+            self._fill(name, block.start + row * block.size, out)
+        else:
+            out[:] = self._decode_frames(row)
         return out
 
     def column(self, name: str) -> np.ndarray:
-        """A field of all clips, one behind the other."""
+        """Read a field of all clips, (N, ...)."""
         block, field = self._blocks[name], (FIELDS | JPEG_FIELDS)[name]
         values = np.empty((block.count, *field.shape), field.dtype)
         self._fill(name, block.start, values)
         return values
 
-    def _decoded(self, row: int) -> np.ndarray:
+    def _decode_frames(self, row: int) -> np.ndarray:
         files = self._blocks["frames_jpeg"]
         frames = FIELDS["frames"].shape[0]
         ends = [0, *self.column("frames_end").ravel().tolist()]
         cuts = ends[row * frames : (row + 1) * frames + 1]
         if cuts != sorted(cuts) or cuts[-1] > files.count:
-            raise CacheError(f"{self.path}: frames_end does not rise within frames_jpeg. {_ADVICE}")
+            raise CacheError(f"{self.path}: frames_end does not rise within frames_jpeg. {ADVICE}")
         pictures = []
         for start, end in pairwise(cuts):
             picture = np.empty(end - start, np.uint8)
@@ -183,9 +196,10 @@ class Shard:
         try:
             return jpeg.decode(pictures)
         except ValueError as exc:
-            raise CacheError(f"{self.path}: row {row}: {exc}. {_ADVICE}") from exc
+            raise CacheError(f"{self.path}: row {row}: {exc}. {ADVICE}") from exc
 
     def _fill(self, name: str, start: int, values: np.ndarray) -> None:
+        """Fill `values` with the bytes of the file from `start`."""
         left = memoryview(values.reshape(-1).view(np.uint8))
         while left:
             try:
@@ -193,11 +207,11 @@ class Shard:
             except OSError as exc:
                 raise CacheError(f"{self.path}: cannot read {name} ({exc})") from exc
             if not count:
-                raise CacheError(f"{self.path}: ends within {name}. {_ADVICE}")
+                raise CacheError(f"{self.path}: ends within {name}. {ADVICE}")
             left, start = left[count:], start + count
 
     def close(self) -> None:
-        """Let go of the file; reading is over."""
+        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -213,30 +227,95 @@ class Shard:
 
 
 def open_shard(path: Path) -> Shard:
-    """Open a shard for reading after checking that its structure is the schema's.
+    """Open a shard for reading, after checking that its structure is the schema's.
 
-    A shard may come from a stranger, and HDF5 would follow links and external storage out of the
-    file, unpack without bounds, and load plug-ins, without a word. So HDF5 is asked for metadata
-    alone, and only plain contiguous datasets of the expected types and shapes pass, which lie
-    within the file and apart; they are then read without it.
+    A shard may come from a stranger, and HDF5 would silently follow links and external storage out
+    of the file, decompress without bounds, and load plug-ins. So HDF5 only reads metadata here,
+    and only plain contiguous datasets of the expected types and shapes pass that are inside the
+    file and do not overlap. Their bytes are then read without HDF5.
 
     Raises:
-        CacheError: naming the file, what was found and what was expected.
+        CacheError: if the file is missing, damaged or not a shard.
     """
     try:
         # No file lock: shards are never changed in place, and NFS or a read-only disk has none.
         with h5py.File(path, "r", locking=False) as file:
-            blocks = check_structure(file, path)
+            blocks = _check_structure(file, path)
+        shard = Shard(path, blocks, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except CacheError:
         raise
     except OSError as exc:
-        raise CacheError(f"{path}: not a readable HDF5 file ({exc}). {_ADVICE}") from exc
-    except (TypeError, ValueError, RuntimeError, KeyError) as exc:  # of h5py, on rot
-        raise CacheError(f"{path}: not a sound shard ({exc}). {_ADVICE}") from exc
-    try:
-        shard = Shard(path, blocks, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as exc:
-        raise CacheError(f"{path}: cannot be opened ({exc})") from exc
-    # Bytes that no name has come out as they would never be.
+        raise CacheError(f"{path}: not a readable HDF5 file ({exc}). {ADVICE}") from exc
+    except (TypeError, ValueError, RuntimeError, KeyError) as exc:  # from h5py, on damaged files
+        raise CacheError(f"{path}: not a valid shard ({exc}). {ADVICE}") from exc
+    # Damaged names become names that no clip has.
     shard.clip_ids = [name.decode("ascii", "replace") for name in shard.column("clip_id").tolist()]
     return shard
+
+
+def _check_structure(file: h5py.File, path: Path) -> dict[str, Block]:
+    """Where the datasets of `file` are; CacheError unless they are exactly those of the schema.
+
+    The fields of `PICTURE` may be missing together, those of `OPTIONAL` each; JPEG files may
+    replace frames.
+    """
+    if len(file) > len(FIELDS) + len(JPEG_FIELDS):
+        raise CacheError(f"{path}: {len(file)} objects at its root, expected the schema's datasets")
+    names = set(file)
+    expected = set(FIELDS) - (set(OPTIONAL) - names)
+    if not names & {*PICTURE, *JPEG_FIELDS}:
+        expected -= set(PICTURE)
+    elif names & set(JPEG_FIELDS):
+        expected = (expected - {"frames"}) | set(JPEG_FIELDS)
+    if names != expected:
+        odd = ", ".join(name[:40] for name in sorted(names ^ expected))
+        raise CacheError(f"{path}: datasets {odd} are missing or unknown")
+    if len(file.attrs):
+        raise CacheError(f"{path}: has attributes, expected none")
+    blocks = {name: _check_dataset(file, name, path) for name in sorted(names)}
+    # All have one row per clip, but for the JPEG files.
+    count = blocks["clip_id"].count
+    for name, block in blocks.items():
+        if block.count != count and name != "frames_jpeg":
+            raise CacheError(f"{path}: {name} has {block.count} rows, clip_id has {count}")
+    # All are inside the file, and none overlaps another.
+    size, end, before = path.stat().st_size, 0, ""
+    for start, name in sorted((block.start, name) for name, block in blocks.items()):
+        if start < end:
+            raise CacheError(f"{path}: {name} overlaps {before}")
+        end, before = start + blocks[name].count * blocks[name].size, name
+        if end > size:
+            raise CacheError(f"{path}: has {size} bytes, but {name} ends at byte {end}")
+    return blocks
+
+
+def _check_dataset(file: h5py.File, name: str, path: Path) -> Block:
+    """Where one dataset is; CacheError unless it is plain, with the type and shape of its field."""
+    field = (FIELDS | JPEG_FIELDS)[name]
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise CacheError(f"{path}: {name} is a link, expected a dataset")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise CacheError(f"{path}: {name} is a {type(dataset).__name__}, expected a dataset")
+    storage = dataset.id.get_create_plist()
+    if (
+        storage.get_layout() != h5py.h5d.CONTIGUOUS
+        or storage.get_external_count()
+        or storage.get_nfilters()
+    ):
+        raise CacheError(f"{path}: {name} is not stored as one contiguous block in the file")
+    if dataset.id.get_type() != h5py.h5t.py_create(field.dtype, logical=True):
+        raise CacheError(f"{path}: {name} has type {dataset.dtype}, expected {field.dtype}")
+    if len(dataset.attrs):
+        raise CacheError(f"{path}: {name} has attributes, expected none")
+    if not dataset.shape or dataset.shape[1:] != field.shape:
+        expected = ", ".join(map(str, ("N", *field.shape)))
+        raise CacheError(f"{path}: {name} has shape {dataset.shape}, expected ({expected})")
+    start = dataset.id.get_offset()
+    if start is None:
+        raise CacheError(f"{path}: {name} was never written")
+    return Block(start, dataset.shape[0], _row_bytes(field))
+
+
+def _row_bytes(field: Field) -> int:
+    return field.dtype.itemsize * prod(field.shape)

@@ -1,431 +1,318 @@
-"""Fetch files from a web server: resumed, checked, several side by side.
+"""Download files: resumed where they stopped, checked, several at a time.
 
-pooch and requests are of the extra `share`, which training does without: so they are imported where
-they are used.
+requests belongs to the extra `share`, which training does without, so it is imported in functions.
 """
 
-import logging
+import hashlib
 import os
 import re
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 from tqdm import tqdm
+
+from cache.command import FailedError
+from cache.files import sync
 
 if TYPE_CHECKING:
     import requests
 
-ATTEMPTS = 4
-
-_HEADERS = {
-    "User-Agent": "CFN-SR",
-    # Packed on the way, the bytes would not be the ones that a Range counts.
-    "Accept-Encoding": "identity",
-}
+# Compressed on the way, the bytes would not be those that a Range counts.
+_HEADERS = {"User-Agent": "CFN-SR", "Accept-Encoding": "identity"}
+_ATTEMPTS = 4
 _TIMEOUT_S = (15, 60)  # to connect, and between two bytes
-_LONGEST_WAIT_S = 120
+_LONGEST_WAIT_S = 120  # before another attempt, and for a small file
 _REDIRECTS = 10
-# What is read and not yet written when a connection breaks is lost, so read little at a time.
-_CHUNK_BYTES = 1 << 16
-_CONTENT_RANGE = re.compile(r"bytes (?P<start>[0-9]{1,18})-[0-9]{1,18}/(?P<total>[0-9]{1,18}|\*)")
-
-
-class DownloadError(Exception):
-    """A file could not be fetched or unpacked; says what was found, expected and to be done."""
+_CHUNK_BYTES = 2**16
+_SLOWEST_BYTES, _SLOWEST_S = 2**16, 60  # a connection that brings less in this time is given up
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to fetch.
+    """One file to download."""
 
-    Attributes:
-        name: under which it is kept.
-        address: where it is.
-        bytes: its size.
-        digest: its checksum, as `sha256:...` or `md5:...`, hexadecimal.
-        see: where a person may look what has become of it.
-    """
-
-    name: str
-    address: str
+    name: str  # under which it is saved
+    address: str  # a URL, or a path on this machine
     bytes: int
-    digest: str
-    see: str
+    digest: str  # the checksum, as `sha256:...` or `md5:...`, hexadecimal
 
 
-@dataclass
-class Outcome:
-    """What became of the files.
-
-    Attributes:
-        downloaded: names of those that were fetched.
-        replaced: names of those among them that lay there with other bytes.
-        there: names of those that lay there and are right.
-        failures: name to reason.
-    """
-
-    downloaded: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
-    there: list[str] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
-
-
-def fetch_all(
+def download_all(
     files: Sequence[RemoteFile],
     folder: Path,
     *,
     jobs: int,
+    accept: Callable[[Path], None] = lambda path: None,
     pause_s: float = 1.0,
-    accept: Callable[[Path], None] | None = None,
-) -> Outcome:
-    """Have all `files` in `folder`, whole and with the right checksum; one that fails stops none.
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Download the files that `folder` lacks; one that fails does not stop the others.
+
+    A file gets its name only when it is complete and its checksum is correct. Until then its bytes
+    are in `NAME.part`, which the next call resumes. A file that is there is hashed on every call,
+    which takes about two seconds per gigabyte, and replaced if it is wrong.
 
     Args:
-        files: what to fetch.
+        files: the files.
         folder: an existing folder.
-        jobs: how many downloads run side by side.
-        pause_s: wait after the first broken connection; it doubles with every next one.
-        accept: looks at a file with the right checksum before it gets its name, and raises
-            `DownloadError` if it is not to have it.
-    """
-    import pooch
+        jobs: the number of simultaneous downloads.
+        accept: checks a file with the correct checksum before it gets its name, and raises
+            ValueError to refuse it.
+        pause_s: the wait before the second retry; it doubles with each further one.
 
-    pooch.get_logger().setLevel(logging.WARNING)  # it would write across the bar
-    before = {file.name for file in files if (folder / file.name).exists()}
-    stop, lock = threading.Event(), threading.Lock()
-    outcome = Outcome()
-    with (
-        tqdm(total=sum(file.bytes for file in files), unit="B", unit_scale=True) as bar,
-        ThreadPoolExecutor(jobs) as pool,
-    ):
-        bar.set_description("download")
-
-        def advance(count: int) -> None:
-            with lock:
-                bar.update(count)
-
-        options = {"advance": advance, "stop": stop, "pause_s": pause_s, "accept": accept}
-        futures = {pool.submit(fetch, file, folder, **options): file.name for file in files}
-        try:
-            for future in as_completed(futures):
-                name = futures[future]
-                try:
-                    fetched = future.result()
-                except DownloadError as exc:
-                    outcome.failures[name] = str(exc)
-                except OSError as exc:
-                    outcome.failures[name] = f"cannot be written ({exc})"
-                else:
-                    (outcome.downloaded if fetched else outcome.there).append(name)
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    outcome.replaced = sorted(before.intersection(outcome.downloaded))
-    return outcome
-
-
-def fetch(
-    file: RemoteFile,
-    folder: Path,
-    *,
-    advance: Callable[[int], None],
-    stop: threading.Event,
-    pause_s: float = 1.0,
-    accept: Callable[[Path], None] | None = None,
-) -> bool:
-    """Have `file` whole in `folder`, and say whether it had to be downloaded.
-
-    Its checksum is computed on every call, also when it lies there already: about two seconds a
-    gigabyte. A file that differs is replaced, once the right one is there. What arrives is in
-    `NAME.part` until it is whole and right, and a later call goes on from there.
-
-    Args:
-        file: what to fetch.
-        folder: an existing folder.
-        advance: told how many bytes more are there; fewer, when a download starts over.
-        stop: set from outside to give up soon.
-        pause_s: wait after the first broken connection; it doubles with every next one.
-        accept: see `fetch_all`.
+    Returns:
+        For each file that is there now "kept", "downloaded" or "replaced", by name; and for each
+        that failed the reason, by name.
 
     Raises:
-        DownloadError: if the file cannot be had. `NAME.part` is kept for the next call, except
-            when its bytes are wrong.
-        OSError: if it cannot be written.
+        OSError: if the disk lacks the space.
     """
-    import pooch
-
-    asked = []
-
-    def downloader(url: str, temporary: str, _pooch: pooch.Pooch) -> None:
-        asked.append(url)
-        part = folder / f"{file.name}.part"
-        if "://" in url:
-            _download(url, part, file, advance, stop, pause_s)
-        else:
-            _copy(Path(url), part, file, advance, stop)
-        if accept and pooch.hashes.hash_matches(part, file.digest):
-            try:
-                accept(part)
-            except DownloadError:
-                part.unlink()
-                raise
-        os.replace(part, temporary)  # pooch checks the sum and gives it its name
-
-    known = pooch.create(
-        path=folder.resolve(),  # pooch would take ~ for the home folder
-        base_url="",
-        registry={file.name: file.digest},
-        urls={file.name: file.address},
-    )
-    try:
-        known.fetch(file.name, downloader=downloader)
-    except ValueError as exc:
-        raise DownloadError(f"{exc} Run again to fetch it anew.") from exc
-    if not asked:
-        advance(file.bytes)
-    return bool(asked)
+    missing = [file for file in files if not (folder / file.name).exists()]
+    needed = sum(file.bytes - _size(folder / f"{file.name}.part") for file in missing)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(f"{folder}: {needed:,} bytes are missing, but only {free:,} are free")
+    done, failures = {}, {}
+    with (
+        tqdm(desc="download", total=sum(f.bytes for f in files), unit="B", unit_scale=True) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        downloads = _Downloads(folder, accept, pause_s, bar)
+        futures = {pool.submit(downloads.bring, file): file.name for file in files}
+        try:
+            for future in as_completed(futures):
+                try:
+                    done[futures[future]] = future.result()
+                except (FailedError, OSError, ValueError) as exc:
+                    failures[futures[future]] = shown(exc)
+        except BaseException:
+            downloads.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return done, failures
 
 
 def read_small(address: str, most_bytes: int) -> bytes:
-    """The content of a file at an address, or a path, of at most so many bytes and one more.
+    """The content of a small file at a URL or path, cut off some bytes after `most_bytes`.
 
     Raises:
-        DownloadError: if it cannot be had.
+        FailedError: if it cannot be read, or takes more than two minutes.
     """
-    shown = without_password(address)
+    ends = time.monotonic() + _LONGEST_WAIT_S
+    content = bytearray()
     try:
         if "://" not in address:
             with Path(address).open("rb") as opened:
                 return opened.read(most_bytes + 1)
-        import requests
-
-        with _session(address) as session:
-            try:
-                with _get(session, address, {}) as response:
-                    if response.status_code != 200:
-                        answer = _answer(response)
-                        raise DownloadError(f"{shown}: {answer}, expected the file")
-                    content = bytearray()
-                    ends = time.monotonic() + _LONGEST_WAIT_S
-                    for chunk in response.iter_content(_CHUNK_BYTES):
-                        content += chunk
-                        if len(content) > most_bytes:
-                            break
-                        if time.monotonic() > ends:
-                            raise DownloadError(f"{shown}: takes more than {_LONGEST_WAIT_S} s")
-                    return bytes(content)
-            except requests.RequestException as exc:
-                raise DownloadError(f"{shown}: cannot be fetched ({exc})") from exc
-    except OSError as exc:
-        raise DownloadError(f"{shown}: cannot be read ({exc})") from exc
+        with _get(address, {}) as response:
+            if response.status_code != 200:
+                raise OSError(_answer(response))
+            for chunk in _chunks(response):
+                content += chunk
+                if time.monotonic() > ends:
+                    raise OSError(f"takes more than {_LONGEST_WAIT_S} s")
+                if len(content) > most_bytes:
+                    break
+    except (FailedError, OSError) as exc:
+        raise FailedError(f"{shown(address)}: cannot be read ({shown(exc)})") from exc
+    return bytes(content)
 
 
-class _BrokenError(Exception):
-    """The download stopped in a way that another attempt may mend, after `wait_s`."""
-
-    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
+def shown(text: object) -> str:
+    """A URL, or a message from a server, without password and control characters."""
+    printable = "".join(char if char.isprintable() else "?" for char in str(text))
+    return re.sub(r"(?<=://)[^/\s]*@", "", printable)
 
 
-def _download(
-    url: str,
-    part: Path,
-    file: RemoteFile,
-    advance: Callable[[int], None],
-    stop: threading.Event,
-    pause_s: float,
-) -> None:
-    """Go on with `part` until it has all bytes; give up after `ATTEMPTS` that brought no more."""
-    import requests
+class _BrokenError(OSError):
+    """A download stopped in a way that another attempt may repair."""
 
-    if _size(part) > file.bytes:
-        part.unlink()
-    furthest = _size(part)
-    advance(furthest)
-    in_vain = 0
-    with _session(url) as session:
+
+class _Downloads:
+    """Simultaneous downloads into one folder; setting `stop` makes them give up soon."""
+
+    def __init__(
+        self, folder: Path, accept: Callable[[Path], None], pause_s: float, bar: tqdm
+    ) -> None:
+        self.folder, self.accept, self.pause_s, self.bar = folder, accept, pause_s, bar
+        self.stop = threading.Event()
+
+    def bring(self, file: RemoteFile) -> str:
+        """Download one file if necessary; returns "kept", "downloaded" or "replaced"."""
+        final, part = self.folder / file.name, self.folder / f"{file.name}.part"
+        existed = final.exists()
+        if existed and _digest(final, file) == file.digest:
+            self._advance(file.bytes)
+            return "kept"
+        if "://" in file.address:
+            self._download(file, part)
+        else:
+            with Path(file.address).open("rb") as opened:
+                self._write(iter(lambda: opened.read(_CHUNK_BYTES), b""), part, 0, file)
+        try:
+            if (found := _digest(part, file)) != file.digest:
+                raise FailedError(
+                    f"its checksum is {found}, expected {file.digest}. The file was deleted: "
+                    "run again to download it again"
+                )
+            self.accept(part)
+        except (FailedError, ValueError):
+            part.unlink()
+            raise
+        sync(part)
+        os.replace(part, final)
+        return "replaced" if existed else "downloaded"
+
+    def _download(self, file: RemoteFile, part: Path) -> None:
+        """Resume `part` until it is complete; give up after `_ATTEMPTS` without progress."""
+        from urllib3.util import Retry
+
+        if _size(part) > file.bytes:
+            part.unlink()
+        furthest = _size(part)
+        self._advance(furthest)
+        # Retry only counts and spaces the attempts. Left to itself, it would sleep through an
+        # interrupt, read error pages to their end, and not repair a broken body.
+        retries = fresh = Retry(_ATTEMPTS, backoff_factor=self.pause_s)
         while _size(part) < file.bytes:
             try:
-                _attempt(session, url, part, file, advance, stop)
-            except (_BrokenError, requests.RequestException) as exc:
-                # Bytes had before do not count: a server without Range begins again each time.
-                in_vain = 0 if _size(part) > furthest else in_vain + 1
-                furthest = max(furthest, _size(part))
-                if in_vain == ATTEMPTS or stop.is_set():
-                    raise DownloadError(
-                        f"{_size(part)} of {file.bytes} bytes arrived, and {in_vain} attempts "
-                        f"brought no more ({exc}). Run again to go on from there"
+                self._attempt(file, part)
+            except _BrokenError as exc:
+                # A server without Range begins again each time, which is no progress.
+                if _size(part) >= furthest + _SLOWEST_BYTES:
+                    retries, furthest = fresh, _size(part)
+                else:
+                    retries = retries.increment("GET", error=exc)
+                if not retries.total:
+                    raise FailedError(
+                        f"{_size(part)} of {file.bytes} bytes arrived, then {_ATTEMPTS} attempts "
+                        f"failed ({exc}). Run again to resume"
                     ) from exc
-                wait_s = max(pause_s * 2 ** (in_vain - 1), getattr(exc, "wait_s", 0.0))
-                stop.wait(min(wait_s, _LONGEST_WAIT_S))
+                if self.stop.wait(retries.get_backoff_time()):
+                    raise FailedError("interrupted") from exc
 
+    def _attempt(self, file: RemoteFile, part: Path) -> None:
+        """Request what `part` lacks; _BrokenError if not all of it came."""
+        have = _size(part)
+        with _get(file.address, {"Range": f"bytes={have}-"} if have else {}) as response:
+            status, headers = response.status_code, response.headers
+            if status == 429 or status >= 500:
+                wait = headers.get("Retry-After", "")[:9]
+                self.stop.wait(min(int(wait), _LONGEST_WAIT_S) if wait.isdecimal() else 0)
+                raise _BrokenError(_answer(response))
+            if have and status in (206, 416):
+                rest = f"bytes {have}-{file.bytes - 1}/{file.bytes}"
+                if status == 416 or headers.get("Content-Range") != rest:
+                    part.unlink()
+                    self._advance(-have)
+                    raise _BrokenError(f"the server refused to send {rest}")
+            elif status == 200:
+                length = headers.get("Content-Length", "")
+                if length.isdecimal() and length != str(file.bytes):
+                    raise FailedError(
+                        f"the server offers {length:.20} bytes, expected {file.bytes}. If this "
+                        f"persists, the file was changed there: {file.address}"
+                    )
+                self._advance(-have)
+                have = 0
+            else:
+                raise FailedError(f"{_answer(response)}, expected the file: {file.address}")
+            self._write(_chunks(response), part, have, file)
+        if _size(part) < file.bytes:
+            raise _BrokenError("the connection ended early")
 
-def _copy(
-    path: Path,
-    part: Path,
-    file: RemoteFile,
-    advance: Callable[[int], None],
-    stop: threading.Event,
-) -> None:
-    """From a folder that this machine sees; it is quick, so it begins anew each time."""
-    try:
-        opened = path.open("rb")
-    except OSError as exc:
-        raise DownloadError(f"{path} cannot be read ({exc})") from exc
-    with opened, part.open("wb") as written:
-        left = file.bytes
-        while left and (chunk := opened.read(min(left, 2**20))):
-            if stop.is_set():
-                raise DownloadError("interrupted")
-            written.write(chunk)
-            advance(len(chunk))
-            left -= len(chunk)
-        os.fsync(written.fileno())
-
-
-def _attempt(
-    session: "requests.Session",
-    url: str,
-    part: Path,
-    file: RemoteFile,
-    advance: Callable[[int], None],
-    stop: threading.Event,
-) -> None:
-    """Ask once for what `part` lacks.
-
-    Raises:
-        _BrokenError, requests.RequestException: if it did not all come.
-        DownloadError: if the server does not have this file.
-    """
-    have = _size(part)
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    with _get(session, url, headers) as response:
-        start, total = _offer(response, file)
-        if start not in (0, have):
-            part.unlink(missing_ok=True)
-            advance(-have)
-            raise _BrokenError(f"asked for what follows byte {have}, the server refused")
-        if total not in (None, file.bytes):
-            raise DownloadError(
-                f"the server offers {total} bytes, expected {file.bytes}. If it stays so, the "
-                f"file was changed there: compare {file.see}"
-            )
-        advance(start - have)
-        _write(response, part, start, file, advance, stop)
-
-
-def _offer(response: "requests.Response", file: RemoteFile) -> tuple[int | None, int | None]:
-    """Where what the server sends begins, and the size it gives the whole file, where it does.
-
-    The beginning is None where the server cannot go on from the byte that it was asked for.
-    """
-    status = response.status_code
-    if status == 200:
-        length = response.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdecimal() else None
-    if status == 206:
-        given = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if given is None:
-            return None, None
-        return int(given["start"]), None if given["total"] == "*" else int(given["total"])
-    if status == 416 and "Range" in response.request.headers:
-        return None, None
-    answer = _answer(response)
-    if status == 429 or status >= 500:
-        wait_s = response.headers.get("Retry-After", "")
-        raise _BrokenError(answer, wait_s=int(wait_s) if wait_s.isdecimal() else 0)
-    raise DownloadError(f"{answer}, expected the file. See {file.see}")
-
-
-def _write(
-    response: "requests.Response",
-    part: Path,
-    start: int,
-    file: RemoteFile,
-    advance: Callable[[int], None],
-    stop: threading.Event,
-) -> None:
-    """Write what the server sends into `part` from byte `start` on, and sync it."""
-    left = file.bytes - start
-    with part.open("ab" if start else "wb") as opened:
-        try:
-            for chunk in response.iter_content(_CHUNK_BYTES):
-                if stop.is_set():
-                    raise _BrokenError("interrupted")
+    def _write(self, chunks: Iterable[bytes], part: Path, start: int, file: RemoteFile) -> None:
+        """Write `part` from byte `start`, and refuse more bytes than `file` has."""
+        left = file.bytes - start
+        with part.open("ab" if start else "wb") as opened:
+            for chunk in chunks:
+                if self.stop.is_set():
+                    raise FailedError("interrupted")
                 if len(chunk) > left:
                     part.unlink()
-                    raise DownloadError(
-                        f"the server sends more than {file.bytes} bytes, as many as expected. "
-                        "What came was deleted: run again to fetch it anew"
+                    raise FailedError(
+                        f"more than the expected {file.bytes} bytes came. They were deleted: run "
+                        "again to download the file again"
                     )
                 opened.write(chunk)
+                self._advance(len(chunk))
                 left -= len(chunk)
-                advance(len(chunk))
-        finally:
-            opened.flush()
-            os.fsync(opened.fileno())
-    if left:
-        raise _BrokenError(f"the connection ended {left} bytes early")
 
-
-def without_password(address: str) -> str:
-    """An address as it may be shown."""
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _answer(response: "requests.Response") -> str:
-    return f"the server answers {response.status_code} {ascii(response.reason)[1:-1]}"
+    def _advance(self, count: int) -> None:
+        with self.bar.get_lock():
+            self.bar.update(count)
 
 
 @contextmanager
-def _get(
-    session: "requests.Session", url: str, headers: Mapping[str, str]
-) -> Iterator["requests.Response"]:
-    """The answer at the end of some redirects; requests would read all that comes on the way.
+def _get(url: str, headers: Mapping[str, str]) -> Iterator["requests.Response"]:
+    """Request a URL and follow redirects, to http(s) only, without reading what they carry.
+
+    An adapter without a session: a session would send passwords from ~/.netrc and read redirects
+    to their end. Proxies and certificates come from the environment all the same.
 
     Raises:
-        DownloadError: if they do not end, or lead off the web.
+        _BrokenError: if there is no answer.
+        FailedError: if the redirects do not end, or lead elsewhere.
     """
-    for _ in range(_REDIRECTS):
-        with session.get(
-            url, headers=headers, stream=True, timeout=_TIMEOUT_S, allow_redirects=False
-        ) as response:
-            if not response.is_redirect:
-                yield response
-                return
-            url = urljoin(url, response.headers["Location"])
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise DownloadError(f"the server sends elsewhere, to {url[:80]!a}: not the web")
-    raise DownloadError(f"the server sends elsewhere {_REDIRECTS} times, expected the file")
-
-
-def _session(url: str) -> "requests.Session":
-    """A session that sends nothing of the user's but what a proxy asks for."""
     import requests
+    from requests.adapters import HTTPAdapter
     from requests.utils import get_environ_proxies
+    from urllib3.exceptions import HTTPError
 
-    session = requests.Session()
-    # Trusting the environment would send a password of ~/.netrc. Proxies and certificates are
-    # needed all the same.
-    session.trust_env = False
-    session.proxies = get_environ_proxies(url)
-    session.verify = (
-        os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-    )
-    session.headers.update(_HEADERS)
-    # `_get` follows redirects. Told not to, a session still reads all that comes with one.
-    session.get_redirect_target = lambda _: None
-    return session
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    options = {"stream": True, "timeout": _TIMEOUT_S, "verify": bundle}
+    with closing(HTTPAdapter()) as adapter:
+        for _ in range(_REDIRECTS):
+            try:
+                request = requests.Request("GET", url, {**_HEADERS, **headers}).prepare()
+                response = adapter.send(request, proxies=get_environ_proxies(url), **options)
+            except (requests.RequestException, HTTPError) as exc:
+                reason = getattr(exc.args[0] if exc.args else exc, "reason", exc)
+                raise _BrokenError(reason) from exc
+            with response:
+                if not response.is_redirect:
+                    yield response
+                    return
+            url = urljoin(url, response.headers["Location"])
+            if urlsplit(url).scheme not in ("http", "https"):
+                raise FailedError(f"the server redirects to {url[:80]!a}, expected http or https")
+        raise FailedError(f"the server redirects {_REDIRECTS} times, expected the file")
+
+
+def _chunks(response: "requests.Response") -> Iterator[bytes]:
+    """The body of a response as it arrives; _BrokenError if it breaks or is too slow."""
+    from urllib3.exceptions import HTTPError
+
+    since, count = time.monotonic(), 0
+    try:
+        # read1 returns after each read from the network, so slow bytes cannot hold it.
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+            yield chunk
+            count += len(chunk)
+            if time.monotonic() - since > _SLOWEST_S:
+                if count < _SLOWEST_BYTES:
+                    raise _BrokenError(f"only {count} bytes came in {_SLOWEST_S} s")
+                since, count = time.monotonic(), 0
+    except HTTPError as exc:
+        raise _BrokenError(exc) from exc
+
+
+def _answer(response: "requests.Response") -> str:
+    return f"the server answers {response.status_code} {response.reason}"
+
+
+def _digest(path: Path, file: RemoteFile) -> str:
+    """The checksum of `path`, of the kind that `file` has."""
+    kind, _, _ = file.digest.partition(":")
+    with path.open("rb") as opened:
+        return f"{kind}:{hashlib.file_digest(opened, kind).hexdigest()}"
 
 
 def _size(path: Path) -> int:

@@ -1,1 +1,1 @@
-"""The report: what the trainer's runs say, and what they do not."""
+"""From finished runs to the report, and from checkpoints to predictions and exported networks."""

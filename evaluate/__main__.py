@@ -1,14 +1,6 @@
-"""`python -m evaluate --runs DIR --out DIR [--cache DIR]`: runs to report.html and summary.json."""
+"""`python -m evaluate --runs DIR --out DIR [--cache DIR]`: from runs to report.html."""
 
-import sys
-
-from cache.extras import lack
-
-try:
-    from evaluate.cli import main
-except ModuleNotFoundError as exc:
-    print(lack(exc, "report"), file=sys.stderr)
-    sys.exit(2)
+from cache.command import launch
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch("evaluate.cli", "report")

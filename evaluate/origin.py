@@ -1,117 +1,54 @@
-"""Where a checkpoint comes from, and what its run reached, checked before it is passed on."""
+"""Where a checkpoint comes from: checked before its network is measured or passed on."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from cache.ravdess import EMOTIONS, Clip, is_recordings
-from evaluate.measures.metrics import accuracy
-from evaluate.measures.statistics import interval_over_actors
-from evaluate.runs.config import problems_of
-from evaluate.runs.run import DamagedRunError, Run, UnfinishedRunError, read_run
-from model.checkpoint import CheckpointError, Trained
-
-NOT_COMMERCIAL = (
-    "learned from RAVDESS, which is under CC BY-NC-SA 4.0: not for commercial use, and to be "
-    "shared under the same terms"
-)
+from cache.ravdess import FULL_AV_ORIGIN, Clip, is_recordings
+from cache.reader import Cache
+from train.record import CONFIG, Checkpoint, Run, RunConfig, RunError, load_checkpoint
 
 
-@dataclass(frozen=True)
-class Result:
-    """What the last epoch reached on a fold's test clips.
-
-    `accuracy` and its 95 % interval `low` to `high` are shares 0..1; there is no interval with
-    fewer than two actors. `best_on_test` is that of epoch `best_epoch`, which was chosen on the
-    same clips and so is no result.
-    """
-
-    clips: int
-    actors: int
-    accuracy: float
-    interval: tuple[float, float] | None
-    best_on_test: float
-    best_epoch: int
-
-
-def check_origin(path: Path, trained: Trained) -> None:
-    """Raise CheckpointError unless a checkpoint is of the last epoch of a run that can be trusted.
-
-    Args:
-        path: of the checkpoint, to name it.
-        trained: what was read from it.
-    """
-    config = trained.config
-    if config.get("validation") is True:
-        raise CheckpointError(
-            f"{path}: is of a run with --validate, which learned from fewer actors and tested none "
-            "of the fold's. Name the last.pt of a fold"
+def load_result(path: Path) -> Checkpoint:
+    """Read the checkpoint of the last epoch of a run that tested its fold; RunError for others."""
+    if not path.is_file():
+        raise RunError(f"{path}: no such file")
+    checkpoint = load_checkpoint(path)
+    epoch, config = checkpoint.epoch, checkpoint.config
+    if config.validation:
+        raise RunError(f"{path}: from a run with --validate, expected one that tested its fold")
+    if epoch != config.epochs:
+        raise RunError(
+            f"{path}: {epoch} of {config.epochs} epochs are done, and only the last is a result. "
+            "Finish the run with train.py --resume"
         )
-    problems = problems_of(config, config["model"], config.get("fold"))
-    if problems:
-        raise CheckpointError(f"{path}: its settings contradict themselves: {problems[0]}")
-    if trained.epoch != config["epochs"]:
-        raise CheckpointError(
-            f"{path}: is of epoch {trained.epoch}, its run has {config['epochs']}, and only the "
-            "last is a result. Finish the run with train.py --resume"
+    return checkpoint
+
+
+def check_same_run(checkpoint: Checkpoint, run: Run) -> None:
+    """Raise RunError unless a checkpoint was trained with the settings of a run."""
+    differences = run.config.differences(checkpoint.config)
+    if differences:
+        raise RunError(f"{CONFIG} is of another run than {checkpoint.path.name}: {differences[0]}")
+
+
+def tested_clips(cache: Cache, config: RunConfig) -> list[Clip]:
+    """The clips of a run's test actors, sorted; RunError for another cache, or one without any."""
+    found, expected = cache.manifest["fingerprint"], config.cache["fingerprint"]
+    if found != expected:
+        raise RunError(
+            f"{cache.directory} has fingerprint {found[:12]}, the run was trained on "
+            f"{expected[:12]}. Use the cache of the run"
         )
+    clips = cache.of_actors(config.test_actors)
+    if not clips:
+        raise RunError(f"{cache.directory} has no clip of the test actors {config.test_actors}")
+    return clips
 
 
-def is_of(trained: Trained, run: Run) -> bool:
-    """Whether a checkpoint has the settings of a run, which are all that training depends on."""
-    try:
-        return run.config == json.loads(json.dumps(trained.config))
-    except (TypeError, ValueError, RecursionError):  # a stranger's: it holds what JSON does not
-        return False
-
-
-def result_beside(checkpoint: Path, trained: Trained) -> tuple[Result | None, str]:
-    """The result of a checkpoint's run, if its files lie beside the checkpoint.
-
-    Returns:
-        The result, or None and why there is none, in words.
-    """
-    try:
-        run = read_run(checkpoint.resolve().parent)
-    except UnfinishedRunError as exc:
-        return None, f"the run beside the checkpoint is not finished: {exc}"
-    except DamagedRunError as exc:
-        return None, f"no run that can be read is beside the checkpoint: {exc.problems[0]}"
-    if not is_of(trained, run):
-        return None, "the run beside the checkpoint is another one: its config.json differs"
-    actors = np.array([Clip.parse(clip_id).actor for clip_id in run.clip_ids])
-    right = (run.labels == run.predicted).astype(float)
-    tested = [line["test_accuracy"] for line in run.epochs]
-    return Result(
-        clips=len(right),
-        actors=len(set(actors.tolist())),
-        accuracy=accuracy(run.labels, run.predicted),
-        interval=interval_over_actors(right, np.ones(len(right)), actors),
-        best_on_test=max(tested),
-        best_epoch=tested.index(max(tested)) + 1,
-    ), ""
-
-
-def licence(dataset: str) -> str:
-    """The terms of weights that were learned from a data set, in words."""
-    if is_recordings(dataset):
-        return NOT_COMMERCIAL
-    return f"learned from {dataset}, under the terms of that data set"
-
-
-def properties(config: dict[str, Any], checkpoint_sha256: str) -> dict[str, str]:
-    """What an exported file says of itself, by name: all that is needed to know its source."""
-    return {
-        "emotions": ",".join(EMOTIONS),
-        "checkpoint_sha256": checkpoint_sha256,
-        **{name: str(config[name]) for name in ("model", "preset", "split", "fold")},
-        **{name: str(config[name]) for name in ("recipe", "epochs", "seed")},
-        "test_actors": ",".join(map(str, config["test_actors"])),
-        "dataset": config["cache"]["dataset"],
-        "cache_fingerprint": config["cache"]["fingerprint"],
-        "licence": licence(config["cache"]["dataset"]),
-        "use": "for research; not for decisions about people",
-    }
+def license_terms(dataset: str) -> str:
+    """The terms of weights that were learned from a dataset, in words."""
+    if not is_recordings(dataset):
+        return f"learned from {dataset}, under the terms of that dataset"
+    return (
+        f"learned from RAVDESS, which is under {FULL_AV_ORIGIN['license']}: not for commercial "
+        "use, and to be shared under the same terms"
+    )

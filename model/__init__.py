@@ -1,11 +1,9 @@
 """The networks: `build(name)` makes one, `NAMES` lists them."""
 
+from model.inputs import INPUT_SHAPES
 from model.registry import (
-    INPUT_SHAPES,
     NAMES,
     PRESETS,
-    SYSTEMS,
-    TABLES,
     build,
     count_parameters,
     input_size,
@@ -17,8 +15,6 @@ __all__ = [
     "INPUT_SHAPES",
     "NAMES",
     "PRESETS",
-    "SYSTEMS",
-    "TABLES",
     "build",
     "count_parameters",
     "input_size",

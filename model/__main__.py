@@ -1,57 +1,61 @@
 """`python -m model --list` and `--describe NAME`: what the networks are, without training one."""
 
 import argparse
-import os
 import sys
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.registry import INPUT_SHAPES, NAMES, PRESETS, SYSTEMS, build, count_parameters
+from cache.command import run
+from model import paper
+from model.inputs import INPUT_SHAPES
+from model.registry import NAMES, PRESETS, build, count_parameters, inputs
 
 
-def gflops(net: nn.Module, inputs: tuple[Tensor | None, Tensor | None]) -> float:
-    """GFLOP of one forward pass of one clip (a multiply-add counts two); `net` is on "meta".
+def gflops(net: nn.Module, clip: tuple[Tensor | None, Tensor | None]) -> float:
+    """GFLOPs of one forward pass of one clip, where a multiply-add counts as two.
 
-    Convolutions and products of matrices; Fourier transforms and the rest are not counted.
+    Convolutions and matrix products are counted; Fourier transforms and the rest are not.
+
+    Args:
+        net: a network on the device "meta".
+        clip: its inputs, as from `one_clip`.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net.eval()(*inputs)
+        net.eval()(*clip)
     return counter.get_total_flops() / 1e9
 
 
 def one_clip(name: str) -> tuple[Tensor | None, Tensor | None]:
-    """What network `name` takes for one clip, on "meta": frames, and MFCCs or a waveform."""
-    fields = {
-        field: torch.empty(1, *INPUT_SHAPES[field], device="meta") for field in SYSTEMS[name].inputs
-    }
+    """The inputs of network `name` for one clip, on "meta": frames, and MFCCs or a waveform."""
+    fields = {field: torch.empty(1, *INPUT_SHAPES[field], device="meta") for field in inputs(name)}
     return fields.get("frames"), fields.get("mfcc", fields.get("waveform"))
 
 
 def print_list(preset: str) -> None:
-    """One line a network: name, fusion stage, parameters and GFLOPs, the paper's figures."""
+    """One row per network: name, fusion stage, parameters, GFLOPs, and the paper's figures."""
+    header = f"{'name':25} {'fusion':8} {'parameters':>12} {'GFLOPs/clip':>12}"
     if preset == "paper":
-        print("the paper's accuracies are of the best epoch on the test fold")
-        paper = f" {'paper: parameters':>18} {'paper: accuracy':>16}"
+        print("The paper's accuracies are those of its best epoch on the test fold.")
+        print(f"{header} {'paper: parameters':>18} {'paper: accuracy':>16}")
     else:
-        print(f"preset {preset}: made for a CPU, with no figures of the paper")
-        paper = ""
-    print(f"{'name':25} {'fusion':8} {'parameters':>12} {'GFLOPs/clip':>12}{paper}")
-    for name, system in SYSTEMS.items():
+        print(f"Preset {preset}: small enough for a CPU; the paper prints no figures for it.")
+        print(header)
+    for name in NAMES:
         with torch.device("meta"):
             net = build(name, preset)
-        if preset == "paper":
-            paper = f" {system.paper_parameters:>18} {system.paper_accuracy:15.2f}%"
+        row = paper.ROWS[name]
+        figures = f" {row.parameters:>18} {row.accuracy:15.2f}%" if preset == "paper" else ""
         flops = gflops(net, one_clip(name))
-        print(f"{name:25} {system.stage:8} {count_parameters(net):12,} {flops:12.3f}{paper}")
+        print(f"{name:25} {row.stage:8} {count_parameters(net):12,} {flops:12.3f}{figures}")
 
 
 def print_description(name: str, preset: str) -> None:
-    """Every layer that holds parameters or changes a shape: name, type, output, parameters."""
+    """One row per layer: name, type, output shape, parameters."""
     with torch.device("meta"):
         net = build(name, preset).eval()
-    print(f"looks at: {', '.join(SYSTEMS[name].inputs)}")
+    print(f"inputs: {', '.join(inputs(name))}")
     print(f"{'layer':34} {'type':28} {'output':24} {'parameters':>12}")
 
     def report(label: str, module: nn.Module):
@@ -73,20 +77,21 @@ def print_description(name: str, preset: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="all networks, one a line")
-    what.add_argument("--describe", metavar="NAME", choices=NAMES, help="the layers of one")
-    parser.add_argument("--preset", choices=PRESETS, default="paper")
+    what.add_argument("--list", action="store_true", help="one row per network")
+    what.add_argument("--describe", metavar="NAME", choices=NAMES, help="one row per layer")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="paper", help="network size (default: paper)"
+    )
     args = parser.parse_args(argv)
-    try:
+
+    def work() -> int:
         if args.list:
             print_list(args.preset)
         else:
             print_description(args.describe, args.preset)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+        return 0
+
+    return run(work)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,18 @@ from torch import Tensor, nn
 class AudioSelfAttention(nn.Module):
     """A causal Transformer encoder over the steps of the audio map.
 
-    The map is scaled by sqrt(channels) and given sinusoidal positions; then come `layers` pre-norm
-    layers of multi-head attention, Eq. (5), and feed-forward, Eq. (6), and a last layer norm.
-    250,048 parameters with the defaults.
+    The map is scaled by sqrt(channels) and sinusoidal positions are added. Then follow `layers`
+    pre-norm layers of multi-head attention, Eq. (5), and feed-forward, Eq. (6), and a final layer
+    norm. 250,048 parameters with the defaults.
 
-    Differs from the paper: Eq. (6) normalises after the residual, the public code before it; the
-    causal mask and the dropouts are the public code's too. We follow the code that was run.
+    Differs from the paper: Eq. (6) normalizes after the residual, the public code before it. The
+    causal mask and the dropouts are also those of the public code, which produced the results.
 
     Args:
-        channels: d_f, of the audio map.
-        heads, layers, feedforward: of the Transformer.
+        channels: the number of channels d_f of the audio map.
+        heads: the number of attention heads.
+        layers: the number of layers.
+        feedforward: the number of hidden channels of the feed-forward networks.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class AudioSelfAttention(nn.Module):
         self.encoder = nn.TransformerEncoder(
             layer, layers, norm=nn.LayerNorm(channels), enable_nested_tensor=False
         )
-        # TransformerEncoder copies one layer, weights and all: draw each copy's own.
+        # TransformerEncoder copies one layer with its weights, so draw new ones for each copy.
         for name, parameter in self.encoder.named_parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -41,7 +43,7 @@ class AudioSelfAttention(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Let each step of the audio map hear those before it: (B, C, steps) -> (B, C, steps)."""
+        """Let each step of the map attend to earlier ones: (B, C, steps) -> (B, C, steps)."""
         x = audio.transpose(1, 2)  # (B, C, steps) -> (B, steps, C)
         steps = x.shape[1]
         x = math.sqrt(self.channels) * x + sinusoids(steps, self.channels).to(x)

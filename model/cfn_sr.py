@@ -12,20 +12,20 @@ from model.resnext3d import ResNeXt3D, pool
 class CfnSr(nn.Module):
     """Both encoders, the cross-modal block and the classifier of Eq. (9); 26,301,417 parameters.
 
-    The rows of Table 2 are arguments: no cross-modal blocks at all (25,916,072 parameters), no
-    self-attention (26,051,369), a block without its residual or one that is guided by the video.
+    The rows of Table 2 are arguments: no cross-modal block (25,916,072 parameters), no
+    self-attention (26,051,369), a block without its residual, or one that is guided by the video.
 
     Differs from the paper in V->A: its 25.67M parameters are fewer than the 25.89M of the two
-    encoders, so they cannot be those of this network; what takes the place of self-attention is not
-    said either. Here only the direction is turned: the mean of the video map weighs the steps of
-    the self-attended audio map, and the parameters are the 26,301,417 of A->V.
+    encoders, so they cannot be those of this network. Here only the direction changes: the mean of
+    the video map weighs the steps of the self-attended audio map, with the 26,301,417 parameters
+    of A->V.
 
     Args:
-        video: encoder of the frames.
-        audio: encoder of the MFCCs.
-        self_attention: over the steps of the audio map; None takes the map as it is.
-        cross_modal: fuses video and attended audio; None joins the two encoders' maps.
-        classes: number of emotions.
+        video: the encoder of the frames.
+        audio: the encoder of the MFCCs.
+        self_attention: the self-attention over the audio map; None takes the map as it is.
+        cross_modal: the block that fuses video and attended audio; None concatenates the maps.
+        classes: the number of emotions.
     """
 
     def __init__(
@@ -46,23 +46,27 @@ class CfnSr(nn.Module):
         self.head = nn.Linear(video.channels + audio.channels * audio.STEPS, classes)
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
-        """Classify clips; each clip's logits depend on that clip alone (in evaluation mode).
+        """Classify clips; in evaluation mode, each clip's logits depend on that clip only.
 
         Args:
-            frames: normalised RGB, float (B, 3, 30, 224, 224).
-            mfcc: float (B, 13, 212).
+            frames: normalized RGB frames, float (B, 3, 30, 224, 224).
+            mfcc: MFCCs, float (B, 13, 212).
 
         Returns:
             Logits, (B, classes).
         """
-        video = self.video(frames)
-        audio = self.audio(mfcc)
+        video = self.video(frames)  # (B, 2048, 2, 7, 7)
+        audio = self.audio(mfcc)  # (B, 64, 26)
+
+        # The last step of the self-attended sound guides the video (A->V), or the mean of the video
+        # guides the sound (V->A).
         if self.cross_modal is not None:
             attended = audio if self.self_attention is None else self.self_attention(audio)
             if self.cross_modal.guided == "video":
                 video, _ = self.cross_modal(video, attended[..., -1])
             else:
                 audio, _ = self.cross_modal(pool(video), attended)
-        # I = [X_o, X_A], Sec. 2.4: what was fused beside the other modality as it was encoded.
+
+        # I = [X_o, X_A], Sec. 2.4: the fused modality, and the other one as it was encoded.
         joined = torch.cat([pool(video), self.dropout(audio.flatten(1))], dim=1)
         return self.head(joined)

@@ -10,14 +10,14 @@ from model.resnext3d import ResNeXt3D, pool
 class ConcatFc(nn.Module):
     """Both encoders' features side by side, then three layers: 3712 -> 256 -> 128 -> 8.
 
-    26,870,824 parameters. Differs from the source, which joins hand-made features: the layer sizes
-    are those that give the paper's 26.87M, ReLU lies between them, and the audio is dropped out
-    as in the unimodal network.
+    26,870,824 parameters. Differs from the source, which concatenates hand-crafted features: the
+    layer sizes are those that give the paper's 26.87M, with ReLU between them, and dropout on the
+    audio as in the unimodal network.
 
     Args:
         video, audio: the encoders.
-        hidden: channels of the first two layers.
-        classes: number of emotions.
+        hidden: the number of channels of the first two layers.
+        classes: the number of emotions.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The cross-modal block: sound decides where in the video to look (Sec. 2.3, Eq. (7)-(8))."""
+"""The cross-modal block: the sound decides where in the video to look (Sec. 2.3, Eq. (7)-(8))."""
 
 import torch
 from torch import Tensor, nn
@@ -8,19 +8,19 @@ class CrossModalBlock(nn.Module):
     """Weights each position of one modality's map by how well it fits the other's vector.
 
     A->V, the paper's choice, weighs the positions of the video by the sound; V->A (Table 2) weighs
-    the steps of the sound by the video, with the same affines.
+    the time steps of the sound by the video, with the same affines.
 
     Differs from the paper: Eq. (7) leaves k channels and Eq. (8) multiplies them with C channels;
     as in the public code, a further affine k -> 1 makes one score per position, and softmax runs
-    over all S*H*W positions. Differs from the public code: softmax and sum stay within each clip;
-    there the maps of a whole batch are summed, so that a clip's result depends on its neighbours.
+    over all S*H*W positions. Differs from the public code: softmax and sum stay within each clip.
+    There the maps of a whole batch are summed, so a clip's result depends on the other clips.
 
     Args:
-        video_channels: C.
-        audio_channels: d_f.
-        hidden: k. 135,297 parameters for 2048, 64 and 64.
-        guided: whose map is weighted, "video" (A->V) or "audio" (V->A).
-        residual: whether Eq. (8) adds the map as it was.
+        video_channels: the number of channels C of the video map.
+        audio_channels: the number of channels d_f of the audio map.
+        hidden: the number of channels k; 135,297 parameters for 2048, 64 and 64.
+        guided: the modality whose map is weighted, "video" (A->V) or "audio" (V->A).
+        residual: whether Eq. (8) adds the map itself.
     """
 
     def __init__(
@@ -47,18 +47,21 @@ class CrossModalBlock(nn.Module):
             audio: (B, d_f); for V->A (B, d_f, steps).
 
         Returns:
-            The fused map X_o, in the guided map's shape, and the attention, (B, S, H, W) or
+            The fused map X_o, in the shape of the guided map, and the attention, (B, S, H, W) or
             (B, steps), which sums to 1 over the positions of each clip.
         """
+        # Eq. (7): one score per position, from both modalities. A vector is a map of one position,
+        # so (B, 1, k) is added to (B, positions, k).
         guided = video if self.guided == "video" else audio
-        # A vector is a map of one position: (B, 1, k) + (B, positions, k).
         joint = self.video_affine(_positions(video)) + self.audio_affine(_positions(audio))
-        score = self.score(torch.tanh(joint))  # (B, positions, 1), Eq. (7)
+        score = self.score(torch.tanh(joint))  # (B, positions, 1)
         attention = torch.softmax(score, dim=1).view(-1, *guided.shape[2:])
-        fused = guided * attention[:, None]  # Eq. (8)
+
+        # Eq. (8): the map weighted by the attention, plus the map itself.
+        fused = guided * attention[:, None]
         return (fused + guided if self.residual else fused), attention
 
 
 def _positions(features: Tensor) -> Tensor:
-    """(B, C, ...) -> (B, positions, C); one position if there is nothing after C."""
+    """(B, C, ...) -> (B, positions, C); a vector (B, C) has one position."""
     return features.reshape(*features.shape[:2], -1).transpose(1, 2)

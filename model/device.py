@@ -1,17 +1,16 @@
-"""Where a run computes, and in what precision."""
+"""The device that a run computes on, and its precision."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from model.registry import inputs
-
 
 def pick_device(name: str) -> torch.device:
-    """The device to compute on: "auto" is a GPU when there is one, else the CPU.
+    """The device to compute on: "auto" is a GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: if a GPU is asked for and there is none.
+        ValueError: if a GPU is requested and there is none.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -19,20 +18,20 @@ def pick_device(name: str) -> torch.device:
         raise ValueError("--device is cuda, but torch finds no GPU. Use --device cpu or auto")
     if name == "cpu":
         return torch.device(name)
-    device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))  # torchrun's, a GPU each
+    # torchrun gives each process a GPU of its own.
+    device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
 
 
-def pick_precision(name: str, device: torch.device, preset: str, network: str) -> str:
-    """The type to compute in: "auto" is bfloat16 where arithmetic is what takes the time.
+def pick_precision(name: str, device: torch.device, *, heavy: bool) -> str:
+    """The precision to compute in: "auto" is bfloat16 where arithmetic takes most of the time.
 
     That is on a GPU, and on a CPU for full-size networks that look at frames; a tiny network on a
     CPU would spend more on conversion than it saves.
     """
     if name != "auto":
         return name
-    heavy = preset == "paper" and "frames" in inputs(network)
     return "bfloat16" if device.type == "cuda" or heavy else "float32"
 
 
@@ -42,3 +41,13 @@ def describe(device: torch.device) -> str:
         return f"cuda ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'s' * (threads > 1)})"
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A context in which operations keep the types of their tensors.
+
+    Devices without autocast, such as "meta", need none.
+    """
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

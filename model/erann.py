@@ -10,8 +10,9 @@ class ResidualBlock(nn.Module):
     """Batch norm, leaky ReLU and 3x3 convolution, twice, beside a shortcut.
 
     Args:
-        inputs, outputs: channels.
-        stride: of the first convolution and of the shortcut, over bands and frames alike.
+        inputs: the number of input channels.
+        outputs: the number of output channels.
+        stride: the stride of the first convolution and of the shortcut, in bands and frames.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -34,19 +35,20 @@ class ResidualBlock(nn.Module):
 class Erann(nn.Module):
     """Log-mel spectrogram, five stages of residual blocks, pooling, two layers.
 
-    A network of sound alone, with the waveform in place of the MFCCs. With the defaults ERANN-0-4,
-    the size that its authors used for RAVDESS: 24,021,322 parameters; theirs are about 24.5M, of
-    which the 527 classes of AudioSet explain 0.27M.
+    An audio network that takes the waveform instead of MFCCs. With the defaults ERANN-0-4, the size
+    that its authors used for RAVDESS: 24,021,322 parameters; theirs has about 24.5M, of which the
+    527 classes of AudioSet account for 0.27M.
 
-    Differs from the source where it leaves things open or none of its code is public: windows of
-    31 ms every 7.8 ms and bands from 50 Hz to 14 kHz are ours, and pooling is the mean over bands
-    and then mean plus maximum over time, as in the PANNs that the source builds on.
+    Differs from the source where the source does not specify a detail and has no public code:
+    windows of 31 ms every 7.8 ms and bands from 50 Hz to 14 kHz are ours, and pooling is the mean
+    over bands, then mean plus maximum over time, as in the PANNs that the source builds on.
 
     Args:
-        width: W; the stages have 8 W, 16 W, ... 128 W channels.
-        blocks: residual blocks a stage.
-        bands, hop: of the spectrogram.
-        classes: number of emotions.
+        width: the factor W; the stages have 8 W, 16 W, ... 128 W channels.
+        blocks: the number of residual blocks per stage.
+        bands: the number of mel bands.
+        hop: the distance between windows in samples.
+        classes: the number of emotions.
     """
 
     def __init__(

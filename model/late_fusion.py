@@ -1,4 +1,4 @@
-"""Late fusion: each modality is classified alone, then the two verdicts become one."""
+"""Late fusion: each modality is classified separately, then a rule combines the logits."""
 
 import math
 from collections.abc import Callable
@@ -13,11 +13,11 @@ Rule = Callable[[Tensor, Tensor], Tensor]
 
 
 class LateFusion(nn.Module):
-    """Both unimodal networks and a rule without parameters; 25,916,080 parameters.
+    """Both unimodal networks and a rule that has no parameters; 25,916,080 parameters.
 
     Args:
         video, audio: the unimodal networks.
-        rule: from the video's and the audio's logits (B, classes) to those of both.
+        rule: combines the logits of video and audio, (B, classes) each.
     """
 
     def __init__(self, *, video: VideoNetwork, audio: AudioNetwork, rule: Rule):
@@ -28,7 +28,7 @@ class LateFusion(nn.Module):
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212) into logits (B, classes)."""
-        # In float32, because a rule takes differences of nearly equal logarithms.
+        # In float32, since rules take differences of nearly equal logarithms.
         return self.rule(self.video(frames, None).float(), self.audio(None, mfcc).float())
 
 
@@ -42,20 +42,20 @@ def averaging(video: Tensor, audio: Tensor) -> Tensor:
 
 
 def multiplication(video: Tensor, audio: Tensor) -> Tensor:
-    """log(p_v p_a) up to a constant of each clip: the product of the two distributions."""
+    """log(p_v p_a) up to a constant per clip: the product of the two distributions."""
     return video + audio
 
 
 def multiplicative(video: Tensor, audio: Tensor, beta: float = 0.3) -> Tensor:
-    """q_v log p_v + q_a log p_a of each class, with q_v = (1 - p_a)^beta, q_a = (1 - p_v)^beta.
+    """q_v log p_v + q_a log p_a per class, with q_v = (1 - p_a)^beta, q_a = (1 - p_v)^beta.
 
-    A modality counts for less where the other is sure already. A clip is of the class with the
-    highest sum, and the loss is that sum at the true class (`multiplicative_loss`), without a
+    A modality has less weight where the other is already confident. The predicted class has the
+    highest sum, and the loss is minus the sum at the true class (`multiplicative_loss`), without
     softmax. Source: Liu et al. 2018, Sec. 3.2; gradients do not pass through q, as in their code.
 
     Args:
-        video, audio: logits, float32 (B, classes).
-        beta: 0 gives each modality its own cross-entropy.
+        video, audio: the logits, float32 (B, classes).
+        beta: the exponent; 0 gives the sum of both cross-entropies.
     """
     video, audio = log_softmax(video, dim=1), log_softmax(audio, dim=1)
     # 1 - p as -expm1(log p): p close to 1 keeps its digits.
@@ -65,8 +65,8 @@ def multiplicative(video: Tensor, audio: Tensor, beta: float = 0.3) -> Tensor:
 
 
 def multiplicative_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Loss of each clip, (B,): of what `multiplicative` gave and target distributions (B, classes).
+    """Loss of each clip, (B,), from the result of `multiplicative` and targets (B, classes).
 
-    Where a target is certain of a class, minus the sum at that class.
+    For a one-hot target, minus the result at the true class.
     """
     return -(targets * logits).sum(dim=1)

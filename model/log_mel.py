@@ -1,40 +1,40 @@
-"""Log-mel spectrograms on the device that the waveform lies on."""
+"""Log-mel spectrograms on the device of the waveform."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from model.precision import without_autocast
-
-SAMPLE_RATE_HZ = 44_100
+from cache.schema import SAMPLE_RATE_HZ
+from model.device import without_autocast
 
 
 class LogMel(nn.Module):
     """Waveforms to log-mel spectrograms: float (B, samples) -> float32 (B, bands, frames).
 
     Power spectra of Hann windows, reflected at the ends, in triangular bands of equal width on the
-    mel scale and of equal area (Slaney's scale and norm, as librosa's default), in decibels of a
-    full-scale power of 1, from -100 dB on.
+    mel scale and equal area (Slaney's scale and norm, librosa's default), in decibels relative to
+    a power of 1, clipped at -100 dB.
 
     Args:
-        bands: mel bands.
-        window: samples a window.
-        hop: samples from window to window.
-        low_hz, high_hz: edges of the lowest and the highest band.
+        bands: the number of mel bands.
+        window: the length of a window in samples.
+        hop: the distance between windows in samples.
+        low_hz: the lower edge of the lowest band.
+        high_hz: the upper edge of the highest band.
     """
 
     def __init__(self, *, bands: int, window: int, hop: int, low_hz: float, high_hz: float):
         super().__init__()
         self.window = window
         self.hop = hop
-        # Follow from the arguments, so no part of a checkpoint.
+        # Derived from the arguments, so not stored in checkpoints.
         filters = mel_filters(bands, window, low_hz, high_hz)
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("hann", torch.hann_window(window), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Transform waveforms (B, samples), -1..1, in float32 even under autocast."""
+        """Transform waveforms (B, samples) in -1..1, in float32 even under autocast."""
         with without_autocast(waveform.device):
             spectrum = torch.stft(
                 waveform.float(), self.window, self.hop, window=self.hann, return_complex=True

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from model.device import without_autocast
 from model.mfcc_cnn import MfccCnn
-from model.precision import without_autocast
 from model.resnext3d import ResNeXt3D, pool
 
 
@@ -14,12 +14,12 @@ class CompactBilinear(nn.Module):
 
     A count sketch adds entry i, times a sign s(i), to bucket h(i). The sketch of an outer product
     is the circular convolution of the two sketches (Pham & Pagh 2013), which a Fourier transform
-    turns into a product. Buckets and signs are drawn once and are no parameters.
+    turns into a product. Buckets and signs are drawn once and are not trained.
 
     Args:
-        inputs: sizes of the two vectors.
-        outputs: buckets, d.
-        seed: of buckets and signs, so that they are the same in each network.
+        inputs: the sizes of the two vectors.
+        outputs: the number of buckets, d.
+        seed: the random seed of buckets and signs, so that they are the same in every network.
     """
 
     def __init__(self, *, inputs: tuple[int, int], outputs: int, seed: int = 0):
@@ -34,7 +34,7 @@ class CompactBilinear(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Sketch the outer products of (B, n) and (B, m), float32 (B, d)."""
-        # No Fourier transform of bfloat16 exists, and half precision would lose small products.
+        # There is no Fourier transform in bfloat16, and half precision would lose small products.
         with without_autocast(first.device):
             spectra = [
                 torch.fft.rfft(sketch(vector.float(), buckets, signs, self.outputs))
@@ -56,12 +56,12 @@ class Mcbp(nn.Module):
     """Both encoders, compact bilinear pooling, signed square root, L2 norm, classifier.
 
     26,014,376 parameters with d = 16,000, the size of the source. Differs from the paper's row:
-    its 51.03M parameters leave 25.14M for the fusion, of which no dimension is given.
+    its 51.03M parameters leave 25.14M for the fusion, whose dimensions are not given.
 
     Args:
         video, audio: the encoders.
-        outputs: d.
-        classes: number of emotions.
+        outputs: the number of buckets, d.
+        classes: the number of emotions.
     """
 
     def __init__(

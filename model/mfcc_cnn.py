@@ -2,28 +2,31 @@
 
 from torch import Tensor, nn
 
+from cache.schema import MFCC_COUNT, MFCC_STEPS
+
 
 class MfccCnn(nn.Module):
     """MFCCs to a map of audio features, Eq. (1)-(3): (B, 13, 212) -> (B, 64, 26).
 
     20,704 parameters with the defaults, named as in the public code. The flattening of Eq. (3)
-    is left to the caller, because self-attention needs the map as a sequence. Networks that fuse
+    is left to the caller, since self-attention needs the map as a sequence. Networks that fuse
     inside the encoder call `block1`, `block2`, `downsample` and `block3` themselves.
 
-    Differs from the paper: Eq. (1)-(2) leave open that the second convolution's ReLU is followed
-    by max-pooling before its batch norm; this is the order in the public code.
+    Differs from the paper: Eq. (1)-(2) do not say that max-pooling comes between the second
+    convolution's ReLU and its batch norm; this is the order in the public code.
 
     Args:
-        channels: of the two first convolutions and of the third.
-        dropout: after max-pooling, Eq. (2).
+        channels: the number of channels of the first two convolutions, and of the third.
+        dropout: the dropout probability after max-pooling, Eq. (2).
     """
 
-    STEPS = 26  # length of the map for 212 MFCC steps
+    # The length of the map: two convolutions take 2 steps each, pooling leaves an eighth.
+    STEPS = (MFCC_STEPS - 4) // 8
 
     def __init__(self, *, channels: tuple[int, int] = (32, 64), dropout: float = 0.2):
         super().__init__()
         low, high = channels
-        self.conv1 = nn.Conv1d(13, low, 7, padding=2)
+        self.conv1 = nn.Conv1d(MFCC_COUNT, low, 7, padding=2)
         self.bn1 = nn.BatchNorm1d(low)
         self.conv2 = nn.Conv1d(low, low, 7, padding=2)
         self.bn2 = nn.BatchNorm1d(low)

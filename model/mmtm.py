@@ -7,15 +7,16 @@ from model.unimodal import AudioNetwork, VideoNetwork
 
 
 class Mmtm(nn.Module):
-    """Scales the channels of both maps by what both hold, whatever their other dimensions.
+    """Scales the channels of both maps by weights computed from both, whatever their dimensions.
 
     Squeeze S = mean over positions, joint Z = ReLU(W [S_v, S_a] + b), excitation
     E = W_m Z + b_m, and each map times 2 sigmoid(E). Source: Joze et al. 2020, Sec. 3.2, with the
-    ratio 4: Z has (C_v + C_a) / 2 channels in the authors' code and here. Their code leaves out
-    the factor 2 of their paper; it is here, so that E = 0 changes nothing.
+    ratio 4: Z has (C_v + C_a) / 2 channels in the authors' code and here. Their code omits the
+    factor 2 of their paper; it is kept here, so that E = 0 changes nothing.
 
     Args:
-        video_channels, audio_channels: of the two maps.
+        video_channels: the number of channels of the video map.
+        audio_channels: the number of channels of the audio map.
     """
 
     def __init__(self, video_channels: int, audio_channels: int):
@@ -26,7 +27,7 @@ class Mmtm(nn.Module):
         self.excite_audio = nn.Linear(channels // 2, audio_channels)
 
     def forward(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale the maps (B, C_v, ...) and (B, C_a, ...) in their shapes."""
+        """Scale the maps (B, C_v, ...) and (B, C_a, ...); shapes are kept."""
         means = [x.flatten(2).mean(dim=2) for x in (video, audio)]  # (B, C, ...) -> (B, C)
         joint = torch.relu(self.squeeze(torch.cat(means, dim=1)))
         return (
@@ -36,7 +37,7 @@ class Mmtm(nn.Module):
 
 
 def _gate(excitation: Tensor, like: Tensor) -> Tensor:
-    """2 sigmoid(E), (B, C), with as many dimensions as `like`."""
+    """2 sigmoid(E), from (B, C) to (B, C, 1, ...) with as many dimensions as `like`."""
     gate = 2 * torch.sigmoid(excitation)
     return gate.reshape(*gate.shape, *[1] * (like.dim() - 2))
 
@@ -44,9 +45,9 @@ def _gate(excitation: Tensor, like: Tensor) -> Tensor:
 class MmtmNetwork(nn.Module):
     """Both unimodal networks, joined by an MMTM after each of their last three stages.
 
-    31,793,264 parameters; the paper has 31.97M and does not say where its modules lie. Here they
+    31,793,264 parameters; the paper has 31.97M and does not say where its modules are. Here they
     follow layer2, layer3 and layer4 of the video, and the three convolutions of the audio, each
-    with its batch norm. The result is the mean of both logits, as in the authors' code.
+    with its batch norm. The logits are the mean of both networks', as in the authors' code.
     """
 
     def __init__(self, *, video: VideoNetwork, audio: AudioNetwork):
@@ -65,6 +66,7 @@ class MmtmNetwork(nn.Module):
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212) into logits (B, classes)."""
         video, audio = self.video.video, self.audio.audio
+        # Each stage of both encoders, then the module that joins them.
         v, a = video.layer2(video.layer1(video.stem(frames))), audio.block1(mfcc)
         v, a = self.mmtm[0](v, a)
         v, a = video.layer3(v), audio.downsample(audio.block2(a))

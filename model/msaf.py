@@ -12,16 +12,16 @@ class Msaf(nn.Module):
     Split each map into blocks of `block` channels; join: add all blocks of both modalities and
     average over positions, G; Z = ReLU(BN(W_Z G + b_Z)) with block / reduction channels;
     highlight: U_i = W_i Z + b_i for each block i, softmax over all blocks, for each channel of a
-    block by itself. Each block is multiplied by its weights. Source: Su et al. 2020, Sec. 3.
+    block separately. Each block is multiplied by its weights. Source: Su et al. 2020, Sec. 3.
 
-    Differs from the authors' code in dropping out blocks while training: there a dropped block's
-    mask is multiplied twice, once before joining and once more in the result; here once.
+    Differs from the authors' code in the dropout of blocks: there the mask of a dropped block is
+    multiplied twice, before joining and again in the result; here once.
 
     Args:
-        channels: of the video's and of the audio's map, both multiples of `block`.
-        block: channels a block.
-        reduction: block / reduction channels are left in Z.
-        dropout: share of blocks dropped while training.
+        channels: the number of channels of the video and the audio map, multiples of `block`.
+        block: the number of channels per block.
+        reduction: Z has block / reduction channels.
+        dropout: the share of blocks that are dropped in training.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Msaf(nn.Module):
         self.blocks = [count // block for count in channels]
         reduced = block // reduction
         self.joint = nn.Sequential(nn.Linear(block, reduced), nn.BatchNorm1d(reduced), nn.ReLU())
-        # All blocks' affines Z -> U in one: rows i * block .. (i + 1) * block are of block i.
+        # The affines Z -> U of all blocks in one; rows i * block .. (i + 1) * block are block i's.
         self.highlight = nn.Linear(reduced, sum(channels))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Weigh the maps (B, C_v, ...) and (B, C_a, ...) in their shapes."""
+        """Weigh the maps (B, C_v, ...) and (B, C_a, ...); shapes are kept."""
         # (B, C, ...) -> (B, blocks, block, positions)
         split = [x.unflatten(1, (-1, self.block)).flatten(3) for x in (video, audio)]
         split = [x * self._keep(x) for x in split]
@@ -48,19 +48,19 @@ class Msaf(nn.Module):
         return weighed[0].reshape(video.shape), weighed[1].reshape(audio.shape)
 
     def _keep(self, split: Tensor) -> Tensor:
-        """1 for each block, (B, blocks, 1, 1); while training 0 for those that are dropped."""
+        """1 for each block, (B, blocks, 1, 1), scaled by dropout; 0 for dropped blocks."""
         return self.dropout(split.new_ones(*split.shape[:2], 1, 1))
 
 
 class MsafNetwork(nn.Module):
     """Both unimodal networks, joined by two MSAF modules; 25,940,724 parameters.
 
-    Blocks of 16 channels after layer3 and the audio's second convolution, of 32 after layer4 and
-    the third. The result is the sum of both logits, as in the authors' code.
+    Blocks have 16 channels after layer3 and the audio's second convolution, and 32 after layer4
+    and the third. The logits are the sum of both networks', as in the authors' code.
 
     Args:
         video, audio: the unimodal networks.
-        blocks: channels a block in the two modules.
+        blocks: the number of channels per block in the two modules.
     """
 
     def __init__(

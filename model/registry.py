@@ -1,11 +1,12 @@
-"""Every network by name, in the sizes of its presets, with the figures of its row in the paper."""
+"""Every network by name, in the sizes of its presets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cache.schema import FRAME_COUNT, FRAME_SIZE
 from model.attention import AudioSelfAttention
 from model.cfn_sr import CfnSr
 from model.concat_fc import ConcatFc
@@ -29,29 +30,20 @@ from model.unimodal import AudioNetwork, VideoNetwork
 
 @dataclass(frozen=True)
 class Preset:
-    """Arguments of the modules; "paper" is the defaults of each."""
+    """Arguments of the modules; empty ones take the defaults, which are those of the paper."""
 
     video: dict
-    audio: dict
-    self_attention: dict
-    cross_modal: dict
-    concat_fc: dict
-    mcbp: dict
-    msaf: dict
-    erann: dict
+    audio: dict = field(default_factory=dict)
+    self_attention: dict = field(default_factory=dict)
+    cross_modal: dict = field(default_factory=dict)
+    concat_fc: dict = field(default_factory=dict)
+    mcbp: dict = field(default_factory=dict)
+    msaf: dict = field(default_factory=dict)
+    erann: dict = field(default_factory=dict)
 
 
 PRESETS = {
-    "paper": Preset(
-        video={"frames": 30, "size": 224},
-        audio={},
-        self_attention={},
-        cross_modal={},
-        concat_fc={},
-        mcbp={},
-        msaf={},
-        erann={},
-    ),
+    "paper": Preset(video={"frames": FRAME_COUNT, "size": FRAME_SIZE}),
     # The same modules for a CPU: fewer channels and layers, 10 frames of 56x56 pixels.
     "tiny": Preset(
         video={
@@ -72,8 +64,6 @@ PRESETS = {
     ),
 }
 
-# What `System.inputs` may name, and the shape of one clip of it as networks take it.
-INPUT_SHAPES = {"frames": (3, 30, 224, 224), "mfcc": (13, 212), "waveform": (108_045,)}
 _BOTH = ("frames", "mfcc")
 
 
@@ -84,19 +74,15 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class System:
-    """One row of the paper's tables.
+    """How to make one network, and how it is trained.
 
-    `label`, `stage`, `paper_parameters` and `paper_accuracy` (percent) stand in the paper; its
-    accuracies are those of the best epoch on the test fold. `make` takes a preset and whether the
-    video encoder has its stem's ReLU. `inputs` are the fields of the cache that the network looks
-    at, of `INPUT_SHAPES`. `loss` gives each clip's.
+    Attributes:
+        make: makes the network from a preset and from `stem_relu` (see `build`).
+        inputs: the fields of the cache that the network looks at.
+        loss: the loss of each clip, from logits and target distributions (B, 8) to (B,).
     """
 
     make: Callable[[Preset, bool], nn.Module]
-    label: str
-    stage: str
-    paper_parameters: str
-    paper_accuracy: float
     inputs: tuple[str, ...] = _BOTH
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
 
@@ -144,69 +130,29 @@ def _cfn_sr(
 SYSTEMS = {
     "video_resnext50": System(
         lambda preset, relu: VideoNetwork(video=ResNeXt3D(**preset.video, stem_relu=relu)),
-        *("3D ResNeXt50 (Vid.)", "-", "25.88M", 62.99),
         inputs=("frames",),
     ),
     "audio_mfcc_cnn": System(
-        lambda preset, relu: AudioNetwork(audio=MfccCnn(**preset.audio)),
-        *("1D CNN (Aud.)", "-", "0.03M", 56.53),
-        inputs=("mfcc",),
+        lambda preset, relu: AudioNetwork(audio=MfccCnn(**preset.audio)), inputs=("mfcc",)
     ),
-    "averaging": System(_late(averaging), "Averaging", "Late", "25.92M", 68.82),
-    "multiplicative": System(
-        _late(multiplicative),
-        *("Multiplicative, beta 0.3", "Late", "25.92M", 70.35),
-        loss=multiplicative_loss,
-    ),
-    "multiplication": System(_late(multiplication), "Multiplication", "Late", "25.92M", 70.56),
+    "averaging": System(_late(averaging)),
+    "multiplicative": System(_late(multiplicative), loss=multiplicative_loss),
+    "multiplication": System(_late(multiplication)),
     "concat_fc": System(
-        lambda preset, relu: ConcatFc(**_encoders(preset, relu), **preset.concat_fc),
-        *("Concat + FC", "Early", "26.87M", 71.04),
+        lambda preset, relu: ConcatFc(**_encoders(preset, relu), **preset.concat_fc)
     ),
-    "mcbp": System(
-        lambda preset, relu: Mcbp(**_encoders(preset, relu), **preset.mcbp),
-        *("MCBP", "Early", "51.03M", 71.32),
-    ),
-    "mmtm": System(
-        lambda preset, relu: MmtmNetwork(**_unimodal(preset, relu)),
-        *("MMTM", "Model", "31.97M", 73.12),
-    ),
-    "msaf": System(
-        lambda preset, relu: MsafNetwork(**_unimodal(preset, relu), **preset.msaf),
-        *("MSAF", "Model", "25.94M", 74.86),
-    ),
-    "erann": System(
-        lambda preset, relu: Erann(**preset.erann),
-        *("ERANNs", "Model", "-", 74.80),
-        inputs=("waveform",),
-    ),
-    "cfn_sr": System(_cfn_sr(), "CFN-SR, A->V", "Model", "26.30M", 75.76),
-    "cfn_sr_no_cross_modal": System(
-        _cfn_sr(self_attention=False, cross_modal=False),
-        *("w/o cross-modal blocks", "Model", "25.92M", 73.50),
-    ),
-    "cfn_sr_video_to_audio": System(
-        _cfn_sr(guided="audio"), "V->A cross-modal", "Model", "25.67M", 74.15
-    ),
-    "cfn_sr_no_self_attention": System(
-        _cfn_sr(self_attention=False), "w/o self-attention", "Model", "26.05M", 73.86
-    ),
-    "cfn_sr_no_residual": System(_cfn_sr(residual=False), "w/o residual", "Model", "26.30M", 75.33),
+    "mcbp": System(lambda preset, relu: Mcbp(**_encoders(preset, relu), **preset.mcbp)),
+    "mmtm": System(lambda preset, relu: MmtmNetwork(**_unimodal(preset, relu))),
+    "msaf": System(lambda preset, relu: MsafNetwork(**_unimodal(preset, relu), **preset.msaf)),
+    "erann": System(lambda preset, relu: Erann(**preset.erann), inputs=("waveform",)),
+    "cfn_sr": System(_cfn_sr()),
+    "cfn_sr_no_cross_modal": System(_cfn_sr(self_attention=False, cross_modal=False)),
+    "cfn_sr_video_to_audio": System(_cfn_sr(guided="audio")),
+    "cfn_sr_no_self_attention": System(_cfn_sr(self_attention=False)),
+    "cfn_sr_no_residual": System(_cfn_sr(residual=False)),
 }
 
 NAMES = tuple(SYSTEMS)
-
-# The paper's tables as names of their rows, in its order.
-TABLES = {
-    "Table 1": NAMES[: NAMES.index("cfn_sr") + 1],
-    "Table 2": (
-        "cfn_sr",
-        "cfn_sr_no_cross_modal",
-        "cfn_sr_video_to_audio",
-        "cfn_sr_no_self_attention",
-        "cfn_sr_no_residual",
-    ),
-}
 
 
 def build(name: str, preset: str = "paper", *, stem_relu: bool = True) -> nn.Module:
@@ -215,17 +161,17 @@ def build(name: str, preset: str = "paper", *, stem_relu: bool = True) -> nn.Mod
     Args:
         name: one of `NAMES`.
         preset: "paper" for the published sizes, "tiny" for the demo and tests on a CPU.
-        stem_relu: False leaves out the ReLU after the video stem's batch norm, as the released
-            fusion networks do by accident; for comparison with their weights.
+        stem_relu: whether a ReLU follows the video stem's batch norm; the released fusion networks
+            lack it by accident, so False is for comparison with their weights.
 
     Returns:
         A module with `net(frames, mfcc) -> logits`: frames float (B, 3, 30, 224, 224), mfcc float
         (B, 13, 212), logits (B, 8). Unimodal networks ignore one of the two; "erann" takes a
-        waveform, float (B, 108045), -1..1, in place of the MFCCs (see `inputs`).
+        waveform, float (B, 108045) in -1..1, instead of MFCCs (see `inputs`).
 
     Raises:
-        ValueError: for a name or preset that does not exist, or `stem_relu=False` for a network
-            that looks at no frames.
+        ValueError: for an unknown name or preset, or `stem_relu=False` for a network without
+            frames.
     """
     system = _system(name)
     if not stem_relu and "frames" not in system.inputs:
@@ -246,24 +192,24 @@ def _preset(name: str) -> Preset:
 
 
 def inputs(name: str) -> tuple[str, ...]:
-    """Which fields of the cache network `name` looks at; the others may be passed as None."""
+    """The fields of the cache that network `name` looks at; the other input may be None."""
     return _system(name).inputs
 
 
 def loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """What network `name` is trained with: logits and target distributions (B, 8) to (B,)."""
+    """The loss of network `name`, from logits and target distributions (B, 8) to (B,)."""
     return _system(name).loss
 
 
 def input_size(preset: str) -> tuple[int, int]:
-    """How many frames, of how many pixels a side, the networks of a preset look at.
+    """The number of frames that the networks of a preset look at, and their side in pixels.
 
-    A trainer may hand over frames of just that size; larger ones are reduced by the network.
+    Larger inputs are reduced by the network itself.
     """
     sizes = _preset(preset).video
     return sizes["frames"], sizes["size"]
 
 
 def count_parameters(net: nn.Module) -> int:
-    """How many numbers training changes."""
+    """The number of trained parameters."""
     return sum(parameter.numel() for parameter in net.parameters())

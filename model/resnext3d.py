@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from cache.schema import FRAME_COUNT, FRAME_SIZE
+from model.inputs import reduce
+
 EXPANSION = 2
 
 
@@ -10,10 +13,11 @@ class Bottleneck(nn.Module):
     """1x1x1, grouped 3x3x3 and 1x1x1 convolutions around a shortcut.
 
     Args:
-        inputs: channels that come in.
-        width: channels of the grouped convolution; `EXPANSION * width` come out.
-        cardinality: groups of the 3x3x3 convolution.
-        stride: of the 3x3x3 convolution, in time, height and width alike.
+        inputs: the number of input channels.
+        width: the number of channels of the grouped convolution; the output has
+            `EXPANSION * width`.
+        cardinality: the number of groups of the 3x3x3 convolution.
+        stride: the stride of the 3x3x3 convolution in time, height and width.
     """
 
     def __init__(self, inputs: int, width: int, cardinality: int, stride: int):
@@ -49,14 +53,14 @@ class ResNeXt3D(nn.Module):
     Networks that fuse inside the encoder call `stem` and `layer1`..`layer4` themselves.
 
     Args:
-        stem: channels of the 7x7x7 convolution.
-        widths: channels of the grouped convolutions in layer1..layer4.
-        blocks: bottlenecks in layer1..layer4.
-        cardinality: groups of every 3x3x3 convolution.
-        frames, size: how many frames of how many pixels a side the network looks at. Of a
-            longer or larger input it takes every n-th frame and averages pixels.
-        stem_relu: False leaves out the ReLU after the stem's batch norm, as the released CFN-SR
-            does by accident; only for comparison with its weights.
+        stem: the number of channels of the 7x7x7 convolution.
+        widths: the number of channels of the grouped convolutions in layer1..layer4.
+        blocks: the number of bottlenecks in layer1..layer4.
+        cardinality: the number of groups of every 3x3x3 convolution.
+        frames: the number of frames that the network looks at; a longer input is subsampled.
+        size: the side of a frame in pixels; a larger input is averaged down.
+        stem_relu: whether a ReLU follows the stem's batch norm; the released CFN-SR lacks it by
+            accident, so False is for comparison with its weights.
     """
 
     def __init__(
@@ -66,8 +70,8 @@ class ResNeXt3D(nn.Module):
         widths: tuple[int, int, int, int] = (128, 256, 512, 1024),
         blocks: tuple[int, int, int, int] = (3, 4, 6, 3),
         cardinality: int = 32,
-        frames: int = 30,
-        size: int = 224,
+        frames: int = FRAME_COUNT,
+        size: int = FRAME_SIZE,
         stem_relu: bool = True,
     ):
         super().__init__()
@@ -90,8 +94,8 @@ class ResNeXt3D(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def stem(self, frames: Tensor) -> Tensor:
-        """All before layer1: (B, 3, 30, 224, 224) -> (B, 64, 15, 56, 56)."""
-        x = thin(frames, self.frames, self.size)
+        """Everything before layer1: (B, 3, 30, 224, 224) -> (B, 64, 15, 56, 56)."""
+        x = reduce(frames, self.frames, self.size)
         x = self.relu(self.bn1(self.conv1(x)))
         if x.is_cuda and torch.are_deterministic_algorithms_enabled():
             return max_pool_in_order(x)
@@ -102,24 +106,11 @@ class ResNeXt3D(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(frames)))))
 
 
-def thin(frames: Tensor, count: int, size: int) -> Tensor:
-    """Reduce (B, 3, T, H, W) to (B, 3, count, size, size), if it is not so already.
-
-    Takes every (T // count)-th frame, and means of square patches of H // size pixels.
-    """
-    every, patch = frames.shape[2] // count, frames.shape[3] // size
-    if every > 1:
-        frames = frames[:, :, ::every]
-    if patch > 1:
-        frames = nn.functional.avg_pool3d(frames, (1, patch, patch))
-    return frames
-
-
 def max_pool_in_order(x: Tensor) -> Tensor:
     """Max-pooling with kernel 3, stride 2 and padding 1, axis by axis: (B, C, T, H, W).
 
-    The backward pass of CUDA's own kernel adds in no fixed order; that of `maximum` does. Where
-    several values of a window are the greatest, they share its gradient.
+    The backward pass of CUDA's own kernel adds in no fixed order; that of `maximum` does. If
+    several values of a window are the largest, they share its gradient.
     """
     for dim in (2, 3, 4):
         size = x.shape[dim]
@@ -133,6 +124,6 @@ def max_pool_in_order(x: Tensor) -> Tensor:
 def pool(features: Tensor) -> Tensor:
     """Average over time and space, (B, C, S, H, W) -> (B, C).
 
-    A mean and not an average-pooling layer, whose backward pass CUDA cannot do in a fixed order.
+    A mean and not an average-pooling layer, whose backward pass has no fixed order on CUDA.
     """
     return torch.mean(features, dim=(2, 3, 4))

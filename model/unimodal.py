@@ -1,4 +1,4 @@
-"""The two encoders, each with its own classifier (first rows of Table 1; parts of other rows)."""
+"""Each encoder with its own classifier: the first rows of Table 1, and parts of other rows."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""Published weights into our encoders, by their public names, from torch or safetensors files."""
+"""Load published weights into encoders by their public names, from torch or safetensors files."""
 
 import pickle
 import struct
@@ -14,16 +14,16 @@ from model.mfcc_cnn import MfccCnn
 from model.resnext3d import ResNeXt3D
 from model.unimodal import AudioNetwork, VideoNetwork
 
-# For each part: its network with a classifier, the encoder alone, the classifier's public name.
+# For each part: its network with a classifier, its encoder, the classifier's public name.
 _PARTS = {"video": (VideoNetwork, ResNeXt3D, "fc"), "audio": (AudioNetwork, MfccCnn, "fc1")}
 PARTS = tuple(_PARTS)
 
-_SHOWN = 5  # names a message lists
-_REFUSED = "holds more than data, or is damaged: refused"
-# What training scripts put their tensors under.
+_SHOWN = 5  # the number of names that a message lists
+_REFUSED = "contains code, or is damaged: refused"
+# The keys that training scripts store their tensors under.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64)
-# What torch and pickle raise for bytes that make no sense.
+# What torch and pickle raise for damaged bytes.
 _DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError),
     *(RuntimeError, TypeError, ValueError, struct.error),
@@ -31,30 +31,30 @@ _DAMAGE = (
 
 
 class WeightsError(ValueError):
-    """A file holds no weights, or not those of the encoder."""
+    """A file has no weights, or not those of the encoder."""
 
 
 def read_data(path: Path, device: torch.device | str = "cpu") -> Any:
-    """Read a file of `torch.save`, or of tensors alone if it ends in .safetensors.
+    """Read a file of `torch.save`, or a .safetensors file; code in a file is never run.
 
     Raises:
-        WeightsError: if the file is damaged or holds more than data: no code in it is run.
-        FileNotFoundError: if there is none.
+        WeightsError: if the file is damaged or contains code.
+        FileNotFoundError: if the file does not exist.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         if path.suffix.lower() == ".safetensors":
             return _read_safetensors(path, device)
-        with warnings.catch_warnings(action="ignore"):  # of old protocols and of TorchScript
+        with warnings.catch_warnings(action="ignore"):  # about old protocols and TorchScript
             return torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as exc:  # torch's own words advise to run the code in it
+    except pickle.UnpicklingError as exc:  # torch's own message advises running the code
         raise WeightsError(f"{path}: {_REFUSED}") from exc
     except _DAMAGE as exc:
         problem = (str(exc) or type(exc).__name__).splitlines()[0]
         if "weights_only" in problem:  # the same advice
             raise WeightsError(f"{path}: {_REFUSED}") from exc
-        if isinstance(exc, KeyError):  # whose text is the key alone
+        if isinstance(exc, KeyError):  # its text is only the key
             problem = f"KeyError: {problem}"
         raise WeightsError(f"{path}: damaged ({problem})") from exc
 
@@ -65,7 +65,7 @@ def _read_safetensors(path: Path, device: torch.device | str) -> dict[str, Tenso
         from safetensors.torch import load_file
     except ImportError as exc:
         raise WeightsError(
-            f"{path}: reading it needs the package safetensors: pip install '.[weights]'"
+            f"{path}: safetensors is not installed: pip install '.[weights]'"
         ) from exc
     try:
         return load_file(path, device=str(device))
@@ -76,8 +76,8 @@ def _read_safetensors(path: Path, device: torch.device | str) -> dict[str, Tenso
 def public_state(data: Any) -> dict[str, Tensor]:
     """The tensors of a checkpoint under their public names.
 
-    Takes off what training scripts put around them: dictionaries with the key `state_dict`,
-    `model_state_dict`, `model` or `net`, and `module.` before every name.
+    Removes what training scripts wrap around them: dictionaries with the key `state_dict`,
+    `model_state_dict`, `model` or `net`, and the prefix `module.`.
 
     Raises:
         WeightsError: if there is anything but tensors by name.
@@ -88,22 +88,22 @@ def public_state(data: Any) -> dict[str, Tensor]:
             break
         data = inner[0]
     if not isinstance(data, Mapping) or not data:
-        raise WeightsError(f"holds {type(data).__name__}, expected tensors by name")
+        raise WeightsError(f"contains {type(data).__name__}, expected tensors by name")
     strange = [name for name, value in data.items() if not _is_plain(name, value)]
     if strange:
-        raise WeightsError(f"expected tensors alone, found also {_some(strange)}")
+        raise WeightsError(f"expected only tensors, also found {_some(strange)}")
     state: dict[str, Tensor] = {}
     for name, tensor in data.items():
         while name.startswith("module."):
             name = name.removeprefix("module.")
         if name in state:
-            raise WeightsError(f"holds two tensors that are named {_some([name])}")
+            raise WeightsError(f"contains two tensors named {_some([name])}")
         state[name] = tensor
     return state
 
 
 def _is_plain(name: Any, value: Any) -> bool:
-    """Whether an entry is a name and a tensor of numbers that lies whole in memory."""
+    """Whether an entry is a name and a dense tensor of numbers in memory."""
     return (
         isinstance(name, str)
         and isinstance(value, Tensor)
@@ -113,21 +113,42 @@ def _is_plain(name: Any, value: Any) -> bool:
     )
 
 
+def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load the whole state of a network.
+
+    Raises:
+        ValueError: if the tensors are not those of the network, one has another dtype, which
+            loading would silently convert, or one has values that no training leaves behind.
+    """
+    for name, own in net.state_dict().items():
+        if name in state and state[name].dtype != own.dtype:
+            raise ValueError(f"{name} is {state[name].dtype}, expected {own.dtype}")
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as exc:
+        raise ValueError(" ".join(str(exc).split())[:300]) from exc
+    for name, tensor in net.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} is not finite")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise ValueError(f"{name} is below 0")
+
+
 def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
-    """Copy weights into one encoder of a network, and into its classifier where both have one.
+    """Copy weights into one encoder of a network, and into its classifier if both have one.
 
     Args:
-        net: any network of the registry that has this encoder; changed only if all is well.
-        part: "video", named as the public 3D-ResNets code, or "audio", as the public MFCC CNN.
-        state: tensors by public name, as from `public_state`. Counters of batches, which old
+        net: any network that has this encoder; it is changed only if all tensors match.
+        part: "video", with the names of the public 3D-ResNets, or "audio", of the public MFCC CNN.
+        state: the tensors by public name, as from `public_state`. Batch counters, which old
             checkpoints lack, may be missing.
 
     Returns:
-        What was loaded and what was left out, as a line to print.
+        What was loaded and what was skipped, as a line to print.
 
     Raises:
-        WeightsError: if the network has no such encoder, or naming the tensors that are missing,
-            unexpected, of another shape, or of values that no network can have.
+        WeightsError: if the network has no such encoder, or tensors are missing, unexpected,
+            mismatched, or have impossible values.
     """
     encoder, classifier = _find(net, part)
     name_of_classifier = f"{_PARTS[part][2]}."
@@ -150,12 +171,12 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         {
             "missing": [n for n in expected if n not in state and not _is_counter(n)],
             "unexpected": [n for n in of_encoder if n not in expected],
-            "of another shape": misshapen,
+            "mismatched": misshapen,
         },
     )
     wanted = {} if classifier is None else classifier.state_dict()
     fits = {n: t.shape for n, t in wanted.items()} == {n: t.shape for n, t in of_classifier.items()}
-    # Values are looked at last: a tensor of an expected shape is no larger than ours.
+    # Values are checked last, when every tensor is known to be no larger than expected.
     values = {n: tensor.float() for n, tensor in of_encoder.items()}
     heads = {n: tensor.float() for n, tensor in of_classifier.items()} if fits else {}
     _refuse(
@@ -174,9 +195,9 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         return f"{loaded}, and its classifier"
     found = ", ".join(f"{n} {_shape(t)}" for n, t in of_classifier.items())
     if classifier is None:
-        return f"{loaded}; its classifier ({found}) is left out, the network has another"
+        return f"{loaded}; its classifier ({found}) is skipped, the network has a different one"
     sizes = ", ".join(f"{n} {_shape(t)}" for n, t in wanted.items())
-    return f"{loaded}; its classifier ({found}) is left out, the network's is {sizes}"
+    return f"{loaded}; its classifier ({found}) is skipped, the network's is {sizes}"
 
 
 def _refuse(part: str, problems: dict[str, list[str]]) -> None:
@@ -184,20 +205,20 @@ def _refuse(part: str, problems: dict[str, list[str]]) -> None:
     named = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
     if named:
         raise WeightsError(
-            f"does not fit the {part} encoder: {'; '.join(named)}. "
-            f"Expected the names and sizes of the public {part} network and this --preset"
+            f"does not fit the {part} encoder: {'; '.join(named)}. Expected the names and sizes "
+            f"of the public {part} network at this --preset"
         )
 
 
 def _find(net: nn.Module, part: str) -> tuple[nn.Module, nn.Module | None]:
-    """The encoder of a part in `net`, and the classifier that follows on it, if one does."""
+    """The encoder of a part in `net`, and the classifier that follows it, if there is one."""
     network, encoder, classifier = _PARTS[part]
     for module in net.modules():
         if isinstance(module, network):
             return getattr(module, part), getattr(module, classifier)
         if isinstance(module, encoder):
             return module, None
-    raise WeightsError(f"the network has no {part} encoder to load it into")
+    raise WeightsError(f"the network has no {part} encoder")
 
 
 def _is_counter(name: str) -> bool:
@@ -209,7 +230,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _some(names: Iterable[Any]) -> str:
-    """The first few names, safe to print, and how many more there are."""
+    """The first few names, safe to print, and the number of others."""
     names = [ascii(name)[1:-1][:60] if isinstance(name, str) else repr(name)[:60] for name in names]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""The command line of the features: raw RAVDESS clips to HDF5 shards."""
+"""Computes the features: from raw RAVDESS clips to a cache of HDF5 shards."""
 
 import argparse
 import sys
@@ -7,139 +7,114 @@ from pathlib import Path
 
 from joblib import cpu_count
 
-from cache.arguments import add_only, positive
-from cache.files import BusyError, locked
+from cache.command import FailedError, add_only, positive, run, warn
+from cache.files import locked
 from cache.ravdess import expected_clips, is_recordings
-from cache.shard import CacheError
 from preprocess.dataset import find_clips, origin
-from preprocess.pipeline import build, update_failures
+from preprocess.pipeline import Outcome, build
 from preprocess.settings import Settings
-from preprocess.workers import LostWorkersError
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
     args = _parser().parse_args(argv)
+    return run(lambda: _features(args), extras="features")
+
+
+def _features(args: argparse.Namespace) -> int:
     if (args.faces == "landmarks") != (args.landmarks is not None):
-        return _refuse("--faces landmarks and --landmarks DIR go together")
+        raise ValueError("--faces landmarks and --landmarks DIR require each other")
     if (args.backend == "dask") != (args.scheduler is not None):
-        return _refuse("--backend dask and --scheduler ADDRESS go together")
-    settings = Settings(
-        modality=args.modality, faces=args.faces, audio=args.audio, waveform=args.waveform
-    )
-    try:
-        landmarks = args.landmarks and args.landmarks.resolve()
-        found = find_clips(args.raw.resolve(), settings, landmarks)
-        raw_origin = origin(args.raw, args.modality)
-    except (OSError, ValueError) as exc:
-        return _refuse(str(exc))
+        raise ValueError("--backend dask and --scheduler ADDRESS require each other")
+    settings = Settings(args.modality, args.faces, args.audio, args.waveform)
+    # Absolute paths, because the workers of a cluster run in other folders.
+    raw, cache = args.raw.resolve(), args.cache.resolve()
+    found = find_clips(raw, settings, args.landmarks and args.landmarks.resolve())
     for line in found.warnings[:10]:
-        print(f"warning: {line}", file=sys.stderr)
+        warn(line)
     if len(found.warnings) > 10:
-        print(f"warning: and {len(found.warnings) - 10} more such files", file=sys.stderr)
-    for kind, count in sorted(found.left_out.items()):
-        held = "full-AV" if args.modality == "av" else "audio-only"
-        files = "file" if count == 1 else "files"
-        print(f"{count} {kind} {files} left out: this cache holds {held} speech")
-    sources = [source for source in found.sources if source.clip.actor in args.only]
-    if not sources and not found.failures:
-        return _refuse(
-            f"{args.raw}: no clip of the wanted actors, expected "
-            f"{'01-01-*.mp4' if args.modality == 'av' else '03-01-*.wav or .flac'} in Actor_NN "
+        warn(f"and {len(found.warnings) - 10} more such files")
+    if found.skipped:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.skipped.items()))
+        kept = "full-AV" if args.modality == "av" else "audio-only"
+        print(f"files skipped, because this cache is of {kept} speech: {kinds}")
+    if not found.failures and not any(s.clip.actor in args.only for s in found.sources):
+        expected = "01-01-*.mp4" if args.modality == "av" else "03-01-*.wav or .flac"
+        raise ValueError(
+            f"{args.raw} has no clip of the selected actors, expected {expected} in Actor_NN "
             "folders or RAVDESS's zips"
         )
     started = time.monotonic()
+    clips = origin(raw, args.modality)
     try:
-        aside = {source.name for source in found.sources} - {source.name for source in sources}
-        with locked(args.cache):
+        with locked(cache):
             outcome = build(
-                sources,
-                args.cache.resolve(),  # workers elsewhere have other working folders
-                origin=raw_origin,
+                found,
+                cache,
+                only=args.only,
+                origin=clips,
                 settings=settings,
                 jobs=args.jobs,
                 scheduler=args.scheduler,
             )
-            failures = update_failures(args.cache, found.failures | outcome.failures, aside)
-    except (CacheError, BusyError) as exc:
-        return _refuse(str(exc))
-    except LostWorkersError as exc:
-        print(f"error: {exc}. What is done is kept: run again to go on", file=sys.stderr)
-        return 1
     except OSError as exc:
-        print(f"error: {args.cache}: cannot be written ({exc})", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: what is done is kept, run again to go on", file=sys.stderr)
-        return 1
-    seconds = time.monotonic() - started
-    expected = len(args.only) * len(expected_clips(1))
+        raise FailedError(f"{args.cache} cannot be written ({exc})") from exc
+    _report(outcome, args, time.monotonic() - started, is_recordings(clips["dataset"]))
+    return 1 if outcome.failures else 0
+
+
+def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_ravdess: bool) -> None:
     if outcome.made:
         print(
-            f"{outcome.made} clips made in {seconds:.0f} s ({outcome.made / seconds:.1f} a "
-            f"second), {len(failures)} failed; {outcome.total} clips in {args.cache}"
+            f"{outcome.made} clips processed in {seconds:.0f} s ({outcome.made / seconds:.1f} per "
+            f"second), {len(outcome.failures)} failed; {args.cache} has {outcome.total} clips"
         )
     elif outcome.total:
-        print(f"nothing to do: {outcome.total} clips in {args.cache} already")
+        print(f"nothing to do: {args.cache} already has {outcome.total} clips")
     else:
-        print(f"no clip could be made, so {args.cache} holds none")
-    if outcome.total < expected and is_recordings(raw_origin["dataset"]):
-        print(f"note: RAVDESS has {expected} clips of the {len(args.only)} actors asked for")
-    for names in outcome.twins[:10]:
+        print(f"no clip could be processed, so {args.cache} has none")
+    expected = len(args.only) * len(expected_clips(1))
+    if outcome.total < expected and from_ravdess:
+        print(f"note: RAVDESS has {expected} clips of the {len(args.only)} selected actors")
+    for names in outcome.duplicates[:10]:
         print(f"note: the same bytes under different names: {', '.join(names)}")
-    for name, reason in sorted(failures.items()):
+    for name, reason in sorted(outcome.failures.items()):
         print(f"failed: {name}: {reason}", file=sys.stderr)
-    return 1 if failures else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m preprocess", description=__doc__)
-    parser.add_argument(
-        "--raw", type=Path, required=True, metavar="DIR", help="Actor_NN/*.mp4, or the zips"
-    )
-    parser.add_argument(
-        "--cache", type=Path, required=True, metavar="DIR", help="where shards and manifest go"
-    )
-    parser.add_argument(
-        "--jobs",
-        type=positive,
-        default=cpu_count(),
-        metavar="N",
-        help="worker processes, about 0.6 GB of memory each (default: one a CPU)",
-    )
+    add = parser.add_argument
+    add("--raw", type=Path, required=True, metavar="DIR", help="Actor_NN/*.mp4, or Zenodo's zips")
+    add("--cache", type=Path, required=True, metavar="DIR", help="folder for shards and manifest")
+    jobs = "worker processes, about 0.6 GB of memory each (default: one per CPU)"
+    add("--jobs", type=positive, default=cpu_count(), metavar="N", help=jobs)
     add_only(parser)
-    parser.add_argument(
+    add(
         "--modality",
         choices=("av", "audio"),
         default="av",
-        help="audio: a cache of the recordings 03-01-* alone, without frames",
+        help="audio: only the recordings 03-01-*, without frames (default: %(default)s)",
     )
-    parser.add_argument(
-        "--faces", choices=("mtcnn", "landmarks"), default="mtcnn", help="who finds the face"
+    add(
+        "--faces",
+        choices=("mtcnn", "landmarks"),
+        default="mtcnn",
+        help="face detector (default: %(default)s)",
     )
-    parser.add_argument(
-        "--landmarks", type=Path, metavar="DIR", help="OpenFace CSVs or their zip, for --faces"
-    )
-    parser.add_argument(
+    add("--landmarks", type=Path, metavar="DIR", help="OpenFace CSVs or their zip, for --faces")
+    add(
         "--audio",
         choices=("mp4", "wav"),
         default="mp4",
-        help="wav: the sound of the recording 03-01-* that lies in --raw beside the clip",
+        help="sound of the video, or of its recording 03-01-* in --raw (default: %(default)s)",
     )
-    parser.add_argument(
-        "--waveform", action="store_true", help="keep the samples beside their MFCCs"
-    )
-    parser.add_argument(
+    add("--waveform", action="store_true", help="also keep the samples that the MFCCs come from")
+    add(
         "--backend",
         choices=("loky", "dask"),
         default="loky",
-        help="who works: processes of this machine, or a dask cluster",
+        help="where to run: processes of this machine, or a dask cluster (default: %(default)s)",
     )
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of the dask cluster, for example tcp://host:8786"
-    )
+    add("--scheduler", metavar="ADDRESS", help="dask scheduler, for example tcp://host:8786")
     return parser
-
-
-def _refuse(reason: str) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return 2

@@ -1,8 +1,9 @@
-"""Where the raw clips lie: loose files, or the Zenodo zips side by side."""
+"""Finds the raw clips in a folder: loose files, or Zenodo's zips as they were downloaded."""
 
 import json
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,7 @@ _KINDS = {FULL_AV: "full-AV", VIDEO_ONLY: "video-only", AUDIO_ONLY: "audio-only"
 
 @dataclass(frozen=True)
 class RawFile:
-    """The file `path`, or the `member` of the zip `path`; `name` is for people."""
+    """The file `path`, or the `member` of the zip `path`; `name` is for messages."""
 
     name: str
     path: Path
@@ -42,13 +43,18 @@ class RawFile:
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as opened:
                 return opened.read(MAX_BYTES + 1)
         except (OSError, zipfile.BadZipFile, EOFError, RuntimeError) as exc:
-            # RuntimeError is zipfile's for a member that is encrypted or packed in a way it lacks.
+            # zipfile raises RuntimeError for encrypted members and unknown compression methods.
             raise ClipError(f"{self.name} cannot be read ({exc})") from exc
+
+    @property
+    def suffix(self) -> str:
+        """The extension of the name in lower case, `.mp4`."""
+        return PurePosixPath(self.name).suffix.lower()
 
 
 @dataclass(frozen=True)
 class Source:
-    """One clip, its file, and the recording and landmarks that belong to it where wanted."""
+    """One clip: its file, and its separate recording and landmarks where the settings need them."""
 
     clip: Clip
     file: RawFile
@@ -60,68 +66,83 @@ class Source:
         """The name of the clip's file within the raw folder."""
         return self.file.name
 
+    def stamps(self) -> list[list[int]]:
+        """Size and ctime of each file: while both stay the same, so do the bytes.
+
+        Copies can keep an mtime, but not a ctime. Raises OSError if a file is missing.
+        """
+        files = [file for file in (self.file, self.recording, self.landmarks) if file]
+        return [[stat.st_size, stat.st_ctime_ns] for stat in (file.path.stat() for file in files)]
+
 
 @dataclass
 class Found:
-    """What lies in a raw folder.
+    """What a raw folder contains.
 
     Attributes:
-        sources: the wanted clips, one of each, sorted by `clip_id`.
-        left_out: kind ("video-only", "audio-only", "song", ...) to how many were passed over.
-        failures: name to reason, for what looks like a clip and cannot be one.
-        warnings: lines about everything else that lies there.
+        sources: the wanted clips, each once, sorted by `clip_id`.
+        skipped: the number of clips of other kinds ("video-only", "audio-only", "song", ...).
+        failures: name to reason, of files that should be clips but cannot be used.
+        warnings: one line for each other file.
     """
 
     sources: list[Source] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
 def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> Found:
-    """Look through `raw` for RAVDESS clips, in `Actor_NN` folders, in zips, or loose.
+    """Find the RAVDESS clips in `raw`: in `Actor_NN` folders, in zips, or loose.
 
-    A clip that lies there twice is taken once: a loose file before one in a zip.
+    Of a clip that is found twice, the first file is used; loose files come before zips.
 
     Args:
         raw: the folder.
-        settings: say whether the clips are videos or recordings, and what must come with them.
-        landmarks: folder with landmark CSVs or their zip, for `faces="landmarks"`.
+        settings: whether the clips are videos or recordings, and what must come with them.
+        landmarks: the folder with landmark CSVs or their zip, for `faces="landmarks"`.
 
     Raises:
-        FileNotFoundError: if `raw` or `landmarks` is no folder.
+        ValueError: if `raw` or `landmarks` is not a folder.
     """
     found = Found()
-    recordings = _by_clip(raw, _SOUND, found)
-    videos = _by_clip(raw, _VIDEO, found)
+    files = _list_files(raw, found)
+    videos = _by_clip(files, _VIDEO, found)
+    recordings = _by_clip(files, _SOUND, found)
     wanted, modality = (videos, FULL_AV) if settings.modality == "av" else (recordings, AUDIO_ONLY)
+    needs_recordings = settings.modality == "av" and settings.audio == "wav"
     for clip, file in sorted((videos | recordings).items()):
-        if clip.channel == SONG or clip.modality != modality:
-            kind = "song" if clip.channel == SONG else _KINDS[clip.modality]
-            paired = settings.audio == "wav" and kind == "audio-only"
-            found.left_out[kind] = found.left_out.get(kind, 0) + (not paired)
+        if clip.channel == SONG:
+            found.skipped["song"] += 1
+        elif clip.modality != modality:
+            if not (needs_recordings and clip.modality == AUDIO_ONLY):
+                found.skipped[_KINDS[clip.modality]] += 1
         elif clip in wanted:
             found.sources.append(Source(clip, wanted[clip]))
         else:
-            found.failures[file.name] = f"is named {_KINDS[modality]}, but is not such a file"
-    found.left_out = {kind: count for kind, count in found.left_out.items() if count}
-    _warn_of_others(raw, found)
-    if settings.modality == "av" and settings.audio == "wav":
+            kind = "a video" if modality == FULL_AV else "a recording"
+            found.failures[file.name] = f"is named as a {_KINDS[modality]} clip, but is not {kind}"
+    for file in files:
+        known = file.suffix in _VIDEO | _SOUND | _TABLE | {".zip"} or file.name == SAMPLE_NAME
+        if not known and file.member is None:
+            found.warnings.append(f"{file.name} is not a RAVDESS clip, ignored")
+    if needs_recordings:
         _join(found, "recording", recordings, AUDIO_ONLY)
     if settings.modality == "av" and settings.faces == "landmarks":
-        _join(found, "landmarks", _by_clip(landmarks, _TABLE, found), FULL_AV)
+        tables = _by_clip(_list_files(landmarks, found), _TABLE, found)
+        _join(found, "landmarks", tables, FULL_AV)
     return found
 
 
 def origin(raw: Path, modality: str = "av") -> dict[str, str]:
-    """`dataset`, `license` and `citation` of the clips in `raw`, for the manifest.
+    """The `dataset`, `license` and `citation` of the clips in `raw`, for the manifest.
 
     Args:
         raw: the folder.
-        modality: of the cache, "av" or "audio".
+        modality: the modality of the cache, "av" or "audio".
 
     Raises:
-        ValueError: if the folder is marked as a sample and the mark cannot be read.
+        ValueError: if the folder is marked as a sample, but the mark cannot be read.
     """
     marker = raw / SAMPLE_NAME
     if not marker.is_file():
@@ -129,78 +150,71 @@ def origin(raw: Path, modality: str = "av") -> dict[str, str]:
     try:
         seed = int(json.loads(marker.read_text(encoding="utf-8"))["seed"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ValueError(f"{marker}: not the mark of a sample ({exc!r}). Draw it again") from exc
+        raise ValueError(f"{marker}: not a valid sample file ({exc!r}). Draw it again") from exc
     return ravdess.sample_origin(seed)
 
 
 def _join(found: Found, what: str, files: dict[Clip, RawFile], modality: int) -> None:
     """Give every source its recording or landmarks; those without become failures."""
-    sources = []
-    for source in found.sources:
+    sources, found.sources = found.sources, []
+    for source in sources:
         partner = replace(source.clip, modality=modality)
         if partner in files:
-            sources.append(replace(source, **{what: files[partner]}))
+            found.sources.append(replace(source, **{what: files[partner]}))
         else:
-            found.failures[source.name] = f"no {what} {partner.clip_id} for this clip"
-    found.sources = sources
+            found.failures[source.name] = f"its {what} {partner.clip_id} is missing"
 
 
-def _by_clip(folder: Path | None, suffixes: set[str], found: Found) -> dict[Clip, RawFile]:
-    """The first file of each clip with one of these suffixes, loose files before zip members."""
-    if folder is None or not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder, expected RAVDESS's files or zips")
-    files: dict[Clip, RawFile] = {}
-    for file in _raw_files(folder, suffixes, found):
+def _by_clip(files: list[RawFile], suffixes: set[str], found: Found) -> dict[Clip, RawFile]:
+    """The first file of each clip, of the files with these suffixes."""
+    chosen: dict[Clip, RawFile] = {}
+    for file in files:
+        if file.suffix not in suffixes:
+            continue
         try:
             clip = Clip.parse(PurePosixPath(file.name).stem)
         except ValueError as exc:
             found.failures[file.name] = str(exc)
             continue
-        if clip in files:
-            found.warnings.append(f"{file.name} is there again: {files[clip].name} was taken")
+        if clip in chosen:
+            found.warnings.append(f"{file.name} is a duplicate, {chosen[clip].name} is used")
         else:
-            files[clip] = file
+            chosen[clip] = file
+    return chosen
+
+
+def _list_files(folder: Path | None, found: Found) -> list[RawFile]:
+    """All loose files of a folder, then the members of its zips, without hidden ones."""
+    if folder is None or not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder, expected one with RAVDESS's files or zips")
+    files = [RawFile(_name(path, folder), path) for path in _walk(folder, found)]
+    for archive in [file for file in files if file.suffix == ".zip"]:
+        try:
+            with zipfile.ZipFile(archive.path) as opened:
+                members = sorted(opened.namelist())
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as exc:
+            found.failures[archive.name] = f"not a readable zip ({exc}). Download it again"
+            continue
+        for member in members:
+            if not PurePosixPath(member).name.startswith("."):
+                files.append(RawFile(_text(f"{archive.name}/{member}"), archive.path, member))
     return files
 
 
-def _raw_files(folder: Path, suffixes: set[str], found: Found) -> Iterator[RawFile]:
-    paths = list(_walk(folder, found))
-    for path in paths:
-        if path.suffix.lower() in suffixes:
-            yield RawFile(_name(path, folder), path)
-    for path in paths:
-        if path.suffix.lower() != ".zip":
-            continue
-        name = _name(path, folder)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = sorted(archive.namelist())
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as exc:
-            found.failures[name] = f"not a readable zip ({exc}). Download it again"
-            continue
-        for member in members:
-            hidden = PurePosixPath(member).name.startswith(".")
-            if PurePosixPath(member).suffix.lower() in suffixes and not hidden:
-                yield RawFile(f"{name}/{member}", path, member)
-
-
-def _warn_of_others(raw: Path, found: Found) -> None:
-    known = _VIDEO | _SOUND | _TABLE | {".zip"}
-    for path in _walk(raw, found):
-        if path.suffix.lower() not in known and path.name != SAMPLE_NAME:
-            found.warnings.append(f"{_name(path, raw)} is no RAVDESS clip: left alone")
-
-
 def _name(path: Path, folder: Path) -> str:
-    """A path below `folder` for people and for JSON, whatever bytes it is made of."""
-    name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+    return _text(path.relative_to(folder).as_posix())
+
+
+def _text(name: str) -> str:
+    """A name for messages and JSON; bytes that are not text are escaped."""
+    name = name.encode("utf-8", "backslashreplace").decode()
     return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
 
 
 def _walk(folder: Path, found: Found) -> Iterator[Path]:
     """Every file below `folder` in sorted order, through linked folders, without hidden ones.
 
-    What cannot be looked into, or is no plain file, is a failure.
+    Folders that cannot be read, and what is not a regular file, become failures.
     """
 
     def note(exc: OSError) -> None:
@@ -209,7 +223,7 @@ def _walk(folder: Path, found: Found) -> Iterator[Path]:
     seen = set()
     for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(parent)
-        if real in seen:  # a link back up
+        if real in seen:  # a link that leads back up
             folders.clear()
             continue
         seen.add(real)
@@ -218,4 +232,4 @@ def _walk(folder: Path, found: Found) -> Iterator[Path]:
             if path.is_file():
                 yield path
             else:
-                found.failures[_name(path, folder)] = "is no plain file"
+                found.failures[_name(path, folder)] = "is not a regular file"

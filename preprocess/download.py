@@ -1,131 +1,113 @@
-"""`python -m preprocess.download --out DIR`: fetch RAVDESS from Zenodo, verify it, unpack it."""
+"""Download RAVDESS from Zenodo and verify it: `python -m preprocess.download --out DIR`.
+
+The zips stay packed: `python -m preprocess` reads them as they are.
+"""
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from cache.arguments import add_only
+from cache.command import add_only, run
 from cache.ravdess import FULL_AV_ORIGIN
-from cache.transfer import DownloadError, Outcome, fetch_all
-from preprocess.unpack import unpack
-from preprocess.zenodo import ADDRESS, AUDIO, LANDMARKS, VIDEO, ZenodoFile
+from cache.transfer import RemoteFile, download_all
+
+RAVDESS_RECORD, LANDMARKS_RECORD = 1188976, 3255102
 
 
-def run(
-    files: Sequence[ZenodoFile],
-    folder: Path,
-    *,
-    unpacked: bool,
-    jobs: int,
-    address: str = ADDRESS,
-    pause_s: float = 1.0,
-) -> int:
-    """Download `files` into `folder`, unpack them if asked, tell how it went; the exit status."""
+def _at_zenodo(record: int, name: str, size: int, md5: str) -> RemoteFile:
+    address = f"https://zenodo.org/records/{record}/files/{name}?download=1"
+    return RemoteFile(name, address, size, f"md5:{md5}")
+
+
+# Actor: bytes, MD5. 60 clips with sound (01-01-*) and the same 60 without (02-01-*) in each.
+_VIDEO = {
+    1: (552_968_353, "3c8ececaf392b4a9b11b32271f4f6d01"),
+    2: (570_673_024, "a6f40d413b2e6ef25b3a595099e59abb"),
+    3: (567_824_665, "68fa240ddd8a3cc410c64efe5fb2b0e4"),
+    4: (546_560_009, "013eed832af1f7e97082aae398a00dbe"),
+    5: (562_966_425, "b00e17d61374ef6ba86fef35d50a20fb"),
+    6: (568_517_859, "3c42877921cc08cfb5c841a0f2cb94a7"),
+    7: (565_652_404, "bdd29bfe082f80361ec6b589845c283d"),
+    8: (562_573_079, "bed5f43d9c18e177e34d4bc1ed9b6d77"),
+    9: (523_489_249, "775da349c50bf915a1bbcb37379bd092"),
+    10: (565_580_163, "70199d1c6902f76e17df308d5c41fa01"),
+    11: (518_634_370, "824504aa41a8fd575e5459d5701dd378"),
+    12: (557_928_718, "2a1f0ddc0ca207beedee6ce2ea863ad7"),
+    13: (501_877_549, "c5f2fd4fd77941636947620368c612b5"),
+    14: (552_484_059, "466d31f4cce92a14b1f4ee884bbdf7d7"),
+    15: (525_205_576, "4b3b9bc8473e86f884630f2506684887"),
+    16: (562_416_513, "a63c54570ebbe6bd616d0dced5630f7e"),
+    17: (551_688_845, "8b7ae3e5a85d2874ac8e1195e722e047"),
+    18: (565_655_520, "fef2131ac361da182c0cb85f3d8e8a6c"),
+    19: (581_121_687, "abb97d97d8c4e88c866cee1cea9d06d6"),
+    20: (561_349_264, "5ddfb22770093bafebdefe8faa449f48"),
+    21: (590_292_896, "d810cf2ff6863ef91306fc7a16d74fbb"),
+    22: (560_907_466, "fee55f72c9871401f23d4b167de3217d"),
+    23: (545_177_865, "b31e8c8904e66102e7a951694db752d6"),
+    24: (595_799_165, "eef90e806c9179bc5b4b098d03647ae3"),
+}
+VIDEO = {
+    actor: _at_zenodo(RAVDESS_RECORD, f"Video_Speech_Actor_{actor:02d}.zip", *size_and_md5)
+    for actor, size_and_md5 in _VIDEO.items()
+}
+AUDIO = _at_zenodo(
+    RAVDESS_RECORD, "Audio_Speech_Actors_01-24.zip", 208_468_073, "bc696df654c87fed845eb13823edef8a"
+)
+LANDMARKS = _at_zenodo(
+    LANDMARKS_RECORD,
+    "FacialTracking_Actors_01-24.zip",
+    417_163_019,
+    "5753bbc64a9a790f8a8d3e03cba526ee",
+)
+
+
+def download(files: Sequence[RemoteFile], folder: Path, *, jobs: int) -> int:
+    """Download `files` into `folder`, print what happened; returns the exit status."""
     if folder.exists() and not folder.is_dir():
-        print(f"error: {folder} is a file, expected a folder", file=sys.stderr)
-        return 2
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        print(f"error: {folder}: cannot be made ({exc})", file=sys.stderr)
-        return 1
-    to_come = sum(file.bytes for file in files if not (folder / file.name).exists())
-    free = shutil.disk_usage(folder).free
-    if to_come > free:
+        raise ValueError(f"{folder} is a file, expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    done, failures = download_all(files, folder, jobs=jobs)
+    kept = list(done.values()).count("kept")
+    if len(done) > kept:
         print(
-            f"warning: {to_come / 1e9:.1f} GB may be downloaded, {free / 1e9:.1f} GB are free "
-            f"in {folder}",
-            file=sys.stderr,
-        )
-    remote = [file.remote(address) for file in files]
-    try:
-        outcome = fetch_all(remote, folder, jobs=jobs, pause_s=pause_s)
-        _tell(outcome)
-        if unpacked:
-            whole = [file for file in files if file.name not in outcome.failures]
-            outcome.failures |= _unpack_all(whole, folder)
-    except KeyboardInterrupt:
-        print("interrupted: what is there is kept, run again to go on", file=sys.stderr)
-        return 1
-    for name, reason in sorted(outcome.failures.items()):
-        print(f"failed: {name}: {reason}", file=sys.stderr)
-    return 1 if outcome.failures else 0
-
-
-def _tell(outcome: Outcome) -> None:
-    if outcome.downloaded:
-        print(
-            f"{len(outcome.downloaded)} files downloaded, {len(outcome.there)} there already. "
+            f"{len(done) - kept} files downloaded, {kept} already there. "
             f"RAVDESS is under {FULL_AV_ORIGIN['license']}"
         )
-    elif not outcome.failures:
-        print(f"{len(outcome.there)} files there already, nothing to download")
-    for name in outcome.replaced:
-        print(f"{name} was there with another MD5: replaced")
-
-
-def _unpack_all(files: Sequence[ZenodoFile], folder: Path) -> dict[str, str]:
-    """Unpack each file below `folder`; name to reason of those that could not be."""
-    written = there = 0
-    failures = {}
-    for file in tqdm(files, desc="unpack", unit="zip"):
-        try:
-            new, old = unpack(
-                folder / file.name,
-                folder / file.folder,
-                members=file.members,
-                most_bytes=file.growth * file.bytes,
-            )
-        except DownloadError as exc:
-            failures[file.name] = str(exc)
-        except OSError as exc:
-            failures[file.name] = f"cannot be unpacked ({exc})"
-        else:
-            written, there = written + new, there + old
-    if written:
-        print(f"{written} recordings unpacked, {there} there already")
     elif not failures:
-        print(f"{there} recordings there already, nothing to unpack")
-    return failures
+        print(f"{kept} files already there, nothing to download")
+    for name, state in sorted(done.items()):
+        if state == "replaced":
+            print(f"{name} had the wrong MD5 and was replaced")
+    for name, reason in sorted(failures.items()):
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    if args.no_video and not (args.audio or args.landmarks):
-        print("error: --no-video without --audio or --landmarks leaves nothing", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(
+        prog="python -m preprocess.download",
+        description="Download RAVDESS from Zenodo and verify it; interrupted downloads resume.",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the folder to download into"
+    )
+    parser.add_argument(
+        "--audio", action="store_true", help="also the audio-only recordings as WAV (0.2 GB)"
+    )
+    parser.add_argument(
+        "--landmarks", action="store_true", help="also the facial landmarks as CSV (0.4 GB)"
+    )
+    add_only(parser)
+    parser.add_argument("--no-video", action="store_true", help="skip the videos (13.4 GB)")
+    jobs = "number of simultaneous downloads, 1..8 (default: 2)"
+    parser.add_argument("--jobs", type=int, choices=range(1, 9), default=2, metavar="N", help=jobs)
+    args = parser.parse_args(argv)
     files = [] if args.no_video else [VIDEO[actor] for actor in sorted(set(args.only))]
     files += [AUDIO] * args.audio + [LANDMARKS] * args.landmarks
-    return run(files, args.out, unpacked=args.unpack, jobs=args.jobs)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m preprocess.download", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where files go")
-    parser.add_argument("--audio", action="store_true", help="also the recordings as WAV (0.2 GB)")
-    parser.add_argument(
-        "--landmarks", action="store_true", help="also the tracked faces, as CSV (0.4 GB)"
-    )
-    add_only(parser, "videos of these actors, 1..24 (default: all, 13.4 GB)")
-    parser.add_argument("--no-video", action="store_true", help="leave the videos out")
-    parser.add_argument(
-        "--unpack",
-        action="store_true",
-        help="unpack the zips as well; `python -m preprocess` also reads them as they are",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        choices=range(1, 9),
-        default=2,
-        metavar="N",
-        help="downloads side by side, 1..8 (default: 2)",
-    )
-    return parser
+    if not files:
+        parser.error("--no-video without --audio or --landmarks leaves nothing to download")
+    return run(lambda: download(files, args.out, jobs=args.jobs), extras="features")
 
 
 if __name__ == "__main__":

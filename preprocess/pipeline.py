@@ -1,323 +1,340 @@
-"""All clips of a folder -> shards and a manifest, in parallel, doing only what is missing.
+"""Raw clips -> shards and a manifest, in parallel; what earlier runs have finished is kept.
 
-A finished clip waits in `CACHE/.work`: its arrays, and a record for the manifest. When all clips
-of an actor are there, they become its shard and the arrays go; when all actors are done, the
-manifest is written and `.work` goes. Every step leaves a state from which the next run goes on.
+A run may be killed at any moment, and the next one resumes. Until it is done, `CACHE/.work` holds
+
+    state.json       dataset, settings and library versions of the run
+    <clip_id>.npz    a finished clip, arrays and record in one file
+    <sha256>.json    a shard's entry in the manifest, and the records of its clips
+
+so arrays never get the record of other arrays. A shard whose sha256 has no record does not count:
+its clips are processed again. The manifest goes before the first shard changes, and comes back
+last, so it always fits the shards.
 """
 
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
+from tqdm import tqdm
 
 from cache.diff import settings_apart
-from cache.files import sha256_file, sweep, write_json
+from cache.files import sha256_file, sweep, sync, write_json
 from cache.manifest import (
     FAILURES_NAME,
     MANIFEST_NAME,
     describe_shard,
-    fingerprint,
     read_manifest,
     write_manifest,
 )
-from cache.ravdess import Clip, is_recordings
+from cache.ravdess import Clip, is_sample
 from cache.schema import shard_name
 from cache.shard import CacheError, open_shard, write_shard
-from preprocess.dataset import RawFile, Source
+from preprocess.dataset import Found, Source
+from preprocess.decode import ClipError
 from preprocess.settings import Settings
-from preprocess.work import Work, library_versions
-from preprocess.workers import process_all
+from preprocess.workers import load_clip, process, process_all
 
 WORK_NAME = ".work"
-LOST = "its shard is lost or damaged, and the raw clip is not there"
+# Size and ctime of each raw file as it was read, so that an unchanged one need not be hashed.
+STAMPS_NAME = ".stamps.json"
+_STATE_NAME = "state.json"
+_LOST = "its shard is missing or damaged, and its raw clip is missing"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did.
+    """What a run did."""
 
-    Attributes:
-        made: clips made by it.
-        total: clips in the cache now.
-        failures: source name to reason.
-        twins: names of sources that have the same bytes, for each such set.
-    """
-
-    made: int
-    total: int
-    failures: dict[str, str]
-    twins: list[list[str]]
+    made: int  # clips that it processed
+    total: int  # clips in the cache now
+    failures: dict[str, str]  # source name to reason, also from earlier runs if they still hold
+    duplicates: list[list[str]]  # the names of sources with the same bytes
 
 
 def build(
-    sources: list[Source],
+    found: Found,
     cache: Path,
     *,
+    only: Collection[int],
     origin: Mapping[str, str],
     settings: Settings,
     jobs: int,
     scheduler: str | None = None,
 ) -> Outcome:
-    """Bring `cache` to hold every clip of `sources`, and keep what it holds already.
+    """Process the clips that `cache` lacks; the caller holds its lock.
 
     Args:
-        sources: the clips to hold.
-        cache: the folder of shards and manifest; the caller holds its lock.
-        origin: `dataset`, `license` and `citation` of the clips.
+        found: the raw clips.
+        cache: the folder of shards and manifest.
+        only: the actors whose clips to process; those of others stay as they are.
+        origin: the `dataset`, `license` and `citation` of the clips.
         settings: everything else that changes a byte.
-        jobs: worker processes.
-        scheduler: address of a dask scheduler whose workers are taken instead.
+        jobs: the number of worker processes.
+        scheduler: the address of a dask scheduler whose workers to use instead.
 
     Raises:
-        CacheError: if `cache` was begun from other data, with other settings, or with other
-            versions of the libraries; or if the cluster cannot do the work.
+        CacheError: if `cache` was begun with other data, settings or library versions; or if the
+            cluster cannot do the work.
+        FailedError: if the cluster is lost.
         OSError: if `cache` cannot be written.
     """
-    state = {
-        "origin": dict(origin),
-        "config": settings.config(),
-        "versions": library_versions(settings),
-    }
-    work = Work(cache / WORK_NAME)
-    records, shards = _read_begun(cache, work, state)
-    wanted = {source.clip.clip_id for source in sources}
-    held = _held(cache, work, records, shards, wanted)
-    replaced = _replaced(cache, work, records, [s for s in sources if s.clip.clip_id in held])
-    held -= replaced
-    todo = [source for source in sources if source.clip.clip_id not in held]
-    lost = set(records) - held - wanted
-    failures = {records[clip_id]["source"]: LOST for clip_id in lost}
-    records = {clip_id: records[clip_id] for clip_id in held}
-    if not todo and not lost and not work.exists():
-        return Outcome(0, len(records), failures, _twins(records))
-    sweep(cache)
-    work.begin(state)
-    unfinished = Counter(source.clip.actor for source in todo)
-    for actor in sorted({Clip.parse(clip_id).actor for clip_id in work.waiting()}):
-        if not unfinished[actor]:  # the run before this one was stopped just there
-            _write_actor(cache, work, actor, records, settings)
-    for result in process_all(
-        todo,
-        work,
-        settings,
-        jobs=jobs,
-        scheduler=scheduler,
-        drawn=not is_recordings(origin["dataset"]),
-    ):
-        clip = result.source.clip
-        if result.failure is None:
-            records[clip.clip_id] = work.record(clip.clip_id)
-        else:
-            failures[result.source.name] = result.failure
-        unfinished[clip.actor] -= 1
-        if not unfinished[clip.actor]:
-            _write_actor(cache, work, clip.actor, records, settings)
-    if records:
-        files = {shard_name(Clip.parse(clip_id).actor) for clip_id in records}
-        entries = {file: entry for file, entry in shards.items() if file in files} | work.shards()
-        write_manifest(
-            cache,
-            origin=state["origin"],
-            config=state["config"],
-            versions=state["versions"],
-            shards=entries.values(),
-            clips=records,
-        )
-    _drop_replaced(cache, replaced, records)
-    work.remove()
-    made = sum(source.clip.clip_id in records for source in todo)
-    return Outcome(made, len(records), failures, _twins(records))
+    finished = _Finished(cache, origin, settings)
+    sources = {source.clip.clip_id: source for source in found.sources if source.clip.actor in only}
+    finished.drop_replaced(sources)
+    records = finished.records
+    todo = [source for clip_id, source in sources.items() if clip_id not in records]
+    lost = finished.known.keys() - records.keys() - sources.keys()
+    failures = found.failures | {finished.known[clip_id]["source"]: _LOST for clip_id in lost}
+    if todo or lost or finished.work.exists():
+        synthetic = is_sample(origin["dataset"])
+        task = partial(process, folder=finished.work, settings=settings, synthetic=synthetic)
+        failures |= _run(finished, todo, task, jobs, scheduler)
+    with suppress(OSError):  # stamps only save time, and a complete cache may be read-only
+        finished.write_stamps()
+    excluded = {source.name for source in found.sources if source.clip.actor not in only}
+    names_by_hash = defaultdict(list)
+    for _, record in sorted(records.items()):
+        names_by_hash[record["source_sha256"]].append(record["source"])
+    return Outcome(
+        made=sum(source.clip.clip_id in records for source in todo),
+        total=len(records),
+        failures=_update_failures(cache, failures, excluded, records),
+        duplicates=[names for names in names_by_hash.values() if len(names) > 1],
+    )
 
 
-def update_failures(
-    cache: Path, failures: Mapping[str, str], aside: Collection[str]
+def _run(
+    finished: "_Finished", todo: list[Source], task: partial, jobs: int, scheduler: str | None
 ) -> dict[str, str]:
-    """Bring `failures.json` up to date, source name to reason; gone when nothing fails.
+    """Process clips, write each shard when the last of its clips is done; returns the failures."""
+    finished.begin()
+    failures = {}
+    unfinished = Counter(source.clip.actor for source in todo)
+    for actor in {Clip.parse(clip_id).actor for clip_id in finished.waiting} - set(unfinished):
+        finished.write_actor(actor)  # the earlier run was killed just before this
+    todo = sorted(todo, key=lambda source: (source.clip.actor, source.clip))
+    results = process_all(todo, task, finished.state["versions"], jobs, scheduler)
+    for source, result in tqdm(results, "features", len(todo), unit="clip", mininterval=0.5):
+        if isinstance(result, str):
+            failures[source.name] = result
+        else:
+            finished.add(source.clip.clip_id, result)
+        unfinished[source.clip.actor] -= 1
+        if not unfinished[source.clip.actor]:
+            finished.write_actor(source.clip.actor)
+    finished.end()
+    return failures
 
-    Args:
-        cache: the folder of shards.
-        failures: of this run.
-        aside: sources that this run was not asked to make.
 
-    Returns:
-        These failures, and those of earlier runs that still stand: of sources left aside, and of
-        clips that were lost and have not come back.
+class _Finished:
+    """The clips that a cache has: found when it is opened, added to by a run.
+
+    Attributes:
+        records: clip_id to `source`, `source_sha256` and `notes`, as in the manifest, and
+            `stamps`, see `Source.stamps`.
+        known: as `records`, with the clips whose shard is lost.
+        waiting: the clips that wait in the work folder for their shard.
+    """
+
+    def __init__(self, cache: Path, origin: Mapping[str, str], settings: Settings):
+        """Find what `cache` has; CacheError if it was begun with something else."""
+        self.cache, self.work, self.computed = cache, cache / WORK_NAME, settings.computed
+        self.origin = dict(origin)
+        # What all clips of a cache have in common.
+        self.state = {
+            "dataset": origin["dataset"],
+            "config": settings.config(),
+            "versions": settings.versions(),
+        }
+        self.stamps = _read_json(cache / STAMPS_NAME)
+
+        # All shards that were ever recorded, by their sha256.
+        recorded: dict[str, dict[str, Any]] = {}
+        if (cache / MANIFEST_NAME).exists():
+            recorded = self._shards_of(read_manifest(cache))
+        if state := _read_json(self.work / _STATE_NAME):
+            self._check_same(state)
+        for path in self.work.glob("?" * 64 + ".json"):
+            recorded[path.stem] = _read_json(path)
+        self.recorded = recorded
+        self.known = {}
+        for shard in recorded.values():
+            self.known |= shard["clips"]
+
+        # Those of them whose very bytes are there, and the clips that wait.
+        self.shards: dict[str, dict[str, Any]] = {}
+        self.records: dict[str, dict[str, Any]] = {}
+        paths = sorted(cache.glob("actor_*.h5"))
+        for path, sha256 in zip(paths, _parallel(sha256_file, paths, "shard"), strict=True):
+            shard = recorded.get(sha256)
+            if shard and shard["entry"]["file"] == path.name:
+                self.shards[path.name] = shard["entry"]
+                self.records |= shard["clips"]
+        self.waiting: set[str] = set()
+        for path in self.work.glob("*.npz"):
+            self.add(path.stem, load_clip(path)[0])
+
+    def _shards_of(self, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What a manifest records, as the files `<sha256>.json` do."""
+        self._check_same(manifest)
+        clips: dict[str, dict[str, Any]] = defaultdict(dict)
+        for clip_id, record in manifest["clips"].items():
+            stamps = self.stamps.get(f"{clip_id} {record['source_sha256']}")
+            clips[shard_name(Clip.parse(clip_id).actor)][clip_id] = {**record, "stamps": stamps}
+        return {
+            entry["sha256"]: {"entry": entry, "clips": clips[entry["file"]]}
+            for entry in manifest["shards"]
+        }
+
+    def _check_same(self, begun: Mapping[str, Any]) -> None:
+        pairs = ((key, begun[key], now) for key, now in self.state.items())
+        if apart := "; ".join(line for pair in pairs for line in settings_apart(*pair)):
+            raise CacheError(
+                f"{self.cache} was begun with other data, settings or library versions (then and "
+                f"now, {apart}). Choose another --cache, or remove this one to rebuild it"
+            )
+
+    def drop_replaced(self, sources: Mapping[str, Source]) -> None:
+        """Drop the records of clips whose raw files have changed since they were read."""
+        checked = [clip_id for clip_id in sources if clip_id in self.records]
+        pairs = [(sources[clip_id], self.records[clip_id]) for clip_id in checked]
+        unchanged = _parallel(_is_unchanged, pairs, "clip")
+        for clip_id, is_unchanged in zip(checked, unchanged, strict=True):
+            if not is_unchanged:
+                del self.records[clip_id]
+                self.waiting.discard(clip_id)
+
+    def begin(self) -> None:
+        """Make the work folder, and sweep up after a kill."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        sweep(self.cache)
+        sweep(self.work)
+        write_json(self.work / _STATE_NAME, self.state)
+        for sha256, shard in self.recorded.items():
+            write_json(self.work / f"{sha256}.json", shard)
+
+    def add(self, clip_id: str, record: dict[str, Any]) -> None:
+        """Add a clip that was saved in the work folder."""
+        self.records[clip_id] = self.known[clip_id] = record
+        self.waiting.add(clip_id)
+
+    def write_actor(self, actor: int) -> None:
+        """Write an actor's shard: its old rows that still have a record, and what waits for it."""
+        file = shard_name(actor)
+        clips = sorted(clip for clip in map(Clip.parse, self.records) if clip.actor == actor)
+        waiting = self.waiting & {clip.clip_id for clip in clips}
+        if not waiting and len(clips) == self.shards.get(file, {"clips": 0})["clips"]:
+            return
+        if clips:
+            write_shard(self.work / file, len(clips), self.computed, self._rows(clips, file))
+            entry = describe_shard(self.work / file, len(clips))
+            content = {"entry": entry, "clips": {c.clip_id: self.records[c.clip_id] for c in clips}}
+            write_json(self.work / f"{entry['sha256']}.json", content)
+        (self.cache / MANIFEST_NAME).unlink(missing_ok=True)  # it would no longer fit
+        if not clips:  # all were replaced by files that cannot be used
+            (self.cache / file).unlink()
+            del self.shards[file]
+            return
+        os.replace(self.work / file, self.cache / file)
+        sync(self.cache)
+        self.shards[file] = entry
+        for clip_id in waiting:
+            (self.work / f"{clip_id}.npz").unlink()
+        self.waiting -= waiting
+
+    def _rows(self, clips: list[Clip], file: str) -> Iterator[tuple[Clip, Mapping]]:
+        with open_shard(self.cache / file) if file in self.shards else nullcontext() as old:
+            for clip in clips:
+                if clip.clip_id in self.waiting:
+                    yield clip, load_clip(self.work / f"{clip.clip_id}.npz")[1]
+                else:
+                    row = old.clip_ids.index(clip.clip_id)
+                    yield clip, {name: old.read(name, row) for name in old.computed}
+
+    def end(self) -> None:
+        """Write the manifest and remove the work folder; without a clip, there is no cache."""
+        if self.records:
+            keys = ("source", "source_sha256", "notes")
+            write_manifest(
+                self.cache,
+                origin=self.origin,
+                config=self.state["config"],
+                versions=self.state["versions"],
+                shards=self.shards.values(),
+                clips={i: {key: r[key] for key in keys} for i, r in self.records.items()},
+            )
+        else:
+            (self.cache / MANIFEST_NAME).unlink(missing_ok=True)
+        shutil.rmtree(self.work)
+
+    def write_stamps(self) -> None:
+        """Keep the stamps of the raw files for the next run."""
+        stamps = {
+            f"{clip_id} {record['source_sha256']}": record["stamps"]
+            for clip_id, record in self.records.items()
+            if record["stamps"]
+        }
+        if stamps != self.stamps:
+            write_json(self.cache / STAMPS_NAME, stamps)
+
+
+def _is_unchanged(pair: tuple[Source, dict[str, Any]]) -> bool:
+    """Whether the raw files of a clip are those of its record; new stamps are noted there."""
+    source, record = pair
+    try:
+        stamps = source.stamps()
+        if stamps == record["stamps"]:
+            return True
+        if source.recording or source.landmarks:  # the manifest has no hash of these
+            return False
+        if hashlib.sha256(source.file.read()).hexdigest() != record["source_sha256"]:
+            return False
+    except (ClipError, OSError):
+        return False  # processing it will say why
+    record["stamps"] = stamps
+    return True
+
+
+def _parallel(function: Callable, items: list, unit: str) -> Iterator[Any]:
+    """The results of a function that reads files, with a progress bar if it takes long."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from tqdm(pool.map(function, items), "check", len(items), unit=unit, delay=2)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The content of a file that a run wrote, empty if there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as exc:
+        raise CacheError(f"{path}: damaged ({exc}). Remove it and run again") from exc
+
+
+def _update_failures(
+    cache: Path, failures: dict[str, str], excluded: Collection[str], records: Collection[str]
+) -> dict[str, str]:
+    """Bring `failures.json` up to date, and return what is in it.
+
+    Earlier failures still hold for sources that this run excluded, and for lost clips that have
+    not come back.
     """
     path = cache / FAILURES_NAME
-    try:
-        earlier = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):  # none, or no use: it is written anew
-        earlier = {}
-    known = (cache / MANIFEST_NAME).is_file()
-    made = {r["source"] for r in read_manifest(cache)["clips"].values()} if known else set()
-    standing = {
-        name: reason
-        for name, reason in earlier.items()
-        if (name in aside or reason == LOST) and name not in made
-    }
-    standing |= failures
-    if standing:
-        write_json(path, standing)
-    elif path.exists():  # nothing to do must do for a cache that cannot be written
+    earlier = _read_json(path)
+    for name, reason in earlier.items():
+        if (name in excluded or reason == _LOST) and PurePosixPath(name).stem not in records:
+            failures.setdefault(name, reason)
+    if failures and failures != earlier:
+        write_json(path, failures)
+    elif earlier and not failures:
         path.unlink()
-    return standing
-
-
-def _read_begun(
-    cache: Path, work: Work, state: Mapping[str, Any]
-) -> tuple[dict[str, dict], dict[str, dict]]:
-    """What was finished in `cache` before: records by clip_id, entries of shards by file."""
-    records: dict[str, dict] = {}
-    shards: dict[str, dict] = {}
-    if (cache / MANIFEST_NAME).exists():
-        manifest = read_manifest(cache)
-        _check_same(cache, manifest, state)
-        records |= manifest["clips"]
-        shards |= {entry["file"]: entry for entry in manifest["shards"]}
-    begun = work.state()
-    if begun is not None:
-        _check_same(cache, {**begun["origin"], **begun}, state)
-        records |= work.records()
-        shards |= work.shards()
-    return records, shards
-
-
-def _check_same(cache: Path, begun: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Raise CacheError unless a cache that was begun before can be gone on with."""
-    advice = "Choose another --cache, or remove that folder to build it anew"
-    if begun["dataset"] != state["origin"]["dataset"]:
-        raise CacheError(
-            f"{cache}: holds {begun['dataset']!r}, not {state['origin']['dataset']!r}. {advice}"
-        )
-    if fingerprint(begun["config"]) != fingerprint(state["config"]):
-        apart = "; ".join(settings_apart("", begun["config"], state["config"]))
-        raise CacheError(f"{cache}: was begun with other settings ({apart}). {advice}")
-    differing = [
-        f"{name} {begun['versions'].get(name)} then, {now} now"
-        for name, now in state["versions"].items()
-        if begun["versions"].get(name) != now
-    ]
-    if differing:
-        raise CacheError(
-            f"{cache}: was begun with other versions ({'; '.join(differing)}). "
-            f"Install those, or: {advice[0].lower()}{advice[1:]}"
-        )
-
-
-def _held(
-    cache: Path,
-    work: Work,
-    records: Mapping[str, dict],
-    shards: Mapping[str, dict],
-    wanted: set[str],
-) -> set[str]:
-    """Which of these clips have their arrays in `cache`, in a shard or waiting for one.
-
-    A shard counts if it has the recorded size, and if clips are to join it, the recorded hash
-    too: its rows are copied then. What does not count is made again.
-    """
-    waiting = work.waiting() & set(records)
-    held = set(waiting)
-    growing = {Clip.parse(clip_id).actor for clip_id in waiting | (wanted - set(records))}
-    for file, entry in shards.items():
-        path = cache / file
-        try:
-            rows = set(_rows(path)) & set(records)
-        except CacheError:
-            continue
-        # A shard that holds clips that wait was written by a run that was stopped right after.
-        if not rows & waiting:
-            if path.stat().st_size != entry["bytes"]:
-                continue
-            joined = growing & {Clip.parse(clip_id).actor for clip_id in rows}
-            if joined and sha256_file(path) != entry["sha256"]:
-                continue
-        held |= rows
-    return held
-
-
-def _replaced(
-    cache: Path, work: Work, records: Mapping[str, dict], sources: Iterable[Source]
-) -> set[str]:
-    """The clips whose raw files have come after they were read, and have other bytes."""
-    made_ns = {shard.name: shard.stat().st_mtime_ns for shard in sorted(cache.glob("actor_*.h5"))}
-    waiting = work.waiting()
-    replaced = set()
-    for source in sources:
-        clip_id = source.clip.clip_id
-        read = (
-            work.read_ns(clip_id) if clip_id in waiting else made_ns[shard_name(source.clip.actor)]
-        )
-        if _changed_ns(source.file) > read:
-            content = source.file.read()
-            if hashlib.sha256(content).hexdigest() != records[clip_id]["source_sha256"]:
-                replaced.add(clip_id)
-        # Of these the manifest has no hash: their clip is made again, to the same bytes or others.
-        if any(_changed_ns(more) > read for more in (source.recording, source.landmarks) if more):
-            replaced.add(clip_id)
-    return replaced
-
-
-def _drop_replaced(cache: Path, replaced: Collection[str], records: Mapping[str, dict]) -> None:
-    """Remove what was made of raw clips that are no more, where nothing took their place."""
-    if replaced and not records:
-        (cache / MANIFEST_NAME).unlink(missing_ok=True)
-    filled = {Clip.parse(clip_id).actor for clip_id in records}
-    for actor in {Clip.parse(clip_id).actor for clip_id in replaced} - filled:
-        (cache / shard_name(actor)).unlink(missing_ok=True)
-
-
-def _changed_ns(file: RawFile) -> int:
-    """When the file's own entry was changed last: a copy may keep the other time."""
-    return file.path.stat().st_ctime_ns
-
-
-def _twins(records: Mapping[str, dict]) -> list[list[str]]:
-    """Names of the sources that have the same bytes."""
-    by_hash: dict[str, list[str]] = {}
-    for _, record in sorted(records.items()):
-        by_hash.setdefault(record["source_sha256"], []).append(record["source"])
-    return [names for names in by_hash.values() if len(names) > 1]
-
-
-def _rows(shard: Path) -> dict[str, int]:
-    """clip_id to row of a shard; CacheError if it is missing or damaged."""
-    with open_shard(shard) as opened:
-        return {clip_id: row for row, clip_id in enumerate(opened.clip_ids)}
-
-
-def _write_actor(
-    cache: Path, work: Work, actor: int, records: Mapping[str, dict], settings: Settings
-) -> None:
-    """Bring an actor's shard to hold the recorded clips: old rows, and those that wait.
-
-    These are let go. A row goes whose clip has no record any more: its raw file was replaced.
-    """
-    clips = sorted(clip for clip in map(Clip.parse, records) if clip.actor == actor)
-    waiting = work.waiting() & {clip.clip_id for clip in clips}
-    shard = cache / shard_name(actor)
-    old = _rows(shard) if len(waiting) < len(clips) else {}
-    if not waiting and len(old) == len(clips):
-        return
-
-    def rows() -> Iterator[tuple[Clip, Mapping[str, np.ndarray]]]:
-        for clip in clips:
-            if clip.clip_id in waiting:
-                yield clip, work.arrays(clip.clip_id)
-            else:
-                with open_shard(shard) as opened:
-                    row = old[clip.clip_id]
-                    yield clip, {name: opened.read(name, row) for name in opened.computed}
-
-    # The shard is as old as its oldest clip: a raw file that is newer is looked at again.
-    read_ns = min([*map(work.read_ns, waiting), *([shard.stat().st_mtime_ns] if old else [])])
-    write_shard(shard, len(clips), settings.computed, rows())
-    os.utime(shard, ns=(read_ns, read_ns))
-    work.note_shard(describe_shard(shard, len(clips)))
-    work.forget(waiting)
+    return failures

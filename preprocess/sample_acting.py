@@ -1,7 +1,7 @@
-"""Act the clips of the synthetic sample: how a group holds the face and moves the head and lips.
+"""Acts the clips of the synthetic sample: how a group holds the face and moves head and lips.
 
-The face shows one of four groups, never the emotion itself: the two emotions of a group draw from
-the same distributions. `preprocess.sample` says why, `preprocess.sample_face` paints the poses.
+The display depends on one of four groups, never on the emotion itself; `preprocess.sample` says
+why. `preprocess.sample_face` paints the poses.
 """
 
 from typing import NamedTuple
@@ -10,20 +10,13 @@ import numpy as np
 
 from preprocess.sample_face import Expression, Pose
 
-FACE_GROUPS = (
-    "relaxed",  # neutral
-    "relaxed",  # calm
-    "joyful",  # happy
-    "distressed",  # sad
-    "hostile",  # angry
-    "distressed",  # fearful
-    "hostile",  # disgust
-    "joyful",  # surprised
-)
+# The group of each label: neutral, calm, happy, sad, angry, fearful, disgust, surprised.
+FACE_GROUPS = ("relaxed", "relaxed", "joyful", "distressed")
+FACE_GROUPS += ("hostile", "distressed", "hostile", "joyful")
 
 
 class Motion(NamedTuple):
-    """How the head is held and swings, in half face widths unless named."""
+    """How the head is held and how it swings; lengths are in half face widths."""
 
     nod: float
     nod_hz: float
@@ -32,8 +25,8 @@ class Motion(NamedTuple):
     roll_deg: float
     roll_hz: float
     bow: float  # head held lower
-    lean_deg: float  # to a side that the clip draws
-    near: float  # share by which the head is larger
+    lean_deg: float  # to a random side
+    near: float  # by how much the head is larger, a share
 
 
 _DISPLAYS = {
@@ -59,14 +52,18 @@ _DISPLAYS = {
 def animate(
     group: str, strength: float, seconds: np.ndarray, speech: np.ndarray, rng: np.random.Generator
 ) -> list[Pose]:
-    """Act a clip: one pose a frame.
+    """Act a clip.
 
     Args:
         group: one of `FACE_GROUPS`.
-        strength: 1 as drawn for the group, more to exaggerate its distance from "relaxed".
-        seconds: (T,) time of each frame, rising from 0.
-        speech: (T,) in 0..1, how far speech opens the lips.
-        rng: the clip's own nuisance: phases, rates, blinks, gaze, small differences in display.
+        strength: the factor on the group's distance from "relaxed"; 1 is as designed.
+        seconds: the time of each frame, (T,), rising from 0.
+        speech: how far speech opens the lips, (T,) in 0..1.
+        rng: the generator for what no group decides: phases, rates, blinks, gaze, small
+            differences in display.
+
+    Returns:
+        One pose per frame.
     """
     calm = np.concatenate(_DISPLAYS["relaxed"])
     change = (np.concatenate(_DISPLAYS[group]) - calm) * strength * rng.uniform(0.92, 1.05)
@@ -110,14 +107,14 @@ def move_lips(
 ) -> np.ndarray:
     """How far speech opens the lips, (T,) in 0..1.
 
-    The rhythm comes from `rng` alone, not from the voice, whose rate would tell its group.
+    The rhythm is independent of the voice, whose rate would reveal its group.
 
     Args:
-        seconds: (T,) time of each frame.
-        start_s: when the voice begins; the lips stay shut before.
-        end_s: when it ends; the lips stay shut after.
-        openness: (N,) in 0..1, of the statement's syllables, spoken over and over.
-        rng: the clip's own rhythm.
+        seconds: the time of each frame, (T,).
+        start_s: when the voice starts; the lips are closed before.
+        end_s: when it ends; the lips are closed after.
+        openness: how far each syllable opens the lips, (N,) in 0..1; repeated until `end_s`.
+        rng: the generator for the rhythm.
     """
     edges = start_s + np.cumsum(rng.uniform(0.22, 0.36, size=20))
     edges = np.concatenate(([start_s], edges[edges < end_s], [end_s]))

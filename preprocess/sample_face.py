@@ -1,13 +1,12 @@
-"""Paint the speaking portraits of the synthetic sample: shaded cartoon heads, from numbers alone.
+"""Paints the faces of the synthetic sample: shaded cartoon heads, made of numbers only.
 
-A `Look` is who speaks (drawn once per actor), a `Portrait` is the look painted once, a `Pose` is
-one moment of a clip; `preprocess.sample_acting` says which poses a clip takes. Faces are measured
-in half face widths from the middle of the face, x to the right and y down, so that one drawing
-serves faces of every size.
+A `Look` is an actor's appearance, a `Portrait` is the look painted once, a `Pose` is one moment of
+a clip; `preprocess.sample_acting` decides the poses. Faces are measured in half face widths from
+the middle of the face, x to the right and y down, so that one drawing fits faces of every size.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import cv2
@@ -26,9 +25,12 @@ _SAMPLES = np.linspace(-1, 1, 25)
 _DOME = 1 - _SAMPLES**2
 _CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 40, endpoint=False))
 
+Colour = tuple[float, ...]  # RGB, 0..255
+Point = tuple[float, float]
+
 
 class Expression(NamedTuple):
-    """How the features are held, in half face widths, except factors and shares."""
+    """How the features are held; lengths are in half face widths."""
 
     brow_raise: float
     brow_slant: float  # inner ends up, outer ends down
@@ -45,66 +47,36 @@ class Expression(NamedTuple):
     furrow: float  # 0..1, lines between the brows
 
 
-@dataclass(frozen=True)
-class Look:
-    """An actor's appearance: colours are RGB 0..255, sizes in half face widths unless named."""
-
-    half_width_px: float
-    centre_px: tuple[float, float]
-    skin: tuple[float, float, float]
-    hair: tuple[float, float, float]
-    iris: tuple[int, int, int]
-    clothes: tuple[int, int, int]
-    backdrop: tuple[float, float, float]
-    style: str
-    jaw: float
-    face_height: float
-    eye_x: float
-    eye_size: float
-    brow_thickness: float
-    brow_length: float
-    nose_width: float
-    nose_length: float
-    mouth_half_width: float
-    lip_thickness: float
-    lash: float
-    stubble: float
-    strand_seed: int
+class Look(SimpleNamespace):
+    """An actor's appearance, as drawn by `draw_look`."""
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A look, painted: what does not change while it speaks.
-
-    `body` (720, 1280, 3) uint8 RGB, backdrop and shoulders; `head` (h, w, 4) uint8 RGB and
-    coverage, without brows, eyes and mouth; `origin` the middle of the face in `head`, pixels.
-    """
+    """A look, painted: what does not change while it speaks."""
 
     look: Look
-    body: np.ndarray
-    head: np.ndarray
-    origin: tuple[float, float]
+    body: np.ndarray  # (720, 1280, 3) uint8 RGB: backdrop and shoulders
+    head: np.ndarray  # (h, w, 4) uint8 RGB and coverage, without brows, eyes and mouth
+    origin: Point  # the middle of the face in `head`, pixels
 
 
 @dataclass(frozen=True)
 class Pose:
-    """One moment: how the head is moved from the portrait's and what the face does.
+    """One moment: how the head is moved, and what the face does."""
 
-    `x`, `y` and `gaze` are in half face widths, `scale` is a factor.
-    """
-
-    x: float
+    x: float  # half face widths, as are `y` and `gaze`
     y: float
     roll_deg: float
-    scale: float
+    scale: float  # factor
     lids: float  # 1 open, 0 shut by a blink
-    gaze: tuple[float, float]
+    gaze: Point
     speech: float  # 0..1, how far speech opens the lips
     expression: Expression
 
 
 def draw_look(rng: np.random.Generator, male: bool) -> Look:
-    """Draw an actor's appearance from `rng`."""
+    """A random appearance: colours are RGB 0..255, sizes without unit in half face widths."""
     skin = np.array(_SKINS[rng.integers(len(_SKINS))]) + rng.uniform(-6, 6)
     hair = np.array(_HAIRS[rng.integers(len(_HAIRS))]) + rng.uniform(-6, 6)
     backdrop = 226 + rng.uniform(-8, 8) + rng.uniform(-7, 7, size=3)
@@ -133,22 +105,23 @@ def draw_look(rng: np.random.Generator, male: bool) -> Look:
     )
 
 
-def _pixels(x: np.ndarray, y: np.ndarray, origin: tuple[float, float], unit: float) -> np.ndarray:
-    """Points in half face widths (N,), (N,) -> pixels (N, 2)."""
-    return np.stack((origin[0] + unit * x, origin[1] + unit * y), axis=1)
+def _fill(
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, origin: Point, unit: float, colour: Colour
+) -> None:
+    """Fill a polygon, (N,) and (N,) in half face widths of `unit` pixels, in place.
+
+    Coverage, the fourth channel if there is one, becomes 255.
+    """
+    points = np.stack((origin[0] + unit * x, origin[1] + unit * y), axis=1)
+    sixteenths = np.rint(points * 16).astype(np.int32)
+    cv2.fillPoly(image, [sixteenths], (*colour, 255), cv2.LINE_AA, 4)
 
 
-def _fill(image: np.ndarray, points: np.ndarray, colour: tuple[float, ...]) -> None:
-    """Fill a polygon (N, 2), in pixels with fractions, in place; coverage, if any, gets 255."""
-    fixed = np.rint(points * 16).astype(np.int32)
-    cv2.fillPoly(image, [fixed], (*colour, 255), cv2.LINE_AA, 4)
-
-
-def _shade(colour: tuple[float, ...], factor: float) -> tuple[float, ...]:
+def _shade(colour: Colour, factor: float) -> Colour:
     return tuple(min(255.0, part * factor) for part in colour)
 
 
-def _mix(one: tuple[float, ...], other: tuple[float, ...], share: float) -> tuple[float, ...]:
+def _mix(one: Colour, other: Colour, share: float) -> Colour:
     return tuple(a + (b - a) * share for a, b in zip(one, other, strict=True))
 
 
@@ -163,34 +136,36 @@ def _rounded(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Easel:
-    """A float32 RGB canvas with soft masks, for painting a portrait once."""
+    """A float32 RGB canvas with soft masks, to paint a portrait on."""
 
-    def __init__(self, width: int, height: int, origin: tuple[float, float], unit: float):
+    def __init__(self, width: int, height: int, origin: Point, unit: float):
         self.image = np.zeros((height, width, 3), np.float32)
         self.origin, self.unit = origin, unit
         rows, columns = np.mgrid[:height, :width].astype(np.float32)
         self.x, self.y = (columns - origin[0]) / unit, (rows - origin[1]) / unit
 
     def mask(self, x: np.ndarray, y: np.ndarray, blur: float = 0.0) -> np.ndarray:
-        """A polygon's coverage (H, W) float32 in 0..1, its edge blurred by `blur` half widths."""
-        points = _pixels(np.asarray(x), np.asarray(y), self.origin, self.unit)
+        """The coverage of a polygon, (H, W) float32 in 0..1, with its edge blurred."""
+        x, y = np.asarray(x), np.asarray(y)
         height, width = self.x.shape
         if not blur:
             drawn = np.zeros((height, width), np.uint8)
-            _fill(drawn, points, (255,))
+            _fill(drawn, x, y, self.origin, self.unit, (255,))
             return drawn.astype(np.float32) / 255
-        drawn = np.zeros((height // 4, width // 4), np.uint8)  # soft edges need no finer grid
-        _fill(drawn, points / 4, (255,))
-        soft = cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), blur * self.unit / 4)
+        # Soft edges need no fine grid: a quarter of the resolution.
+        drawn = np.zeros((height // 4, width // 4), np.uint8)
+        origin, unit = (self.origin[0] / 4, self.origin[1] / 4), self.unit / 4
+        _fill(drawn, x, y, origin, unit, (255,))
+        soft = cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), blur * unit)
         return cv2.resize(soft, (width, height))
 
     def oval(self, x: float, y: float, rx: float, ry: float, blur: float = 0.0) -> np.ndarray:
-        """An ellipse's coverage, as `mask`."""
+        """The coverage of an ellipse, as from `mask`."""
         turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
         return self.mask(x + rx * np.cos(turn), y + ry * np.sin(turn), blur)
 
     def paint(self, mask: np.ndarray, colour: np.ndarray | tuple, opacity: float = 1.0) -> None:
-        """Lay `colour`, one for all (3,) or one a pixel (H, W, 3), over the picture."""
+        """Paint with one colour (3,), or with one per pixel (H, W, 3)."""
         weight = (mask * opacity)[..., None]
         self.image += (np.asarray(colour, np.float32) - self.image) * weight
 
@@ -206,7 +181,7 @@ def _outline(look: Look) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _paint_hair(easel: _Easel, mask: np.ndarray, look: Look) -> None:
-    """Hair with a sheen and fine strands under `mask`."""
+    """Paint hair with a sheen and fine strands."""
     strands = np.random.default_rng(look.strand_seed).normal(size=(3, 90)).astype(np.float32)
     strands = cv2.resize(strands, mask.shape[::-1], interpolation=cv2.INTER_CUBIC)
     sheen = np.exp(-(((easel.y + 1.12 + 0.35 * easel.x**2) / 0.16) ** 2))
@@ -215,7 +190,7 @@ def _paint_hair(easel: _Easel, mask: np.ndarray, look: Look) -> None:
 
 
 def _paint_behind(easel: _Easel, look: Look) -> list[np.ndarray]:
-    """Paint what the face covers, long hair or ears; the masks (H, W) of what was painted."""
+    """Paint what is behind the face, long hair or ears; returns the masks (H, W) of its parts."""
     painted = []
     if look.style in ("long", "bob"):
         low = 1.75 if look.style == "long" else 0.95
@@ -236,8 +211,8 @@ def _paint_behind(easel: _Easel, look: Look) -> list[np.ndarray]:
 
 
 def _paint_face(easel: _Easel, face: np.ndarray, look: Look) -> None:
-    """Skin under the mask `face` (H, W), with cheeks, eye sockets, nose and chin."""
-    # Light from above left on a rounded head: brighter towards it, darker round the far edge.
+    """Paint skin under the mask `face` (H, W), with cheeks, eye sockets, nose and chin."""
+    # Light from above left on a rounded head: brighter towards it, darker around the far edge.
     depth = np.sqrt(np.clip(1 - (easel.x / 1.15) ** 2 - (easel.y / 1.75) ** 2, 0, 1))
     light = 0.74 + 0.30 * depth - 0.07 * easel.x - 0.04 * easel.y
     tone = np.asarray(look.skin, np.float32) * light[..., None]
@@ -267,7 +242,7 @@ def _paint_face(easel: _Easel, face: np.ndarray, look: Look) -> None:
 
 
 def _hair_cap(easel: _Easel, look: Look) -> np.ndarray:
-    """The mask (H, W) of the hair above the face: round the skull, back along the hairline."""
+    """The mask (H, W) of the hair above the face: around the skull, back along the hairline."""
     volume = {"short": 0.10, "crop": 0.05, "swept": 0.15}.get(look.style, 0.09)
     x, y = _outline(look)
     lift = volume * np.clip((-0.10 - y) / 0.6, 0, 1)
@@ -286,8 +261,8 @@ def _hair_cap(easel: _Easel, look: Look) -> np.ndarray:
     return easel.mask(np.concatenate((x, across)), np.concatenate((y, line)))
 
 
-def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
-    """Paint the head without its moving parts: (h, w, 4) uint8, and the face's middle in it."""
+def _paint_head(look: Look) -> tuple[np.ndarray, Point]:
+    """The head without its moving parts, (h, w, 4) uint8, and the middle of the face in it."""
     unit = look.half_width_px
     origin = (1.7 * unit, 2.1 * unit)
     easel = _Easel(int(3.4 * unit), int(4.1 * unit), origin, unit)
@@ -301,7 +276,7 @@ def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
     cap = np.maximum(cap, cv2.GaussianBlur(cap, (0, 0), 1.2) * (cap > 0))
     _paint_hair(easel, cap, look)
 
-    # Cut off what is empty, but keep a clear rim: turning the picture repeats its border.
+    # Cut off what is empty, but keep a clear rim, because turning the picture repeats its border.
     solid = np.maximum.reduce([*behind, face, cap])
     rows, columns = np.flatnonzero(solid.max(axis=1)), np.flatnonzero(solid.max(axis=0))
     top, left = rows[0] - 2, columns[0] - 2
@@ -311,7 +286,7 @@ def _paint_head(look: Look) -> tuple[np.ndarray, tuple[float, float]]:
 
 
 def _paint_body(look: Look) -> np.ndarray:
-    """Paint backdrop, neck and shoulders: (720, 1280, 3) uint8 RGB."""
+    """Backdrop, neck and shoulders, (720, 1280, 3) uint8 RGB."""
     easel = _Easel(WIDTH, HEIGHT, look.centre_px, look.half_width_px)
     glow = 1.03 - 0.016 * (easel.x**2 + 0.7 * easel.y**2)
     easel.image += np.asarray(look.backdrop, np.float32) * glow[..., None]
@@ -333,122 +308,130 @@ def _paint_body(look: Look) -> np.ndarray:
     return np.clip(easel.image, 0, 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=2)
 def paint_portrait(look: Look) -> Portrait:
-    """Paint what does not change while `look` speaks; keeps the last ones, do not write on them."""
+    """Paint what does not change while `look` speaks."""
     head, origin = _paint_head(look)
     return Portrait(look, _paint_body(look), head, origin)
 
 
-def _loop(there: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Two edges (N,) that run side by side, as one way round (2N,): there and back."""
-    return np.concatenate((there, back[::-1]))
+class _Pen:
+    """Draws the moving parts of a face on a copy of the portrait's head, in half face widths."""
+
+    def __init__(self, portrait: Portrait, pose: Pose):
+        self.look, self.pose, self.face = portrait.look, pose, pose.expression
+        self.image = portrait.head.copy()
+        self._origin = portrait.origin
+
+    def fill(self, x: np.ndarray, y: np.ndarray, colour: Colour) -> None:
+        """Fill a polygon, (N,) and (N,)."""
+        _fill(self.image, x, y, self._origin, self.look.half_width_px, colour)
+
+    def fill_between(
+        self, x: np.ndarray, top: np.ndarray, bottom: np.ndarray, colour: Colour
+    ) -> None:
+        """Fill the area between two edges, each (N,), over the same x."""
+        self.fill(_there_and_back(x, x), _there_and_back(top, bottom), colour)
+
+    def draw_lines(self) -> None:
+        """Folds from nose to mouth and furrows between the brows, as strong as the expression."""
+        along = np.linspace(0, 1, 12)
+
+        def curve(start: float, bend: float, end: float) -> np.ndarray:
+            return (1 - along) ** 2 * start + 2 * along * (1 - along) * bend + along**2 * end
+
+        def stroke(x: np.ndarray, y: np.ndarray, width: float, share: float) -> None:
+            thick = width * np.sin(np.pi * along) + 0.002
+            colour = _shade(self.look.skin, 0.92 - 0.22 * share)
+            self.fill(_there_and_back(x - thick, x + thick), _there_and_back(y, y), colour)
+
+        crease, furrow = self.face.crease, self.face.furrow
+        for side in (-1, 1):
+            if crease > 0.05:
+                x = side * curve(0.24, 0.42, 0.46 + 0.06 * crease)
+                stroke(x, curve(0.24, 0.32, 0.58), 0.014, crease)
+            if furrow > 0.05:
+                x = side * curve(0.06, 0.04, 0.055)
+                stroke(x, curve(-0.58, -0.5, -0.38), 0.012, furrow)
+
+    def draw_eye(self, side: int) -> None:
+        """Lids, eyeball, iris, glint and lashes; `side` is -1 for the left of the picture, or 1."""
+        look, (gaze_x, gaze_y) = self.look, self.pose.gaze
+        size, middle = 0.19 * look.eye_size, side * look.eye_x
+        opening = 0.115 * look.eye_size * self.face.eye_open * self.pose.lids + 0.004
+        slope = self.face.eye_droop * side * _SAMPLES
+        upper = slope - opening * _DOME**0.6
+        lower = slope + 0.55 * opening * _DOME**0.8
+        x, y = middle + size * _SAMPLES, _EYE_Y
+
+        lid = y + (upper - 0.045 * _DOME**0.5)
+        self.fill_between(x, lid, y + lower, _shade(look.skin, 0.80))
+        self.fill_between(x, y + upper, y + lower, (240, 238, 236))
+        rings = (0.100, _shade(look.iris, 0.6)), (0.086, look.iris), (0.044, (16, 16, 16))
+        for radius, colour in rings:
+            dx = np.clip(gaze_x + radius * _CIRCLE.real, -0.95 * size, 0.95 * size)
+            dy = gaze_y - 0.012 + radius * _CIRCLE.imag
+            top, bottom = (np.interp(dx, size * _SAMPLES, edge) for edge in (upper, lower))
+            self.fill(middle + dx, y + np.clip(dy, top, bottom), colour)
+        if opening > 0.06:
+            dx = gaze_x - 0.035 + 0.022 * _CIRCLE.real
+            self.fill(middle + dx, y - 0.045 + 0.022 * _CIRCLE.imag, (255, 255, 255))
+        lash = y + (upper - look.lash * (0.4 + 0.6 * _DOME))
+        self.fill_between(x, lash, y + (upper + 0.010), _shade(look.hair, 0.5))
+        self.fill_between(x, y + (lower - 0.004), y + (lower + 0.010), _shade(look.skin, 0.62))
+
+    def draw_brow(self, side: int) -> None:
+        """A brow; `side` as for `draw_eye`."""
+        look, face = self.look, self.face
+        along = np.linspace(0, 1, 16)
+        x = side * (0.17 - face.brow_pinch + look.brow_length * along + 0.02)
+        y = _BROW_Y - face.brow_raise - face.brow_slant * (1 - 1.45 * along)
+        y = y - face.brow_arch * 4 * along * (1 - along)
+        half = look.brow_thickness * np.sqrt(np.clip(1.02 - along**2.2, 0.05, 1))
+        half = half * (0.8 + 0.2 * along)
+        self.fill_between(x, y - half, y + half, _shade(look.hair, 0.75))
+
+    def draw_mouth(self) -> None:
+        """Lips, and behind them tongue and teeth."""
+        look, face, speech = self.look, self.face, self.pose.speech
+        x = look.mouth_half_width * face.mouth_width * (1 - 0.06 * speech) * _SAMPLES
+        gape = face.mouth_open + 0.10 * speech
+        plump = look.lip_thickness * (1 - 0.25 * face.mouth_square)
+        dome = _DOME ** (0.75 - 0.45 * face.mouth_square)
+        middle = -face.mouth_corner * (_SAMPLES**2 - 0.4)
+        upper = middle - (0.35 * gape + 0.006) * dome
+        lower = middle + (0.65 * gape + 0.008) * dome
+        bow = 1 - 0.35 * np.exp(-((_SAMPLES / 0.16) ** 2))
+
+        def fill_between(top: np.ndarray, bottom: np.ndarray, colour: Colour) -> None:
+            self.fill_between(x, _MOUTH_Y + top, _MOUTH_Y + bottom, colour)
+
+        lips = _mix(look.skin, (160, 52, 58), 0.62)
+        fill_between(upper - plump * bow * _DOME**0.55, middle, _shade(lips, 0.88))
+        fill_between(middle, lower + 1.2 * plump * _DOME**0.6, lips)
+        shine = lower + 0.55 * plump * _DOME
+        fill_between(shine, shine + 0.25 * plump * _DOME**3, _mix(lips, (255, 235, 230), 0.3))
+        fill_between(upper, lower, (72, 24, 28))
+        tongue = np.maximum(upper, lower - 0.5 * gape * np.clip(_DOME - 0.4, 0, 1))
+        fill_between(tongue, lower, (176, 78, 80))
+        if face.teeth > 0.01:
+            bite = np.minimum(upper + face.teeth * _DOME**0.4, lower - 0.004)
+            fill_between(upper, np.maximum(upper, bite), (238, 234, 224))
+            clench = np.clip(2 * face.mouth_square - 0.6, 0, 1) * 0.012 * _DOME**0.5
+            seam = 0.55 * upper + 0.45 * lower
+            fill_between(seam - clench, seam + clench, (120, 84, 80))
 
 
-def _fill_face(
-    image: np.ndarray, portrait: Portrait, x: np.ndarray, y: np.ndarray, colour: tuple[float, ...]
-) -> None:
-    """Fill a polygon given in half face widths, (N,) and (N,), on a portrait's head in place."""
-    _fill(image, _pixels(x, y, portrait.origin, portrait.look.half_width_px), colour)
-
-
-def _draw_eye(image: np.ndarray, portrait: Portrait, pose: Pose, side: int) -> None:
-    look, face = portrait.look, pose.expression
-    size = 0.19 * look.eye_size
-    opening = 0.115 * look.eye_size * face.eye_open * pose.lids + 0.004
-    slope = face.eye_droop * side * _SAMPLES
-    upper = slope - opening * _DOME**0.6
-    lower = slope + 0.55 * opening * _DOME**0.8
-    x, y = side * look.eye_x + size * _SAMPLES, _EYE_Y
-
-    def closed(top: np.ndarray, bottom: np.ndarray, colour: tuple[float, ...]) -> None:
-        _fill_face(image, portrait, _loop(x, x), y + _loop(top, bottom), colour)
-
-    closed(upper - 0.045 * _DOME**0.5, lower, _shade(look.skin, 0.80))
-    closed(upper, lower, (240, 238, 236))
-    for radius, colour in ((0.100, _shade(look.iris, 0.6)), (0.086, look.iris), (0.044, (16,) * 3)):
-        dx = np.clip(pose.gaze[0] + radius * _CIRCLE.real, -0.95 * size, 0.95 * size)
-        dy = pose.gaze[1] - 0.012 + radius * _CIRCLE.imag
-        top = np.interp(dx, size * _SAMPLES, upper)
-        bottom = np.interp(dx, size * _SAMPLES, lower)
-        _fill_face(image, portrait, side * look.eye_x + dx, y + np.clip(dy, top, bottom), colour)
-    if opening > 0.06:
-        dx = pose.gaze[0] - 0.035 + 0.022 * _CIRCLE.real
-        glint_x, glint_y = side * look.eye_x + dx, y - 0.045 + 0.022 * _CIRCLE.imag
-        _fill_face(image, portrait, glint_x, glint_y, (255, 255, 255))
-    closed(upper - look.lash * (0.4 + 0.6 * _DOME), upper + 0.010, _shade(look.hair, 0.5))
-    closed(lower - 0.004, lower + 0.010, _shade(look.skin, 0.62))
-
-
-def _draw_brow(image: np.ndarray, portrait: Portrait, pose: Pose, side: int) -> None:
-    look, face = portrait.look, pose.expression
-    along = np.linspace(0, 1, 16)
-    x = side * (0.17 - face.brow_pinch + look.brow_length * along + 0.02)
-    y = _BROW_Y - face.brow_raise - face.brow_slant * (1 - 1.45 * along)
-    y = y - face.brow_arch * 4 * along * (1 - along)
-    half = look.brow_thickness * np.sqrt(np.clip(1.02 - along**2.2, 0.05, 1)) * (0.8 + 0.2 * along)
-    _fill_face(image, portrait, _loop(x, x), _loop(y - half, y + half), _shade(look.hair, 0.75))
-
-
-def _draw_mouth(image: np.ndarray, portrait: Portrait, pose: Pose) -> None:
-    look, face = portrait.look, pose.expression
-    half = look.mouth_half_width * face.mouth_width * (1 - 0.06 * pose.speech)
-    gape = face.mouth_open + 0.10 * pose.speech
-    plump = look.lip_thickness * (1 - 0.25 * face.mouth_square)
-    dome = _DOME ** (0.75 - 0.45 * face.mouth_square)
-    middle = -face.mouth_corner * (_SAMPLES**2 - 0.4)
-    upper = middle - (0.35 * gape + 0.006) * dome
-    lower = middle + (0.65 * gape + 0.008) * dome
-    bow = 1 - 0.35 * np.exp(-((_SAMPLES / 0.16) ** 2))
-
-    def closed(top: np.ndarray, bottom: np.ndarray, colour: tuple[float, ...]) -> None:
-        x, y = half * _loop(_SAMPLES, _SAMPLES), _MOUTH_Y + _loop(top, bottom)
-        _fill_face(image, portrait, x, y, colour)
-
-    lips = _mix(look.skin, (160, 52, 58), 0.62)
-    closed(upper - plump * bow * _DOME**0.55, middle, _shade(lips, 0.88))
-    closed(middle, lower + 1.2 * plump * _DOME**0.6, lips)
-    shine = lower + 0.55 * plump * _DOME
-    closed(shine, shine + 0.25 * plump * _DOME**3, _mix(lips, (255, 235, 230), 0.3))
-    closed(upper, lower, (72, 24, 28))
-    tongue = np.maximum(upper, lower - 0.5 * gape * np.clip(_DOME - 0.4, 0, 1))
-    closed(tongue, lower, (176, 78, 80))
-    if face.teeth > 0.01:
-        bite = np.minimum(upper + face.teeth * _DOME**0.4, lower - 0.004)
-        closed(upper, np.maximum(upper, bite), (238, 234, 224))
-        clench = np.clip(2 * face.mouth_square - 0.6, 0, 1) * 0.012 * _DOME**0.5
-        seam = 0.55 * upper + 0.45 * lower
-        closed(seam - clench, seam + clench, (120, 84, 80))
-
-
-def _draw_lines(image: np.ndarray, portrait: Portrait, pose: Pose) -> None:
-    """Folds from nose to mouth and furrows between the brows, as strong as the expression."""
-    face = pose.expression
-    along = np.linspace(0, 1, 12)
-
-    def curve(start: float, bend: float, end: float) -> np.ndarray:
-        return (1 - along) ** 2 * start + 2 * along * (1 - along) * bend + along**2 * end
-
-    def stroke(x: np.ndarray, y: np.ndarray, width: float, share: float) -> None:
-        thick = width * np.sin(np.pi * along) + 0.002
-        colour = _shade(portrait.look.skin, 0.92 - 0.22 * share)
-        _fill_face(image, portrait, _loop(x - thick, x + thick), _loop(y, y), colour)
-
-    for side in (-1, 1):
-        if face.crease > 0.05:
-            x = side * curve(0.24, 0.42, 0.46 + 0.06 * face.crease)
-            stroke(x, curve(0.24, 0.32, 0.58), 0.014, face.crease)
-        if face.furrow > 0.05:
-            x = side * curve(0.06, 0.04, 0.055)
-            stroke(x, curve(-0.58, -0.5, -0.38), 0.012, face.furrow)
+def _there_and_back(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Two edges (N,) that run side by side, as one closed line (2N,)."""
+    return np.concatenate((one, other[::-1]))
 
 
 def render(portrait: Portrait, pose: Pose) -> np.ndarray:
-    """A portrait's `head` (h, w, 4) uint8 with brows, eyes and mouth as `pose` says."""
-    head = portrait.head.copy()
-    _draw_lines(head, portrait, pose)
+    """A portrait's `head` (h, w, 4) uint8, with brows, eyes and mouth in this pose."""
+    pen = _Pen(portrait, pose)
+    pen.draw_lines()
     for side in (-1, 1):
-        _draw_eye(head, portrait, pose, side)
-        _draw_brow(head, portrait, pose, side)
-    _draw_mouth(head, portrait, pose)
-    return head
+        pen.draw_eye(side)
+        pen.draw_brow(side)
+    pen.draw_mouth()
+    return pen.image

@@ -1,11 +1,8 @@
-"""Synthesise the voices of the synthetic sample: pulses, breath and formants, from numbers alone.
+"""Speaks the clips of the synthetic sample: pulses, breath and formants, made of numbers only.
 
-A `Voice` is who speaks (drawn once per actor). A clip is a train of glottal pulses with breath
-noise, shaped in short-time spectra by the formants of a syllable pattern (source and filter,
-Fant 1960).
-
-The voice carries one of four groups, never the emotion itself: the two emotions of a group draw
-from the same distributions. `preprocess.sample` says why.
+A `Voice` is an actor's voice. A clip is a train of glottal pulses with breath noise, shaped in
+short-time spectra by the formants of a syllable pattern (source and filter, Fant 1960). The manner
+depends on one of four groups, never on the emotion itself; `preprocess.sample` says why.
 """
 
 from dataclasses import dataclass
@@ -13,19 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-VOICE_GROUPS = (
-    "flat",  # neutral
-    "soft",  # calm
-    "bright",  # happy
-    "soft",  # sad
-    "bright",  # angry
-    "tense",  # fearful
-    "flat",  # disgust
-    "tense",  # surprised
-)
+# The group of each label: neutral, calm, happy, sad, angry, fearful, disgust, surprised.
+VOICE_GROUPS = ("flat", "soft", "bright", "soft", "bright", "tense", "flat", "tense")
 SAMPLE_RATE_HZ = 48_000
 
-# Formants 1 to 3 in Hz for a male voice (after Peterson & Barney 1952), and how far the lips open.
+# Formants 1 to 3 in Hz of a male voice (after Peterson & Barney 1952), and how far the lips open.
 _VOWELS = {
     "i": ((390, 1990, 2550), 0.35),
     "a": ((730, 1090, 2440), 1.0),
@@ -33,7 +22,7 @@ _VOWELS = {
     "e": ((500, 1500, 2500), 0.5),
     "y": ((660, 1600, 2500), 0.9),
 }
-# Centre in Hz and length in seconds of the noise that opens a syllable.
+# Centre in Hz and length in seconds of the noise at the start of a syllable.
 _CONSONANTS = {
     "k": (1900, 0.05),
     "d": (3000, 0.03),
@@ -48,10 +37,11 @@ STATEMENTS = {
     2: ("do", "-a", "si", "ti", "by", "de", "do"),
 }
 _HOP, _WINDOW = 256, 1024
+_BINS_HZ = np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE_HZ)
 
 
 class Delivery(NamedTuple):
-    """How a group speaks."""
+    """The manner in which a group speaks."""
 
     syllables_hz: float
     pitch: float  # factor on the actor's own
@@ -75,7 +65,7 @@ _DELIVERIES = {
 
 @dataclass(frozen=True)
 class Voice:
-    """An actor's voice: pitch in Hz, and what scales its formants and breath."""
+    """An actor's voice: its pitch, and how it differs from others in formants and breath."""
 
     pitch_hz: float
     formant_scale: float
@@ -84,7 +74,7 @@ class Voice:
 
 
 def draw_voice(rng: np.random.Generator, male: bool) -> Voice:
-    """Draw an actor's voice from `rng`: a male one at 90 to 150 Hz, a female one at 170 to 250."""
+    """A random voice: a male one has a pitch of 90 to 150 Hz, a female one of 170 to 250 Hz."""
     return Voice(
         pitch_hz=rng.uniform(90, 150) if male else rng.uniform(170, 250),
         formant_scale=rng.uniform(0.95, 1.03) if male else rng.uniform(1.10, 1.18),
@@ -99,13 +89,13 @@ def openness(statement: int) -> np.ndarray:
 
 
 def _delivery(group: str, strength: float) -> Delivery:
-    """The group's manner, its distance from "flat" times `strength`."""
+    """The manner of a group, with its distance from "flat" multiplied by `strength`."""
     plain, manner = np.array(_DELIVERIES["flat"]), np.array(_DELIVERIES[group])
     return Delivery(*(plain + (manner - plain) * strength))
 
 
 def _pulses(pitch_hz: np.ndarray) -> np.ndarray:
-    """One pulse a period, at fractions of a sample: (N,) pitch -> (N,) signal of unit power."""
+    """One pulse per period, at fractions of a sample: pitch (N,) -> signal (N,) of unit power."""
     cycles = np.cumsum(pitch_hz) / SAMPLE_RATE_HZ
     at = np.flatnonzero(np.diff(np.floor(cycles)) > 0)
     late = (cycles[at + 1] % 1) / (cycles[at + 1] - cycles[at])
@@ -140,20 +130,23 @@ def speak(
     end_s: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Speak a statement, over and over until `end_s`.
+    """Speak a statement, again and again until `end_s`.
 
     Args:
-        voice: who speaks.
+        voice: the actor's voice.
         group: one of `VOICE_GROUPS`.
-        strength: 1 as drawn for the group, more to exaggerate its distance from "flat".
+        strength: the factor on the group's distance from "flat"; 1 is as designed.
         statement: 1 or 2, the syllable pattern.
-        length: samples to return, at 48 kHz.
-        start_s, end_s: where the first syllable starts and the last one ends, seconds.
-        rng: the clip's own nuisance: rates, pitch and level within a small range, noise.
+        length: the number of samples to return, at 48 kHz.
+        start_s: when the first syllable starts.
+        end_s: when the last one ends.
+        rng: the generator for what no group decides: rates, pitch and level within a small range,
+            noise.
 
     Returns:
-        (length,) float32 in -1..1.
+        float32 (length,) in -1..1.
     """
+    # The rhythm: when each syllable starts and ends.
     manner = _delivery(group, strength)
     pace = manner.syllables_hz * rng.uniform(0.94, 1.06)
     count = max(2, round((end_s - start_s) * pace))
@@ -163,6 +156,7 @@ def speak(
     spoken = [pattern[index % len(pattern)] for index in range(count)]
     middles = (edges[:-1] + edges[1:]) / 2
 
+    # The melody.
     seconds = np.arange(length) / SAMPLE_RATE_HZ
     done = np.clip((seconds - start_s) / (end_s - start_s), 0, 1)
     phrase = np.sin(2 * np.pi * 2 * done - np.pi / 2)
@@ -171,47 +165,56 @@ def speak(
     octaves = manner.rise * (done - 0.5) + manner.swing * phrase + manner.vibrato * wobble + drift
     pitch_hz = voice.pitch_hz * manner.pitch * rng.uniform(0.96, 1.04) * 2**octaves
 
-    # Each syllable swells fast and fades: one breakpoint each for onset, peak, hold and end.
+    # The loudness: each syllable swells fast and fades, from onset over peak and hold to its end.
     span = np.diff(edges)
     at = edges[:-1, None] + span[:, None] * np.array([0.0, 0.22, 0.65, 0.99])
     swell = np.array([0.05, 1.0, 0.8, 0.05]) * rng.uniform(0.8, 1.0, size=(count, 1))
     loud = np.interp(seconds, at.ravel(), swell.ravel(), left=0, right=0)
     loud = loud * (1 - manner.tremor * 0.5 * (1 + wobble))
 
-    frames = length // _HOP + 1
-    frame_s = np.arange(frames) * _HOP / SAMPLE_RATE_HZ
-    bins_hz = np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE_HZ)
+    frame_s = np.arange(length // _HOP + 1) * _HOP / SAMPLE_RATE_HZ
     scale = voice.formant_scale * manner.formant * rng.uniform(0.98, 1.02)
-    targets = np.array([(*_VOWELS[syllable[1]][0], 3500, 4500) for syllable in spoken])
-    gain = np.full((frames, len(bins_hz)), 0.02)
-    for number, weight in enumerate((1.0, 0.8, 0.6, 0.4, 0.3)):
-        centre = np.interp(frame_s, middles, targets[:, number])[:, None] * scale
-        half_band = 45 + 0.03 * centre
-        gain += weight / np.sqrt(1 + ((bins_hz - centre) / half_band) ** 2)
-    octaves_up = np.log2(np.maximum(bins_hz, 500) / 500)
-    gain *= 10 ** ((manner.tilt_db + voice.tilt_db) * octaves_up / 20)
-
+    gain = _formant_gain(frame_s, middles, spoken, scale, manner.tilt_db + voice.tilt_db)
     breath = manner.breath + voice.breath
     source = (1 - breath) * _pulses(pitch_hz) + breath * rng.normal(size=length)
     voiced = _shape(source * loud, gain)
 
-    # Consonants: a burst of noise round its own centre as a syllable opens.
-    burst_gain = np.zeros_like(gain)
-    burst_loud = np.zeros(length)
-    for syllable, onset in zip(spoken, edges[:-1], strict=True):
-        centre, long_s = _CONSONANTS[syllable[0]]
-        if not long_s:
-            continue
-        near = np.abs(frame_s - onset) < 0.06 + long_s
-        burst_gain[near] = np.exp(-((np.log2(np.maximum(bins_hz, 1) / centre) / 0.5) ** 2))
-        first = int(onset * SAMPLE_RATE_HZ)
-        burst = np.hanning(int(2 * long_s * SAMPLE_RATE_HZ))[: length - first]
-        burst_loud[first : first + len(burst)] += burst
+    burst_gain, burst_loud = _consonants(frame_s, edges[:-1], spoken, length)
     hiss = _shape(rng.normal(size=length) * burst_loud, burst_gain)
     hiss *= 10 ** ((manner.tilt_db + 8) / 20)
 
     speech = voiced / (np.std(voiced) + 1e-12) + 0.25 * hiss / (np.std(hiss) + 1e-12)
     level = 10 ** ((manner.level_db + rng.uniform(-1.5, 1.5)) / 20)
     room = 10 ** (-72 / 20) * rng.normal(size=length)
-    # Rounded off below full scale: AAC overshoots the peaks it is given.
+    # Rounded off below full scale, because AAC overshoots the peaks.
     return (0.8 * np.tanh((speech * level + room) / 0.8)).astype(np.float32)
+
+
+def _formant_gain(
+    frame_s: np.ndarray, middles: np.ndarray, spoken: list[str], scale: float, tilt_db: float
+) -> np.ndarray:
+    """The spectra (frames, bins) of the vowels, gliding from the middle of one to the next."""
+    targets = np.array([(*_VOWELS[syllable[1]][0], 3500, 4500) for syllable in spoken])
+    gain = np.full((len(frame_s), len(_BINS_HZ)), 0.02)
+    for number, weight in enumerate((1.0, 0.8, 0.6, 0.4, 0.3)):
+        centre = np.interp(frame_s, middles, targets[:, number])[:, None] * scale
+        half_band = 45 + 0.03 * centre
+        gain += weight / np.sqrt(1 + ((_BINS_HZ - centre) / half_band) ** 2)
+    return gain * 10 ** (tilt_db * np.log2(np.maximum(_BINS_HZ, 500) / 500) / 20)
+
+
+def _consonants(
+    frame_s: np.ndarray, onsets: np.ndarray, spoken: list[str], length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The spectra (frames, bins) and the loudness (length,) of the noise that opens syllables."""
+    gain, loud = np.zeros((len(frame_s), len(_BINS_HZ))), np.zeros(length)
+    for syllable, onset in zip(spoken, onsets, strict=True):
+        centre, long_s = _CONSONANTS[syllable[0]]
+        if not long_s:
+            continue
+        near = np.abs(frame_s - onset) < 0.06 + long_s
+        gain[near] = np.exp(-((np.log2(np.maximum(_BINS_HZ, 1) / centre) / 0.5) ** 2))
+        first = int(onset * SAMPLE_RATE_HZ)
+        burst = np.hanning(int(2 * long_s * SAMPLE_RATE_HZ))[: length - first]
+        loud[first : first + len(burst)] += burst
+    return gain, loud

@@ -1,163 +1,235 @@
-"""Where clips are worked on: by processes of this machine (loky), or of a cluster (dask)."""
+"""Who processes the clips: this process, worker processes (loky), or a dask cluster.
 
+A worker saves each finished clip itself, so that no arrays travel between processes.
+"""
+
+import hashlib
+import json
 import logging
 import os
+import platform
+import threading
+import time
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
 
-import joblib
-from tqdm import tqdm
+import numpy as np
+from joblib.externals.loky import get_reusable_executor
+from threadpoolctl import threadpool_limits
 
+from cache.command import FailedError
+from cache.files import atomic_path
 from cache.shard import CacheError
 from preprocess.dataset import Source
+from preprocess.decode import ClipError
 from preprocess.settings import Settings
-from preprocess.work import Work
 
-if TYPE_CHECKING:
-    from distributed import Client
+_CONNECT_S = 30  # a dask cluster that does not answer for this long is missing
+_SILENCE_S = 900  # and one that finishes no clip for this long is lost
+_DIED_TWICE = "its worker process died twice: a crash, or out of memory (try fewer --jobs)"
 
-    from preprocess.clip import Result
-
-# A cluster that cannot be reached, or gives no clip, for so long is taken for gone.
-_CONNECT_S = 30
-_SILENCE_S = 900
+# What becomes of a clip: its record, or the reason why it failed.
+Result = dict[str, Any] | str
 
 
-class LostWorkersError(RuntimeError):
-    """The processes that worked are gone; what they did is kept."""
+def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool) -> Result:
+    """Compute one clip and save it in `folder` as `<clip_id>.npz`; OSError if that fails.
+
+    The record has `source`, `source_sha256` and `notes`, as in the manifest, and `stamps`.
+    """
+    # Imported here: a run without work need not wait for the decoder and librosa.
+    from preprocess.clip import compute
+
+    try:
+        # The stamps come first: if a file is replaced after this line, the next run notices.
+        stamps = source.stamps()
+        content = source.file.read()
+        # The jobs are the parallelism. A sum that is split over several threads is also rounded
+        # differently, so that bytes would depend on the number of jobs.
+        with threadpool_limits(1):
+            arrays, notes = compute(
+                content,
+                settings,
+                recording=source.recording and source.recording.read(),
+                landmarks=source.landmarks and source.landmarks.read(),
+                synthetic=synthetic,
+            )
+    except (ClipError, OSError) as exc:
+        return str(exc)
+    except Exception as exc:  # whatever a strange file does to a library, the other clips go on
+        return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]
+    sha256 = hashlib.sha256(content).hexdigest()
+    record = {
+        "source": source.name,
+        "source_sha256": sha256,
+        "notes": list(notes),
+        "stamps": stamps,
+    }
+    with atomic_path(folder / f"{source.clip.clip_id}.npz") as path, path.open("wb") as opened:
+        np.savez(opened, record=np.array(json.dumps(record)), **arrays)
+    return record
+
+
+def load_clip(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The record and the arrays of a clip that `process` saved; CacheError if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        return json.loads(arrays.pop("record").item()), arrays
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
+        raise CacheError(f"{path}: damaged ({exc}). Remove it and run again") from exc
 
 
 def process_all(
-    todo: list[Source],
-    work: Work,
-    settings: Settings,
-    *,
-    jobs: int,
-    scheduler: str | None,
-    drawn: bool,
-) -> "Iterator[Result]":
-    """Results as they come, actor after actor, behind one progress bar.
+    todo: list[Source], task: partial, versions: Mapping[str, str], jobs: int, scheduler: str | None
+) -> Iterator[tuple[Source, Result]]:
+    """Process clips, and yield each with its result as it finishes.
 
-    When a worker dies (a crash in a library, want of memory), the clips under way are tried once
-    more, each alone; one that ends its worker again has failed. With one job there is no worker.
+    If a worker dies, the clips under way are tried once more, one at a time; a clip whose worker
+    dies again has failed. With one job, there are no workers.
 
     Args:
-        todo: the clips.
-        work: where the arrays go; on a cluster, a folder that all workers see.
-        settings: of the cache.
-        jobs: processes of this machine.
-        scheduler: address of a dask scheduler whose workers are taken instead.
-        drawn: whether the clips are of the synthetic sample.
+        todo: the clips, in the order in which they start.
+        task: `process` with the arguments that all clips share.
+        versions: the library versions that the workers of a cluster must have.
+        jobs: the number of worker processes on this machine.
+        scheduler: the address of a dask scheduler whose workers to use instead.
 
     Raises:
         CacheError: if the cluster cannot be reached, or its workers cannot do the same work.
-        LostWorkersError: if a worker dies and no clip was under way, or the cluster is gone.
+        FailedError: if the cluster is lost.
     """
-    if not todo:
-        return
-    # Brings the decoder and librosa: seconds that a run without work need not wait.
-    from preprocess.clip import Result, process
-
-    task = joblib.delayed(process)
-
-    def run_alone(source: Source) -> "Result":
-        try:
-            return next(run([source], alone=True))
-        except BrokenProcessPool:
-            return Result(source, "ended its worker twice: a crash, or too little memory")
-
-    ordered = sorted(todo, key=lambda source: (source.clip.actor, source.clip))
-    left = {source.clip.clip_id: source for source in ordered}
-    with (
-        _cluster(scheduler) as client,
-        tqdm(desc="features", total=len(left), unit="clip", mininterval=0.5) as bar,
-    ):
-        common = {
-            "work": work,
-            "settings": settings,
-            "drawn": drawn,
-            "parent_pid": None if client else os.getpid(),
-        }
-
-        def run(sources: list[Source], *, alone: bool = False) -> "Iterator[Result]":
-            tasks = [task(source, **common) for source in sources]
-            if client:
-                return _run_dask(tasks, client)
-            # Two jobs for a clip alone, because one would be this process.
-            return _run_loky(tasks, 2 if alone else min(jobs, len(tasks)))
-
-        while left:
-            try:
-                for result in run(list(left.values())):
-                    del left[result.source.clip.clip_id]
-                    bar.update()
-                    yield result
-            except BrokenProcessPool as exc:
-                suspects = sorted(work.running() & set(left))
-                if not suspects:
-                    raise LostWorkersError(
-                        "a worker process was killed, perhaps for want of memory: try fewer --jobs"
-                    ) from exc
-                for clip_id in suspects:
-                    yield run_alone(left.pop(clip_id))
-                    bar.update()
+    if scheduler and todo:
+        yield from _run_dask(todo, partial(_process_on_cluster, versions, task), scheduler)
+    elif jobs > 1 and todo:
+        yield from _run_loky(todo, task, jobs)
+    else:
+        for source in todo:
+            yield source, task(source)
 
 
-def _run_loky(tasks: list[Any], jobs: int) -> "Iterator[Result]":
-    with (
-        joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1),
-        warnings.catch_warnings(),
-    ):
-        # loky replaces a worker that has grown by loading the detector, loses nothing by it,
-        # and warns all the same; a worker that dies raises.
+def _run_loky(todo: list[Source], task: partial, jobs: int) -> Iterator[tuple[Source, Result]]:
+    waiting = todo[::-1]
+    with warnings.catch_warnings():
+        # loky replaces a worker that has grown by loading the detector, loses nothing, and warns.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-        yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+        while waiting:
+            under_way = {}
+            try:
+                workers = _start_workers(min(jobs, len(waiting)))
+                while waiting or under_way:
+                    # Two clips for each worker, so that none has to wait. If one dies, these are
+                    # the clips that may be the cause.
+                    while waiting and len(under_way) < 2 * jobs:
+                        under_way[workers.submit(task, waiting[-1])] = waiting[-1]
+                        waiting.pop()
+                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                        result = future.result()
+                        yield under_way.pop(future), result
+            except BrokenProcessPool:
+                for source in under_way.values():
+                    yield source, _run_alone(source, task)
 
 
-def _run_dask(tasks: list[Any], client: "Client") -> "Iterator[Result]":
-    from distributed import KilledWorker
-    from distributed.client import FutureCancelledError
-    from distributed.comm import CommClosedError
-
+def _run_alone(source: Source, task: partial) -> Result:
     try:
-        try:
-            client.wait_for_workers(2, timeout=_CONNECT_S)  # with one, joblib would work here
-        except TimeoutError as exc:
-            raise LostWorkersError(
-                f"the dask cluster has fewer than two workers after {_CONNECT_S} s: start more"
-            ) from exc
-        for address, threads in sorted(client.nthreads().items()):
-            if threads > 1:
-                raise CacheError(
-                    f"the dask worker {address} has {threads} threads, expected 1, so that clips "
-                    "do not share one process. Start workers with --nthreads 1"
-                )
-        with joblib.parallel_config(backend="dask", client=client):
-            parallel = joblib.Parallel(
-                return_as="generator_unordered", batch_size=1, timeout=_SILENCE_S
-            )
-            yield from parallel(tasks)
-    except KilledWorker as exc:  # dask has tried the clip on several workers by now
-        raise BrokenProcessPool(str(exc)) from exc
-    except (CommClosedError, FutureCancelledError, TimeoutError) as exc:
-        reason = (str(exc) or type(exc).__name__).splitlines()[0]
-        raise LostWorkersError(f"the dask cluster is gone, or silent ({reason})") from exc
+        return _start_workers(1).submit(task, source).result()
+    except BrokenProcessPool:
+        return _DIED_TWICE
 
 
-def _cluster(scheduler: str | None) -> "AbstractContextManager[Client | None]":
-    """A connection to the scheduler, closed at the end; nothing where there is none."""
-    if scheduler is None:
-        return nullcontext()
+def _start_workers(jobs: int) -> Any:
+    """A loky executor; processes of an earlier call are used again."""
+    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    return get_reusable_executor(
+        jobs, timeout=300, initializer=_end_with, initargs=(os.getpid(),), env=one_thread
+    )
+
+
+def _end_with(parent_pid: int) -> None:
+    """End this worker soon after its parent was killed; loky would take minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _run_dask(todo: list[Source], task: partial, scheduler: str) -> Iterator[tuple[Source, Result]]:
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker
+        from distributed.client import FutureCancelledError
+        from distributed.comm import CommClosedError
     except ModuleNotFoundError as exc:
-        raise CacheError("--backend dask needs dask: pip install '.[cluster]'") from exc
-    # What it logs when a scheduler goes are tracebacks; the error that we raise says it all.
+        raise CacheError("--backend dask requires dask: pip install '.[cluster]'") from exc
+    # When a scheduler is lost, this logs tracebacks; our own error says it all.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
-        return Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
+        client = Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as exc:
         raise CacheError(f"no dask scheduler answers at {scheduler} ({exc})") from exc
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_CONNECT_S)
+            for run in (client.run_on_scheduler, client.run):
+                run(eval, "bool(__import__('preprocess.workers'))")
+        except TimeoutError as exc:
+            raise FailedError(
+                f"{scheduler} has no dask worker after {_CONNECT_S} s. Start some and run again"
+            ) from exc
+        except ModuleNotFoundError as exc:
+            raise CacheError(
+                f"the dask cluster has no module {exc.name}. Start scheduler and workers by "
+                "`python -m dask` in this folder and environment"
+            ) from exc
+        done: SimpleQueue = SimpleQueue()
+        under_way = {client.submit(task, source, pure=False): source for source in todo}
+        for future in under_way:
+            future.add_done_callback(done.put)
+        while under_way:
+            try:
+                future = done.get(timeout=_SILENCE_S)
+                result = future.result()
+            except KilledWorker:  # dask has tried the clip on several workers by now
+                result = _DIED_TWICE
+            except (CommClosedError, FutureCancelledError, Empty) as exc:
+                raise FailedError(
+                    f"the dask cluster at {scheduler} is lost, or has finished no clip for "
+                    f"{_SILENCE_S} s. Finished clips are kept; run again to resume"
+                ) from exc
+            yield under_way.pop(future), result
+
+
+def _process_on_cluster(versions: Mapping[str, str], task: partial, source: Source) -> Result:
+    """Run a task on a dask worker, after checking that it can do the same work there."""
+    from distributed import get_worker
+
+    node, threads = platform.node(), get_worker().state.nthreads
+    if threads > 1:
+        raise CacheError(
+            f"the dask worker {get_worker().address} has {threads} threads, expected 1, because "
+            "clips must not share a process. Start workers with --nthreads 1"
+        )
+    if not task.keywords["folder"].is_dir():
+        raise CacheError(
+            f"{task.keywords['folder']}: missing on {node}. All workers must see the raw folder "
+            "and the cache under the same paths"
+        )
+    apart = [
+        f"{name} {version(name)}, not {expected}"
+        for name, expected in versions.items()
+        if version(name) != expected
+    ]
+    if apart:
+        raise CacheError(f"{node} has other library versions: {'; '.join(apart)}")
+    return task(source)

@@ -1,4 +1,4 @@
-"""Fixtures: a small cache of noise, and the folder of real recordings where there is one."""
+"""Fixtures: small caches, and the folder of real recordings where there is one."""
 
 import os
 import threading
@@ -8,58 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noise import noise_arrays, write_noise_cache  # noqa: F401 (tests import both from here)
 from server import Server
 
 from cache.files import write_json
-from cache.manifest import describe_shard, write_manifest
 from cache.ravdess import Clip, expected_clips
-from cache.schema import FIELDS, PICTURE, shard_name
-from cache.shard import write_shard
 from preprocess import sample
 from preprocess.cli import main as preprocess_main
-from preprocess.sample import SETTINGS, VERSION, clip_path, write_clip
+from preprocess.dataset import SAMPLE_NAME
+from preprocess.sample import VERSION, clip_path, write_clip
 from preprocess.windows import decode
-
-ORIGIN = {"dataset": "noise", "license": "CC0 1.0", "citation": "none"}
-
-
-def noise_arrays(seed: int) -> dict[str, np.ndarray]:
-    """The computed arrays of one clip, random but with the right types and shapes."""
-    random = np.random.default_rng(seed)
-    arrays = {}
-    for name in (*PICTURE, "mfcc"):
-        field = FIELDS[name]
-        if field.dtype.kind == "u":
-            arrays[name] = random.integers(0, 256, field.shape, field.dtype)
-        else:
-            arrays[name] = random.standard_normal(field.shape).astype(field.dtype)
-    return arrays
-
-
-def write_noise_cache(directory: Path, clips: list[Clip]) -> Path:
-    """A finished cache with these clips."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for actor in sorted({clip.actor for clip in clips}):
-        own = sorted(clip for clip in clips if clip.actor == actor)
-        rows = ((clip, noise_arrays(hash(clip) % 2**32)) for clip in own)
-        write_shard(directory / shard_name(actor), len(own), (*PICTURE, "mfcc"), rows)
-    records = {
-        clip.clip_id: {"source": f"{clip.clip_id}.mp4", "source_sha256": "0" * 64, "notes": []}
-        for clip in clips
-    }
-    shards = [
-        describe_shard(directory / shard_name(actor), sum(clip.actor == actor for clip in clips))
-        for actor in sorted({clip.actor for clip in clips})
-    ]
-    write_manifest(
-        directory,
-        origin=ORIGIN,
-        config={"test": 1},
-        versions={},
-        shards=shards,
-        clips=records,
-    )
-    return directory
 
 
 @pytest.fixture
@@ -97,7 +55,7 @@ def sample_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clip = Clip.parse(clip_id)
         clip_path(out, clip).parent.mkdir(exist_ok=True)
         write_clip(clip, 0, clip_path(out, clip))
-    write_json(out / SETTINGS, {"seed": 0, "version": VERSION})
+    write_json(out / SAMPLE_NAME, {"seed": 0, "version": VERSION})
     return out
 
 

@@ -1,103 +1,135 @@
-"""Runs as the trainer leaves them, made up, and the report that they give, taken apart."""
+"""Made-up finished runs, written by the trainer's own writers, and the reports made from them."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from cache import ravdess
 from cache.files import sha256_file
-from cache.ravdess import EMOTIONS, expected_clips
+from cache.ravdess import FULL_AV_ORIGIN, Clip, actors_of, expected_clips, sample_origin
+from cache.reader import Cache
 from evaluate.cli import main
 from evaluate.robustness.conditions import CONDITIONS
-from evaluate.robustness.table import FILE_NAME
-from evaluate.runs.run import Run
+from evaluate.robustness.table import Measured, Outcome
+from train.recipe import Recipe
+from train.record import (
+    PREDICTIONS,
+    EpochMetrics,
+    Predictions,
+    Run,
+    RunConfig,
+    write_config,
+    write_metrics,
+    write_predictions,
+)
 
-RAVDESS = "RAVDESS speech, full audio-video"
+
+def origin(dataset: str = FULL_AV_ORIGIN["dataset"], fingerprint: str = "0f" * 32) -> dict:
+    """What config.json records of a cache."""
+    return {"dataset": dataset, "config": {}, "fingerprint": fingerprint, "schema_version": 2}
 
 
-def make_run(fold: int, right: int, best: float = 0.9, model: str = "cfn_sr", **settings) -> Run:
-    """A run of three epochs: `right` of 240 clips right at the last, the rest taken for the next
-    emotion; test accuracy `best` in epoch 2."""
-    clips = [clip for a in ravdess.test_actors("paper", fold) for clip in expected_clips(a)]
-    labels = np.array([clip.label for clip in clips])
-    predicted = np.where(np.arange(len(clips)) < right, labels, (labels + 1) % 8)
-    cache = {"dataset": RAVDESS, "fingerprint": "0f" * 32, "schema_version": 1}
-    config = {
-        **{"model": model, "preset": "paper", "split": "paper", "fold": fold, "recipe": "paper"},
-        **{
-            "epochs": 3,
-            "batch_size": 16,
-            "learning_rate": 0.001,
-            "seed": 0,
-            "parameters": 26301417,
-        },
-        "train_actors": list(ravdess.actors_of("paper", fold)[0]),
-        "test_actors": list(ravdess.test_actors("paper", fold)),
-        **{"train_clips": 1200, "test_clips": 240, "device": "cpu", "cache": cache},
-        "versions": {"torch": "2.15.0"},
-        **settings,
+SAMPLE = origin(sample_origin(seed=0)["dataset"])
+
+
+def origin_of(cache: Path) -> dict:
+    """What config.json records of an existing cache."""
+    manifest = Cache(cache).manifest
+    return {name: manifest[name] for name in origin()}
+
+
+def start(run: dict | None = None) -> dict:
+    """What `init` records of one encoder: a file of unknown actors, or the run that wrote it."""
+    audio = {
+        **{"model": "audio_mfcc_cnn", "preset": "paper", "split": "paper", "fold": 0},
+        **{"validation": False, "epochs": 70, "recipe": "paper", "seed": 0, "init": {}},
     }
-    epochs = tuple(
-        {"epoch": epoch, "train_loss": 2 / epoch, "train_accuracy": 0.3 * epoch, "test_loss": 1.5}
-        | {"test_accuracy": accuracy, "clips_per_second": 40.0, "seconds": 30.0}
-        for epoch, accuracy in ((1, 0.1), (2, best), (3, right / 240))
+    return {"file": "a.pt", "sha256": "0" * 64, "run": None if run is None else audio | run}
+
+
+def make_run(
+    fold: int,
+    right: int = 0,
+    best: float = 0.9,
+    model: str = "cfn_sr",
+    *,
+    clips: Sequence[Clip] | None = None,
+    predicted: np.ndarray | None = None,
+    **settings: Any,
+) -> Run:
+    """A run of three epochs, with test accuracy `best` in the second.
+
+    Its `clips` are by default those of the fold's first actor, then those of the next, and so on;
+    the first `right` of them are right after the last epoch, and the others are predicted as the
+    next emotion, unless `predicted` gives the classes. `settings` are some of config.json.
+    """
+    trained, tested = actors_of(settings.get("split", "paper"), fold)
+    clips = clips or [clip for actor in tested for clip in expected_clips(actor)]
+    labels = np.array([clip.label for clip in clips])
+    if predicted is None:
+        predicted = np.where(np.arange(len(clips)) < right, labels, (labels + 1) % 8)
+    defaults = {
+        **{"model": model, "preset": "paper", "parameters": 26301417, "split": "paper"},
+        **{"fold": fold, "validation": False, "train_actors": trained, "test_actors": tested},
+        **{"train_clips": 1200, "test_clips": len(clips), "recipe": "paper", "seed": 0},
+        **{"precision": "float32", "deterministic": False, "compiled": False, "init": {}},
+        **{"device": "cpu", "cache": origin(), "versions": {"torch": "2.15.0"}},
+        "command": ("train.py", "--cache", "my cache", "--fold", str(fold)),
+    }
+    config = RunConfig.from_json(asdict(Recipe(epochs=3)) | defaults | settings)
+    accuracies = (0.1, best, float(np.mean(predicted == labels)))
+    metrics = tuple(
+        EpochMetrics(epoch, 2 / epoch, 0.3 * epoch, 1.5, accuracy, 0.001, 40.0, 30.0)
+        for epoch, accuracy in enumerate(accuracies, start=1)
     )
     shares = np.where(np.arange(8) == predicted[:, None], 0.65, 0.05)
-    names = tuple(clip.clip_id for clip in clips)
-    return Run(model, fold, config, epochs, names, labels, predicted, shares)
+    return Run(config.folder, config, metrics, Predictions(tuple(clips), shares, predicted))
 
 
-def write(runs: Path, run: Run) -> Path:
-    """Write a run as the trainer does."""
-    folder = runs / run.name
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(run.config))
-    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in run.epochs))
-    rows = [",".join(["clip_id", "label", "predicted", *(f"p_{name}" for name in EMOTIONS)])]
-    for clip_id, label, predicted in zip(run.clip_ids, run.labels, run.predicted, strict=True):
-        shares = ["0.65" if each == predicted else "0.05" for each in range(8)]
-        rows.append(",".join([clip_id, str(label), str(predicted), *shares]))
-    (folder / "predictions.csv").write_text("\n".join(rows) + "\n")
+def write(runs: Path, *made: Run) -> Path:
+    """Write runs as the trainer does; returns the folder of the last one."""
+    for run in made:
+        folder = runs / run.config.folder
+        folder.mkdir(parents=True)
+        write_config(folder, run.config)
+        write_metrics(folder, run.metrics)
+        tested = run.predictions
+        write_predictions(folder, tested.clips, torch.from_numpy(tested.probabilities))
     return folder
 
 
 def write_robustness(folder: Path, accuracy: float) -> None:
-    """What `evaluate.robustness` leaves in a run: `accuracy` as cached, in steps of 0.05 less."""
-    conditions = [
-        {
-            **{"name": condition.name, "modality": condition.modality, "clips": 240},
-            **{"accuracy": round(accuracy - 0.05 * number, 2), "reason": None},
-        }
-        for number, condition in enumerate(CONDITIONS)
+    """Write robustness.json: `accuracy` as cached, then in steps of 0.01 less, and none at last."""
+    outcomes = [
+        Outcome(each.name, each.modality, round(accuracy - 0.01 * number, 2), 240, None)
+        for number, each in enumerate(CONDITIONS)
     ]
-    conditions[-1] |= {"accuracy": None, "reason": "the network sees no light"}
-    content = {
-        **{"schema_version": 1, "checkpoint_sha256": "0" * 64, "device": "cpu"},
-        "predictions_sha256": sha256_file(folder / "predictions.csv"),
-        "conditions": conditions,
-    }
-    (folder / FILE_NAME).write_text(json.dumps(content))
+    outcomes[-1] = replace(outcomes[-1], accuracy=None, reason="the network uses no light")
+    predictions = sha256_file(folder / PREDICTIONS)
+    Measured("0" * 64, predictions, "cpu", tuple(outcomes)).write(folder)
 
 
-def origin_of(cache: Path) -> dict:
-    """What config.json of a run says of the cache that it was trained from."""
-    manifest = json.loads((cache / "manifest.json").read_text())
-    return {name: manifest[name] for name in ("dataset", "fingerprint", "schema_version")}
+def evaluate(runs: Path, out: Path, *more: object) -> int:
+    return main(list(map(str, ["--runs", runs, "--out", out, *more])))
 
 
-def evaluate(runs: Path, out: Path) -> int:
-    return main(["--runs", str(runs), "--out", str(out)])
+def summary_of(out: Path) -> dict:
+    return json.loads((out / "summary.json").read_text())
 
 
 class Tags(HTMLParser):
-    """Collects the page's tags and its text."""
+    """Collects the tags and the text of a page."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.seen: list[tuple[str, dict[str, str]]] = []
         self.text: list[str] = []
+        self.feed(page)
 
     def handle_starttag(self, tag, attrs):
         self.seen.append((tag, dict(attrs)))
@@ -107,7 +139,12 @@ class Tags(HTMLParser):
 
 
 def page_text(out: Path) -> str:
-    """The page's words, with single spaces."""
-    tags = Tags()
-    tags.feed((out / "report.html").read_text())
-    return " ".join("".join(tags.text).split())
+    """The words of the page, with single spaces."""
+    return " ".join("".join(Tags((out / "report.html").read_text()).text).split())
+
+
+def report_of(base: Path, *made: Run, status: int = 0) -> str:
+    """Write runs and their report, in `base / "out"`; returns the words of the page."""
+    write(base / "runs", *made)
+    assert evaluate(base / "runs", base / "out") == status
+    return page_text(base / "out")

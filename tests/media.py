@@ -8,6 +8,7 @@ from tempfile import NamedTemporaryFile
 
 import av
 import numpy as np
+import soundfile
 
 RATE_HZ = 48_000
 
@@ -17,9 +18,11 @@ def noise_pictures(count: int, height: int = 90, width: int = 160) -> np.ndarray
     return np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
 
 
-def tone(seconds: float, rate_hz: int = RATE_HZ, channels: int = 2) -> np.ndarray:
-    """float32 (channels, samples): 440 Hz."""
-    wave = 0.1 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate_hz)) / rate_hz)
+def tone(
+    seconds: float, rate_hz: int = RATE_HZ, channels: int = 2, hertz: float = 440
+) -> np.ndarray:
+    """float32 (channels, samples): a sine."""
+    wave = 0.1 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate_hz)) / rate_hz)
     return np.tile(wave.astype(np.float32), (channels, 1))
 
 
@@ -147,3 +150,16 @@ def put(folder: Path, name: str, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def record(folder: Path, clip_id: str, hertz: float) -> Path:
+    """Write a recording of 3.2 s, named as RAVDESS's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{clip_id}.wav"
+    soundfile.write(path, tone(3.2, hertz=hertz).T, RATE_HZ, subtype="PCM_16")
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file of a cache by name, but of the stamps; nothing else is hidden."""
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != ".stamps.json"}

@@ -5,11 +5,13 @@ from torch import Tensor, nn
 
 import model
 
+FUSIONS = [name for name in model.NAMES if len(model.inputs(name)) == 2]
 
-def tiny(name: str, seed: int = 0) -> nn.Module:
+
+def tiny(name: str, seed: int = 0, **options) -> nn.Module:
     """A tiny network in evaluation mode, its weights drawn from `seed`."""
     torch.manual_seed(seed)
-    return model.build(name, "tiny").eval()
+    return model.build(name, "tiny", **options).eval()
 
 
 def clips(name: str, count: int, seed: int = 1) -> list[Tensor]:

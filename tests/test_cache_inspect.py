@@ -1,37 +1,33 @@
 import numpy as np
 from PIL import Image
 
-from cache.inspect import choose, contact_sheet
+from cache.__main__ import main
+from cache.inspect import choose
 from cache.ravdess import expected_clips
 from cache.reader import Cache
+from cache.schema import FIELDS, FRAME_COUNT
 
 
-def test_a_sheet_of_24_clips_shows_every_actor_and_every_emotion():
+def test_a_sheet_shows_every_actor_and_emotion_and_no_clip_twice():
     chosen = choose(expected_clips(), 24)
     assert sorted(clip.actor for clip in chosen) == list(range(1, 25))
     labels = [clip.label for clip in chosen]
     assert all(labels.count(label) == 3 for label in range(8))
-
-
-def test_a_sheet_shows_no_clip_twice_and_no_more_than_there_are():
     clips = expected_clips(7)[:5]
     assert sorted(choose(clips, 99)) == clips
     assert len(choose(clips, 3)) == 3
 
 
-def test_the_sheet_is_a_picture_with_a_row_a_clip(noise_cache, tmp_path):
+def test_the_sheet_is_a_picture_with_one_row_per_clip(noise_cache, tmp_path, capsys):
     cache = Cache(noise_cache(expected_clips(7)[:2]))
-    contact_sheet(cache, cache.clips, tmp_path / "sheet.png")
-    picture = np.asarray(Image.open(tmp_path / "sheet.png"))
-    frames = cache.read(cache.clips[1].clip_id, "frames")
-    shown = picture[128 + 16 : 256, 9 * 112 : 10 * 112]
-    np.testing.assert_allclose(shown.mean(), frames[27].mean(), atol=1)
-    mfcc = cache.read(cache.clips[1].clip_id, "mfcc")
-    assert (picture[256 - 4, -212:].argmax(axis=0)[0], picture[256 - 4, -212:].max()) == (
-        mfcc[0].argmax(),
-        255,
-    )
-    header = (tmp_path / "sheet.png").read_bytes()[:24]
-    assert header.startswith(b"\x89PNG")
-    width, height = int.from_bytes(header[16:20]), int.from_bytes(header[20:24])
-    assert (width, height) == (10 * 112 + 212, 2 * 128)
+    assert main(["inspect", str(cache.directory), "--out", str(tmp_path / "sheet.png")]) == 0
+    assert "2 of 2 clips in" in capsys.readouterr().out
+    picture = np.asarray(Image.open(tmp_path / "sheet.png", formats=("PNG",)))
+    columns, mfcc_width = len(range(0, FRAME_COUNT, 3)), FIELDS["mfcc"].shape[1]
+    assert picture.shape == (2 * 128, columns * 112 + mfcc_width, 3)
+    second = cache.clips[1].clip_id
+    shown = picture[128 + 16 : 256, (columns - 1) * 112 : columns * 112]
+    last = cache.read(second, "frames")[::3][-1]
+    np.testing.assert_allclose(shown.mean(), last.mean(), atol=1)
+    lowest = picture[-4, -mfcc_width:, 0]
+    assert (lowest.argmax(), lowest.max()) == (cache.read(second, "mfcc")[0].argmax(), 255)

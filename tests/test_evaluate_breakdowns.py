@@ -1,136 +1,128 @@
-"""Breakdowns of a hand-made result: who and what is counted where."""
+"""Breakdowns of a small known result: who and what is counted where."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from fake_runs import make_run
 
-from cache.ravdess import EMOTIONS, Clip
-from evaluate.measures import breakdowns, metrics
-from evaluate.measures.pooled import Pooled, pool
+from cache.ravdess import EMOTIONS, Clip, expected_clips
+from evaluate.measures import emotion_scores
+from evaluate.report.figures import Pooled, compute
+from train.record import Predictions
 
-# Clip id, label taken for: 3 of 5 right.
-CLIPS = {
-    "01-01-01-01-01-01-01": 0,  # neutral, actor 1
-    "01-01-03-01-01-01-01": 3,  # happy normal, taken for sad
-    "01-01-03-02-01-01-02": 2,  # happy strong, actor 2
-    "01-01-04-02-01-01-02": 3,  # sad strong
-    "01-01-04-02-02-01-02": 0,  # sad strong, taken for neutral
-}
-
-
-@pytest.fixture
-def pooled() -> Pooled:
-    clips = tuple(map(Clip.parse, CLIPS))
-    return Pooled(
-        clips=clips,
-        folds=np.array([0, 0, 1, 1, 1]),
-        labels=np.array([clip.label for clip in clips]),
-        predicted=np.array(list(CLIPS.values())),
-        probabilities=np.full((5, 8), 1 / 8),
-        weights=np.full(5, 1 / 5),
-    )
+# Clip and predicted class, by fold: 3 of 5 are right.
+FOLDS = (
+    {
+        "01-01-01-01-01-01-01": 0,  # neutral, actor 1
+        "01-01-03-01-01-01-01": 3,  # happy normal, predicted as sad
+    },
+    {
+        "01-01-03-02-01-01-05": 2,  # happy strong, actor 5
+        "01-01-04-02-01-01-06": 3,  # sad strong, actor 6
+        "01-01-04-02-02-01-06": 0,  # sad strong, predicted as neutral
+    },
+)
 
 
-def test_actors_have_their_own_clips_sex_and_fold(pooled):
-    half, most = {"clips": 2, "right": 1, "accuracy": 0.5}, {"clips": 3, "right": 2}
-    assert breakdowns.by_actor(pooled) == [
-        {"actor": 1, "sex": "male", "fold": 0, **half},
-        {"actor": 2, "sex": "female", "fold": 1, **most, "accuracy": 0.666667},
+@pytest.fixture(scope="module")
+def figures() -> dict:
+    runs = [
+        make_run(fold, clips=[*map(Clip.parse, rows)], predicted=np.array([*rows.values()]))
+        for fold, rows in enumerate(FOLDS)
     ]
-    assert breakdowns.by_sex(pooled) == [
-        {"sex": "male", "actors": 1, **half},
-        {"sex": "female", "actors": 1, **most, "accuracy": 0.666667},
+    return compute(runs).figures
+
+
+def test_actors_have_their_own_clips_sex_and_fold(figures):
+    one, half = {"clips": 1, "right": 1, "accuracy": 1}, {"right": 1, "accuracy": 0.5}
+    assert figures["per_actor"] == [
+        {"actor": 1, "sex": "male", "fold": 0, "clips": 2, **half},
+        {"actor": 5, "sex": "male", "fold": 1, **one},
+        {"actor": 6, "sex": "female", "fold": 1, "clips": 2, **half},
+    ]
+    assert figures["per_sex"] == [
+        {"sex": "male", "actors": 2, "clips": 3, "right": 2, "accuracy": 2 / 3},
+        {"sex": "female", "actors": 1, "clips": 2, **half},
     ]
 
 
-def test_emotions_have_recall_precision_and_f1(pooled):
-    rows = {row.pop("emotion"): row for row in breakdowns.by_emotion(pooled)}
+def test_emotions_have_recall_precision_and_f1(figures):
+    rows = {row["emotion"]: row for row in figures["per_emotion"]}
     assert list(rows) == list(EMOTIONS)
-    # Neutral: 1 clip, recognised; one sad clip is taken for it.
-    assert rows["neutral"] == {
-        **{"clips": 1, "predicted": 2, "right": 1},
-        **{"recall": 1, "precision": 0.5, "f1": 0.666667},
-    }
-    assert rows["happy"] == {
-        **{"clips": 2, "predicted": 1, "right": 1},
-        **{"recall": 0.5, "precision": 1, "f1": 0.666667},
-    }
-    assert rows["angry"] == {
-        **{"clips": 0, "predicted": 0, "right": 0},
-        **{"recall": None, "precision": None, "f1": None},
-    }
+    # Neutral: 1 clip, which is right; one sad clip is predicted as neutral.
+    assert list(rows["neutral"].values()) == ["neutral", 1, 2, 1, 1, 0.5, pytest.approx(2 / 3)]
+    assert list(rows["happy"].values()) == ["happy", 2, 1, 1, 0.5, 1, pytest.approx(2 / 3)]
+    *counts, recall, precision, f1 = rows["angry"].values()
+    assert counts == ["angry", 0, 0, 0]
+    assert all(map(math.isnan, (recall, precision, f1)))
+    assert figures["recall"]["happy"] == 0.5
+    assert figures["uar"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    assert figures["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
+    happy, sad = figures["confusion"][2:4]
+    assert (happy[3], sad[2]) == (1, 0)
 
 
-def test_an_emotion_that_is_never_predicted_has_no_precision_but_an_f1_of_0():
-    labels, predicted = np.array([0, 1]), np.array([0, 0])
-    np.testing.assert_array_equal(
-        metrics.per_class_precision(labels, predicted), [0.5] + [np.nan] * 7
-    )
-    np.testing.assert_allclose(metrics.per_class_f1(labels, predicted), [2 / 3, 0] + [np.nan] * 6)
+def test_scores_of_emotions_that_are_never_predicted_or_that_no_clip_has():
+    recall, precision, f1 = emotion_scores(np.array([0, 1]), np.array([0, 0]))
+    np.testing.assert_array_equal(recall[:3], [1, 0, np.nan])
+    np.testing.assert_array_equal(precision[:3], [0.5, np.nan, np.nan])
+    np.testing.assert_allclose(f1[:3], [2 / 3, 0, np.nan])
+    recall, _, f1 = emotion_scores(np.array([0, 0]), np.array([0, 5]))
+    assert (np.nanmean(recall), np.nanmean(f1)) == pytest.approx((1 / 2, (2 / 3 + 0) / 2))
 
 
-def test_intensities_are_set_side_by_side_without_neutral(pooled):
+def test_intensities_are_set_side_by_side_without_neutral(figures):
     rows = {
         (row["emotion"], row["intensity"]): (row["right"], row["clips"], row["accuracy"])
-        for row in breakdowns.by_intensity(pooled)
+        for row in figures["per_intensity"]
     }
     assert len(rows) == 2 * 10 - 1
     assert ("neutral", "strong") not in rows
     assert rows["neutral", "normal"] == (1, 1, 1)
     assert rows["happy", "normal"] == (0, 1, 0)
     assert rows["sad", "strong"] == (1, 2, 0.5)
-    assert rows["angry", "strong"] == (0, 0, None)
+    assert rows["angry", "strong"] == (0, 0, pytest.approx(math.nan, nan_ok=True))
     assert rows["all but neutral", "normal"] == (0, 1, 0)
     assert rows["all", "normal"] == (1, 2, 0.5)
-    assert rows["all but neutral", "strong"] == rows["all", "strong"] == (2, 3, 0.666667)
+    assert rows["all but neutral", "strong"] == rows["all", "strong"] == (2, 3, 2 / 3)
 
 
 def test_each_breakdown_counts_every_clip_of_the_headline_once():
-    runs = [make_run(fold, 180) for fold in (0, 1, 5)]  # fold 5 is in no mean
-    whole = pool(runs)
-    assert len(whole.clips) == 480
+    figures = compute([make_run(fold, 180) for fold in (0, 1, 5)]).figures  # 5 is outside the mean
+    every = [row for row in figures["per_intensity"] if row["emotion"] == "all"]
+    assert figures["clips"] == 480
     for rows in (
-        breakdowns.by_actor(whole),
-        breakdowns.by_sex(whole),
-        breakdowns.by_emotion(whole),
+        *(
+            figures["per_fold"],
+            figures["per_actor"],
+            figures["per_sex"],
+            figures["per_emotion"],
+            every,
+        ),
     ):
         assert sum(row["clips"] for row in rows) == 480
         assert sum(row["right"] for row in rows) == 360
-    every = [row for row in breakdowns.by_intensity(whole) if row["emotion"] == "all"]
-    assert sum(row["clips"] for row in every) == 480
-    assert {row["actor"]: row["fold"] for row in breakdowns.by_actor(whole)} == {
+    assert {row["actor"]: row["fold"] for row in figures["per_actor"]} == {
         actor: (actor - 1) // 4 for actor in range(1, 9)
     }
 
 
 def test_pooled_clips_keep_their_own_predictions_whatever_the_order_of_the_rows():
     run = make_run(0, 180)
-    turned = replace(
-        run,
-        clip_ids=run.clip_ids[::-1],
-        labels=run.labels[::-1],
-        predicted=run.predicted[::-1],
-        probabilities=run.probabilities[::-1],
-    )
-    one, two = pool([run]), pool([turned])
-    assert one.clip_ids == two.clip_ids == tuple(sorted(run.clip_ids))
+    tested = run.predictions
+    rows = (tested.clips[::-1], tested.probabilities[::-1], tested.predicted[::-1])
+    turned = replace(run, predictions=Predictions(*rows))
+    one, two = Pooled.of([run]), Pooled.of([turned])
+    assert one.clips == two.clips == tuple(sorted(run.predictions.clips))
     for name in ("labels", "predicted", "probabilities", "weights", "folds"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     np.testing.assert_array_equal(one.labels, [clip.label for clip in one.clips])
 
 
 def test_the_weighted_mean_of_pooled_clips_is_the_mean_over_folds():
-    small = make_run(0, 180)
-    small = replace(
-        small,
-        **{
-            name: getattr(small, name)[:30]
-            for name in ("clip_ids", "labels", "predicted", "probabilities")
-        },
-    )
-    whole = pool([small, make_run(1, 60)])
-    assert whole.weights.sum() == pytest.approx(1)
-    assert whole.right @ whole.weights == pytest.approx((30 / 30 + 60 / 240) / 2)
-    assert whole.right.mean() == pytest.approx(90 / 270)
+    pooled = Pooled.of([make_run(0, 30, clips=expected_clips(1)[:30]), make_run(1, 60)])
+    assert pooled.weights.sum() == pytest.approx(1)
+    assert pooled.correct @ pooled.weights == pytest.approx((30 / 30 + 60 / 240) / 2)
+    assert pooled.correct.mean() == pytest.approx(90 / 270)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from finished import finished_run
 from media import encode, noise_pictures, put, tone
 
 from cache.ravdess import EMOTIONS
@@ -22,7 +23,6 @@ from evaluate.predict.predictor import load, predict
 from preprocess.cli import main as preprocess_main
 from preprocess.decode import open_video
 from preprocess.windows import plan
-from train.cli import main as train_main
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +35,11 @@ def features(sample_clips, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint_of(features, tmp_path_factory):
-    """Trains a tiny network on the synthetic clips of actors 1 and 2, tested on that of actor 5."""
-    runs = tmp_path_factory.mktemp("runs")
-
-    @cache
-    def train(name: str) -> Path:
-        arguments = ["--cache", str(features), "--runs", str(runs), "--fold", "1", "--model", name]
-        arguments += ["--preset", "tiny", "--epochs", "2", "--batch-size", "3", "--device", "cpu"]
-        assert train_main([*arguments, "--mfcc-normalise"]) == 0
-        return runs / name / "fold_1" / "last.pt"
-
-    return train
+    """The last.pt of a run of a tiny network, tested on the synthetic clip of actor 5."""
+    runs, manifest = tmp_path_factory.mktemp("runs"), Cache(features).manifest
+    names = ("dataset", "config", "fingerprint", "schema_version")
+    origin = {name: manifest[name] for name in names}
+    return cache(lambda name: finished_run(runs, features, name, 1, cache=origin) / "last.pt")
 
 
 @pytest.fixture
@@ -237,11 +231,12 @@ def test_attention_is_that_of_the_network_over_its_mean(checkpoint_of, clips, fe
     [window] = predict(predictor, clips[0], plan(clips[0]))
     stored = Cache(features)
     fields = {
-        name: torch.from_numpy(stored.read(clips[0].stem, name))[None] for name in predictor.fields
+        name: torch.from_numpy(stored.read(clips[0].stem, name))[None]
+        for name in predictor.trained.fields
     }
     net = predictor.trained.net
     with torch.no_grad():
-        frames, mfcc = predictor.trained.inputs(fields)
+        frames, mfcc = predictor.trained.prepare(fields)
         heard = net.self_attention(net.audio(mfcc))[..., -1]
         _, attention = net.cross_modal(net.video(frames), heard)
     assert attention.sum() == pytest.approx(1, abs=1e-5)
@@ -291,12 +286,15 @@ def test_checkpoints_of_other_features_are_refused_and_unfinished_ones_told(
     torch.save(state, tmp_path / "other.pt")
     status, lines, err = ask(tmp_path / "other.pt", clips[0])
     assert (status, lines) == (2, [])
-    assert "other settings of sound" in err
+    assert "the features were made with other settings" in err
 
 
-def test_a_network_that_returns_nan_has_an_error(clips, ask, monkeypatch):
-    monkeypatch.setattr("model.checkpoint.classify", lambda *given: torch.full((1, 8), torch.nan))
-    status, [line], _ = ask("audio_mfcc_cnn", clips[0])
+def test_a_network_that_returns_nan_has_an_error(checkpoint_of, clips, ask, tmp_path):
+    state = torch.load(checkpoint_of("audio_mfcc_cnn"), weights_only=True)
+    for name in ("fc1.weight", "fc1.bias"):
+        state["model"][name].fill_(3e38)
+    torch.save(state, tmp_path / "huge.pt")
+    status, [line], _ = ask(tmp_path / "huge.pt", clips[0])
     assert status == 1
     assert "the network returns NaN or Inf" in line["error"]
 

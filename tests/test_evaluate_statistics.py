@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from evaluate.measures.statistics import SEED, holm, interval_over_actors, mcnemar
+from evaluate.measures import holm, interval_over_actors, mcnemar
 
 
 def every_resample(scores: np.ndarray, weights: np.ndarray, actors: np.ndarray) -> np.ndarray:
@@ -43,29 +43,11 @@ def test_the_interval_is_that_of_all_resamples_of_four_actors(clips, level):
         assert below - 1e-9 <= bound <= above + 1e-9
 
 
-def test_with_two_actors_the_bounds_are_the_actors_themselves():
-    # Half of the draws are one actor alone, so 2.5 % of them lie within either end.
-    scores, actors = scores_of([1, 4], [4, 5])
-    low, high = interval_over_actors(scores, np.ones(9), actors)
-    assert (low, high) == pytest.approx((1 / 4, 4 / 5))
-
-
 def test_clips_of_an_actor_go_together():
     # Twenty actors, each all right or all wrong: as sure as of 20 coins, not of 1,200.
     scores, actors = scores_of([60] * 10 + [0] * 10, [60] * 20)
     low, high = interval_over_actors(scores, np.ones(1200), actors)
     assert (low, high) == pytest.approx((6 / 20, 14 / 20))  # 2.5 % quantiles of Binomial(20, 1/2)
-
-
-def test_near_the_normal_limit_the_interval_is_two_standard_errors():
-    actors = np.repeat(np.arange(1, 25), 60)
-    rates = np.random.default_rng(5).uniform(0.5, 0.9, 24)
-    scores = np.concatenate([np.arange(60) < 60 * rate for rate in rates]).astype(float)
-    means = scores.reshape(24, 60).mean(axis=1)
-    low, high = interval_over_actors(scores, np.ones(1440), actors)
-    error = 1.96 * means.std() / np.sqrt(24)  # the bootstrap's own deviation, not that of n - 1
-    assert low == pytest.approx(means.mean() - error, abs=0.003)
-    assert high == pytest.approx(means.mean() + error, abs=0.003)
 
 
 def test_weights_count_by_their_ratios():
@@ -79,54 +61,18 @@ def test_weights_count_by_their_ratios():
     assert low == pytest.approx(0.5)
 
 
-def test_the_same_seed_gives_the_same_interval_and_another_one_a_little_other():
-    scores, actors = scores_of([3, 5, 9, 6, 8, 2, 7], [11, 10, 13, 10, 9, 10, 17])
-    same = [interval_over_actors(scores, np.ones(80), actors, draws=500) for _ in range(2)]
-    assert same[0] == same[1]
-    other = interval_over_actors(scores, np.ones(80), actors, draws=500, seed=SEED + 1)
-    assert other != same[0]
-    assert other == pytest.approx(same[0], abs=0.05)
-
-
-def test_one_actor_has_no_interval():
+def test_one_actor_has_no_interval_and_actors_that_agree_one_without_width():
+    assert interval_over_actors(np.ones(4), np.ones(4), np.array([1, 1, 2, 2])) == (1, 1)
     assert interval_over_actors(np.ones(5), np.ones(5), np.full(5, 3)) is None
 
 
-def test_all_right_is_an_interval_without_width():
-    assert interval_over_actors(np.ones(4), np.ones(4), np.array([1, 1, 2, 2])) == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("scores", "weights", "actors", "match"),
-    [
-        ([], [], [], "N > 0"),
-        ([1.0], [1.0], [1, 2], "same shape"),
-        ([1.0, 1.0], [1.0, 0.0], [1, 2], r"least weight is 0\.0, expected all above 0"),
-    ],
-)
-def test_clips_that_do_not_fit_are_an_error(scores, weights, actors, match):
-    with pytest.raises(ValueError, match=match):
-        interval_over_actors(np.array(scores), np.array(weights), np.array(actors))
-
-
-@pytest.mark.parametrize(("first", "second"), [(1, 9), (9, 1), (0, 6), (5, 5), (12, 20), (0, 1)])
+@pytest.mark.parametrize(("first", "second"), [(1, 9), (9, 1), (0, 6), (5, 5), (12, 20), (0, 0)])
 def test_mcnemar_is_the_binomial_sum_over_both_tails(first, second):
     apart, fewer = first + second, min(first, second)
     tail = sum(comb(apart, k) for k in range(fewer + 1)) / 2**apart
     assert mcnemar(first, second) == pytest.approx(min(1, 2 * tail))
 
 
-def test_models_that_no_clip_tells_apart_have_p_1():
-    assert mcnemar(0, 0) == 1
-
-
-def test_a_negative_count_is_an_error():
-    with pytest.raises(ValueError, match="counts are -1 and 3, expected 0 or more"):
-        mcnemar(-1, 3)
-
-
 def test_holm_multiplies_step_by_step_and_never_falls():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1, 1]
-    assert holm([0.2]) == [0.2]
-    assert holm([]) == []
+    assert (holm([0.5, 0.9]), holm([0.2]), holm([])) == ([1, 1], [0.2], [])

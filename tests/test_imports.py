@@ -1,116 +1,143 @@
-"""The rooms of the house: who may import whom, and that importing does nothing."""
+"""The rooms of the house: what each may import, and that importing does nothing."""
 
 import ast
+import importlib
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from training import AUDIO
 
-from cache.extras import lack
+import model
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("cache", "preprocess", "model", "train", "evaluate")
-MAY_IMPORT = {
+# What a room may import of the others; a longer name is a package or module that may import more.
+ARROWS = {
     "cache": set(),
-    "model": set(),
     "preprocess": {"cache"},
+    "model": {"cache.schema"},
+    "model.__main__": {"cache.command"},
     "train": {"cache", "model"},
-    "evaluate": {"cache", "model"},
+    "evaluate": {"cache", "model", "train.record"},
+    # Predictions for any clip, and sound with noise, need the preprocessing of training.
+    "evaluate.predict": {"preprocess"},
+    "evaluate.robustness": {"preprocess"},
 }
-# Predictions, and sound with noise in it, need the same preprocessing as training.
-EXCEPTIONS = {"evaluate/predict": {"preprocess"}, "evaluate/robustness": {"preprocess"}}
-# What the GPU boxes have.
+ROOMS = [name for name in ARROWS if "." not in name]
+# What a machine with a GPU needs for training.
 LEAN = {"torch", "numpy", "h5py", "tqdm"}
 
-FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+def trees_of(*folders: str) -> dict[str, ast.Module]:
+    """Every module by name, parsed."""
+    trees = {}
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        trees[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return trees
 
 
-def imported(path: Path, top_level_only: bool = False) -> set[str]:
-    """The first names of everything that a file imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = set()
-    for node in tree.body if top_level_only else ast.walk(tree):
+HOUSE = trees_of(*ROOMS)
+
+
+def imports(tree: ast.Module, *, top_level: bool = False) -> Iterator[tuple[str, str | None]]:
+    """Module and name of each import; the name is None for a whole module."""
+    for node in tree.body if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            assert all(alias.name != "*" for alias in node.names), f"{path}: star import"
-            names.add(node.module.split(".")[0])
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield (whole, None) if whole in HOUSE else (node.module, alias.name)
+
+
+def is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def defined_in(tree: ast.Module) -> set[str]:
+    """The names that a module defines at its top level."""
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= {
+                n.id
+                for n in ast.walk(node)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
     return names
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_imports_follow_the_arrows(path):
-    folder = path.relative_to(ROOT).parent.as_posix()
-    room = path.relative_to(ROOT).parts[0]
-    allowed = MAY_IMPORT[room] | {room} | EXCEPTIONS.get(folder, set())
-    assert imported(path) & set(ROOMS) <= allowed
-
-
-def test_only_a_package_of_others_is_an_extra():
-    others = ModuleNotFoundError("No module named 'av'", name="av")
-    assert lack(others, "features") == "error: this needs av: pip install '.[features]'"
-    ours = ModuleNotFoundError("No module named 'evaluate.runs'", name="evaluate.runs")
-    with pytest.raises(ModuleNotFoundError, match=r"evaluate\.runs"):
-        lack(ours, "report")
-
-
-def test_every_folder_of_modules_is_a_package_that_is_installed():
-    for folder in {path.parent for path in FILES}:
-        assert (folder / "__init__.py").is_file(), folder
-
-
-@pytest.mark.parametrize("room", ["cache", "model", "train"])
-def test_gpu_boxes_need_little(room):
-    for path in (ROOT / room).rglob("*.py"):
-        others = imported(path, top_level_only=True) - set(ROOMS) - LEAN
-        assert others <= set(sys.stdlib_module_names), f"{path} imports {others}"
+@pytest.mark.parametrize("name", HOUSE)
+def test_imports_follow_the_arrows_and_go_to_where_a_name_is_defined(name):
+    allowed = {name.partition(".")[0]}
+    allowed |= {arrow for room in ARROWS if is_within(name, room) for arrow in ARROWS[room]}
+    for module, imported in imports(HOUSE[name]):
+        if module.partition(".")[0] not in ROOMS:
+            continue
+        assert any(is_within(module, arrow) for arrow in allowed), f"imports {module}"
+        if imported:
+            names = defined_in(HOUSE[module]) | (set(model.__all__) if module == "model" else set())
+            assert imported in names, f"imports {imported} from {module}, which does not define it"
 
 
 def test_no_import_leads_back_in_a_circle():
-    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
-    edges = {}
-    for name, path in modules.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        edges[name] = {
-            node.module
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and node.module in modules
-        }
+    edges = {name: {module for module, _ in imports(tree)} for name, tree in HOUSE.items()}
 
     def visit(name, trail):
         assert name not in trail, f"circle: {' -> '.join([*trail, name])}"
-        for other in edges[name]:
+        for other in edges[name] & set(HOUSE):
             visit(other, [*trail, name])
 
-    for name in modules:
+    for name in HOUSE:
         visit(name, [])
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_importing_a_room_prints_nothing_and_changes_no_global_state(room):
-    names = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in FILES
-        if path.relative_to(ROOT).parts[0] == room and path.name != "__main__.py"
-    ]
+@pytest.mark.parametrize("room", ["cache", "model", "train"])
+def test_training_needs_little(room):
+    for name, tree in HOUSE.items():
+        if is_within(name, room):
+            others = {module.partition(".")[0] for module, _ in imports(tree, top_level=True)}
+            assert others <= {*ROOMS, *LEAN, *sys.stdlib_module_names}, name
+
+
+def test_importing_prints_nothing_and_changes_no_global_state():
     script = (
-        "import os, random, warnings, importlib, torch, numpy\n"
-        # Others' imports do set warning filters and variables: have them done with.
-        "import librosa, cv2, facenet_pytorch, joblib, sklearn.metrics\n"
+        "import os, random, sys, warnings, importlib, torch, numpy\n"
+        # Imports of others do set warning filters and variables: do them first.
+        "import librosa, cv2, facenet_pytorch, joblib, sklearn.metrics, matplotlib.pyplot\n"
         "state = lambda: (torch.initial_seed(), numpy.random.get_state()[1].tolist(),"
         " random.getstate(), torch.get_num_threads(), dict(os.environ), warnings.filters[:])\n"
         "before = state()\n"
-        f"[importlib.import_module(name) for name in {names!r}]\n"
+        "import evaluate.cli\n"
+        "assert not {'av', 'preprocess'} & set(sys.modules), 'a report needs no video'\n"
+        f"[importlib.import_module(name) for name in {[n for n in HOUSE if '__main__' not in n]}]\n"
         "assert state() == before\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+COMMANDS = [n for n, t in trees_of(*ROOMS, "benchmarks").items() if "main" in defined_in(t)]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    main = importlib.import_module(name).main
+    for arguments, status in ((["--help"], 0), (["--no-such-option"], 2)):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == status
+    printed = capsys.readouterr()
+    assert "usage: " in printed.out
+    assert "error: " in printed.err
 
 
 def lean_site(folder: Path, packages: Collection[str] = LEAN) -> Path:
@@ -133,15 +160,7 @@ def lean_site(folder: Path, packages: Collection[str] = LEAN) -> Path:
     return folder
 
 
-def test_a_report_needs_no_libraries_of_video_and_sound():
-    code = (
-        "import sys, evaluate.cli\n"
-        "assert not {'av', 'cv2', 'librosa', 'soxr', 'preprocess'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_training_needs_torch_numpy_h5py_and_tqdm_alone(fold_cache, tmp_path):
+def test_training_needs_only_torch_numpy_h5py_and_tqdm(fold_cache, tmp_path):
     """In an interpreter that sees no other package: neither torchvision nor any of the extras."""
     (tmp_path / "site").mkdir()
     site = lean_site(tmp_path / "site")
@@ -149,11 +168,11 @@ def test_training_needs_torch_numpy_h5py_and_tqdm_alone(fold_cache, tmp_path):
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(site)!r}]\n"
         "from importlib.util import find_spec\n"
         "assert not any(map(find_spec, ('librosa', 'cv2', 'torchvision', 'tensorboard')))\n"
-        "import cache, model, train, model.__main__, model.weights\n"
+        "import model.__main__\n"
         "from train.cli import main; sys.exit(main(sys.argv[1:]))\n"
     )
-    arguments = [*("--cache", fold_cache, "--runs", tmp_path / "runs", "--fold", 0)]
-    arguments += ["--epochs", 1, "--preset", "tiny", "--device", "cpu", "--recipe", "modern"]
+    arguments = [*("--cache", fold_cache, "--runs", tmp_path, "--fold", 0, "--epochs", 1)]
+    arguments += ["--model", AUDIO, "--preset", "tiny", "--device", "cpu", "--recipe", "modern"]
     done = subprocess.run(
         [sys._base_executable, "-I", "-S", "-c", script, *map(str, arguments)],
         capture_output=True,
@@ -161,4 +180,4 @@ def test_training_needs_torch_numpy_h5py_and_tqdm_alone(fold_cache, tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs" / "cfn_sr" / "fold_0" / "predictions.csv").is_file()
+    assert (tmp_path / AUDIO / "fold_0" / "predictions.csv").is_file()

@@ -1,87 +1,109 @@
-"""SIGKILL at random moments: the next run goes on and ends with the bytes of a straight run.
+"""SIGKILL at every moment that matters: the next run resumes and ends with the same bytes."""
 
-For a longer trial set CFNSR_KILLS to a number, and CFNSR_KILL_RAW to a folder of more clips.
-"""
-
+import multiprocessing
 import os
-import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from media import contents, record
+
+from cache.ravdess import expected_clips
+from cache.reader import Cache
+from preprocess.cli import main
+
 ROOT = Path(__file__).parent.parent
-KILLS = int(os.environ.get("CFNSR_KILLS", "3"))
-# What a run needs to its first clip, about.
-START_S = 5
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
 
 
-def start(raw, cache):
-    return subprocess.Popen(
-        [sys.executable, "-m", "preprocess", "--raw", raw, "--cache", cache, "--jobs", "2"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+def features(raw, cache, jobs=1):
+    options = ["--raw", raw, "--cache", cache, "--modality", "audio", "--jobs", jobs]
+    return list(map(str, options))
 
 
-def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+def run_and_die(raw, cache, last):
+    """Run until files in `cache` have changed `last` times, then die before the next change."""
+    changes = 0
+
+    def count(event, arguments):
+        nonlocal changes
+        if event in CHANGES and str(cache) in str(arguments[0]):
+            changes += 1
+            if changes > last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    os._exit(main(features(raw, cache)))
 
 
-def finished(cache):
-    """When each clip that waits for the manifest was finished; nothing of what is in it."""
-    return {path.name: path.stat().st_mtime_ns for path in cache.glob(".work/??-*.json")}
+def kill_everywhere(first, second, folder):
+    """Kill runs that bring the cache of the first raw folder to that of the second."""
+    os.fsync = lambda descriptor: None  # slow, and no power is cut here
+    before, straight = folder / "before", folder / "straight"
+    assert main(features(first, before)) == 0
+    shutil.copytree(before, straight)
+    assert main(features(second, straight)) == 1
+    for last in range(1000):
+        killed = folder / f"killed_{last}"
+        shutil.copytree(before, killed)
+        pid = os.fork()
+        if pid == 0:
+            run_and_die(second, killed, last)
+        _, status = os.waitpid(pid, 0)
+        if os.WIFEXITED(status):  # it came to its end
+            break
+        if (killed / "manifest.json").exists():
+            assert not any(Cache(killed).problems()), f"after {last} changes"
+        assert main(features(second, killed)) == 1
+        assert contents(killed) == contents(straight), f"after {last} changes"
+        shutil.rmtree(killed)
+    assert last > 20
 
 
-def workers_of(pid):
-    """Processes that were started by `pid`, as Linux tells."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(number) for number in found.stdout.split()]
+def test_a_run_killed_before_any_change_to_the_disk_is_finished_by_the_next(tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for actor in (1, 2, 3):
+        record(first, f"03-01-01-01-01-01-{actor:02d}", 200 + actor)
+    shutil.copytree(first, second)
+    # Actor 1 gets another clip, to join the one that is in the cache and nowhere else.
+    record(second, "03-01-01-01-01-01-01", 300).rename(second / "03-01-01-01-01-02-01.wav")
+    record(second, "03-01-01-01-01-01-02", 400)  # that of actor 2 is replaced
+    record(second, "03-01-01-01-01-01-03", 500).write_bytes(b"no sound")  # and of actor 3 spoilt
+    monkeypatch.setenv("TQDM_DISABLE", "1")  # its thread would be in the way of fork
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=kill_everywhere, args=(first, second, tmp_path))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
-def alive(pid):
-    """Whether a process is there, and not as a corpse that nobody collects."""
+def is_alive(process):
+    """Whether a process is there, and is not one that has ended and waits to be collected."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return (process / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-def test_killed_runs_end_with_the_bytes_of_a_straight_run(sample_clips, tmp_path):
-    raw = os.environ.get("CFNSR_KILL_RAW", sample_clips)
-    started = time.monotonic()
-    run = start(raw, tmp_path / "straight")
-    total = int(run.communicate()[0].split()[0])
-    assert run.returncode == 0
-    takes_s = time.monotonic() - started
-    moments = random.Random(0)
-    done = {}
-    for _ in range(KILLS):
-        run = start(raw, tmp_path / "killed")
-        if moments.random() < 0.3:  # on the way to the first clip
-            time.sleep(moments.uniform(0, START_S))
-        else:  # at work
-            while run.poll() is None and len(finished(tmp_path / "killed")) == len(done):
-                time.sleep(0.005)
-            time.sleep(moments.uniform(0, max(0.05, 2 * (takes_s - START_S) / KILLS)))
-        workers = workers_of(run.pid)
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
-        ends = time.monotonic() + 30  # a worker may be at its imports
-        while any(map(alive, workers)):
-            assert time.monotonic() < ends, "workers outlive the run that was killed"
-            time.sleep(0.1)
-        if (tmp_path / "killed" / "manifest.json").exists():
-            break  # it was through before the kill came
-        now = finished(tmp_path / "killed")
-        assert now | done == now, "a finished clip was lost, or made again"
-        print(f"{len(now)} of {total} clips finished, {len(now) - len(done)} by the run killed")
-        done = now
-    run = start(raw, tmp_path / "killed")
-    last = run.communicate()[0].splitlines()[0]
-    assert run.returncode == 0
-    assert f"{total - len(done)} clips made" in last or "nothing to do" in last
-    assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
+def test_killed_workers_end_and_their_finished_clips_are_kept(tmp_path, capsys):
+    raw, cache = tmp_path / "raw", tmp_path / "cache"
+    for clip in expected_clips(1):
+        record(raw, f"03{clip.clip_id[2:]}", 440)
+    run = subprocess.Popen([sys.executable, "-m", "preprocess", *features(raw, cache, 2)], cwd=ROOT)
+    while not any(cache.glob(".work/*.npz")):
+        assert run.poll() is None
+        time.sleep(0.005)
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(run.pid)], capture_output=True)
+    workers = [Path("/proc") / number for number in listed.stdout.decode().split()]
+    run.kill()
+    run.wait()
+    ends = time.monotonic() + 30
+    while any(map(is_alive, workers)):
+        assert time.monotonic() < ends, "workers outlive the run that was killed"
+        time.sleep(0.1)
+    finished = len(list(cache.glob(".work/*.npz")))
+    assert main(features(raw, cache)) == 0
+    assert f"{60 - finished} clips processed" in capsys.readouterr().out

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 from finished import finished_run
-from training import one_epoch
+from training import CPU, make_config
 
-import model
 from cache.reader import Cache
 from evaluate.export.cli import main as export_main
-from model.prepare import Prepare
 from preprocess.audio import mfcc
 from preprocess.cli import main
 from preprocess.clip import compute
@@ -19,7 +17,7 @@ from preprocess.decode import ClipError
 from preprocess.landmarks import landmark_boxes
 from preprocess.settings import RECORDING_LAG_S, Settings
 from preprocess.windows import decode
-from train.augment import draw_crops
+from train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -100,30 +98,15 @@ def test_a_clip_of_another_maker_gives_a_crop_or_a_reason(real_data, name):
 
 
 def test_the_full_network_makes_a_training_step_on_two_real_clips(real_cache):
-    torch.manual_seed(0)
-    net = model.build("cfn_sr")
-    before = net.head.weight.clone()
+    config = make_config("cfn_sr", preset="paper", precision="bfloat16", batch_size=2)
     clips = real_cache.clips[:2]
-    inputs = {
-        field: torch.stack([torch.from_numpy(real_cache.read(c.clip_id, field)) for c in clips])
-        for field in model.inputs("cfn_sr")
-    }
-    labels = torch.tensor([clip.label for clip in clips])
-    crops = draw_crops(2, torch.Generator().manual_seed(0))
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    batch = (torch.arange(2), inputs, labels)
+    trainer = Trainer(config, real_cache, clips, clips, device=CPU)
+    before = trainer.net.head.weight.clone()
     started = time.perf_counter()
-    totals = one_epoch(
-        net.to(memory_format=torch.channels_last_3d),
-        optimizer,
-        [batch],
-        crops=crops,
-        prepare=Prepare(224),
-        precision=torch.bfloat16,
-    )
+    totals = trainer.train_epoch()
     print(f"a step on two clips: {totals.mean_loss:.3f}, {time.perf_counter() - started:.1f} s")
     assert 0 < totals.mean_loss < 10
-    assert not torch.equal(net.head.weight, before)
+    assert not torch.equal(trainer.net.head.weight, before)
 
 
 @pytest.mark.parametrize("name", ["cfn_sr", "audio_mfcc_cnn"])

@@ -1,69 +1,218 @@
-"""What train.py decides before it trains: what is done, what may be trained on, and how."""
+"""What train.py decides before it trains: what is finished, what may be resumed, what is wrong."""
+
+import shutil
+import signal
+from pathlib import Path
 
 import pytest
 import torch
-from test_train_run import AUDIO, FAST, train
+from training import AUDIO, sigterm_after_step, train
 
-import model
 from cache.files import locked
 from cache.ravdess import expected_clips
+from train.record import read_run
 
 
-def test_a_finished_run_is_nothing_to_do_while_another_process_holds_it(
-    fold_cache, tmp_path, capsys
-):
-    assert train(fold_cache, tmp_path, *FAST) == 0
-    with locked(tmp_path / AUDIO / "fold_0"):
-        assert train(fold_cache, tmp_path, *FAST) == 0
-        assert "1 epochs are trained already, nothing to do" in capsys.readouterr().out
-        assert train(fold_cache, tmp_path, *FAST, "--seed", 5) == 2
-    assert "holds a run with other settings (seed was 0, now 5)" in capsys.readouterr().err
+@pytest.fixture(scope="module")
+def begun(fold_cache, tmp_path_factory):
+    """A finished run of one epoch; of folds 0 and 1, runs with two of three epochs."""
+    base = tmp_path_factory.mktemp("begun")
+    assert train(fold_cache, base / "finished") == 0
+    for fold in (0, 1):
+        with sigterm_after_step(5):
+            assert train(fold_cache, base / "unfinished", "--epochs", 3, "--fold", fold) == 1
+    return base
 
 
-@pytest.mark.parametrize("more", [(), ("--resume",)])
-def test_a_run_that_lost_its_weights_is_not_done_nor_overwritten(
-    fold_cache, tmp_path, capsys, more
-):
-    assert train(fold_cache, tmp_path, *FAST) == 0
-    run = tmp_path / AUDIO / "fold_0"
-    before = (run / "predictions.csv").read_bytes()
-    (run / "last.pt").unlink()
-    assert train(fold_cache, tmp_path, *FAST, *more) == 2
-    assert (
-        f"error: {run}: holds predictions.csv, but last.pt is missing. Put it back, or remove that "
-        "folder to train it again\n"
-    ) in capsys.readouterr().err
-    assert (run / "predictions.csv").read_bytes() == before
-    assert not (run / "last.pt").exists()
+@pytest.fixture
+def run(begun, tmp_path, request) -> Path:
+    """The folder of a copy of the run; it is in `tmp_path`."""
+    which = getattr(request, "param", "finished")
+    shutil.copytree(begun / which, tmp_path, dirs_exist_ok=True)
+    return tmp_path / AUDIO / "fold_0"
 
 
-def test_a_shard_that_is_not_the_manifests_is_not_trained_on(noise_cache, tmp_path, capsys):
-    cache = noise_cache([expected_clips(actor)[0] for actor in (1, 5)])
-    content = bytearray((cache / "actor_05.h5").read_bytes())
-    content[len(content) // 2] ^= 1
-    (cache / "actor_05.h5").write_bytes(content)
-    assert train(cache, tmp_path / "runs", *FAST) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
+unfinished = pytest.mark.parametrize("run", ["unfinished"], indirect=True)
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def error_of(capsys) -> str:
+    """The only error on stderr, which is the last line."""
+    *others, error = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
-    assert "actor_05.h5: sha256 " in error
+    assert not any(line.startswith(("error: ", "Traceback")) for line in others)
+    return error
+
+
+def test_a_second_run_changes_nothing_and_says_so(run, fold_cache, tmp_path, capsys):
+    before = contents_of(run)
+    with locked(run):  # even while another process works there
+        assert train(fold_cache, tmp_path) == train(fold_cache, tmp_path, "--resume") == 0
+    assert capsys.readouterr().out.count("all 1 epochs are trained already, nothing to do") == 2
+    assert contents_of(run) == before
+
+
+@pytest.mark.parametrize(("run", "epochs"), [("finished", 1), ("unfinished", 3)], indirect=["run"])
+def test_a_run_with_other_settings_is_not_overwritten(run, epochs, fold_cache, tmp_path, capsys):
+    before = contents_of(run)
+    assert train(fold_cache, tmp_path, "--epochs", epochs, "--seed", 5, "--resume") == 2
+    assert "contains a run with other settings (seed was 0, is now 5)" in error_of(capsys)
+    assert contents_of(run) == before
+
+
+@unfinished
+def test_an_unfinished_run_is_only_continued_with_resume(run, fold_cache, tmp_path, capsys):
+    assert train(fold_cache, tmp_path, "--epochs", 3) == 2
+    assert "contains an unfinished run. Resume with --resume" in error_of(capsys)
+    # A run that is killed between its metrics and its checkpoint has metrics of one more epoch.
+    second = (run / "metrics.jsonl").read_text().splitlines()[1]
+    with (run / "metrics.jsonl").open("a") as opened:
+        opened.write(second.replace('"epoch": 2', '"epoch": 3') + "\n")
+    assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 0
+    assert [each.epoch for each in read_run(run).metrics] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("last.pt", "last.pt is missing beside predictions.csv. Put it back, or remove"),
+        ("config.json", "config.json is missing. Remove that folder to train it again"),
+        ("metrics.jsonl", "last.pt: epoch 1, but metrics.jsonl has 0 epochs"),
+    ],
+)
+def test_a_run_that_lost_a_file_is_neither_finished_nor_overwritten(
+    missing, message, run, fold_cache, tmp_path, capsys
+):
+    (run / missing).unlink()
+    before = contents_of(run)
+    assert train(fold_cache, tmp_path) == train(fold_cache, tmp_path, "--resume") == 2
+    assert message in capsys.readouterr().err
+    assert contents_of(run) == before
+
+
+def test_a_run_stopped_before_its_predictions_writes_them(run, fold_cache, tmp_path):
+    before = contents_of(run)
+    (run / "predictions.csv").unlink()
+    assert train(fold_cache, tmp_path) == 2  # an unfinished run
+    assert train(fold_cache, tmp_path, "--resume") == 0
+    for name in ("predictions.csv", "last.pt", "metrics.jsonl"):
+        assert contents_of(run)[name] == before[name], name
+
+
+def keep_lines(*kept):
+    """Keep these lines of metrics.jsonl."""
+
+    def change(run: Path) -> None:
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        (run / "metrics.jsonl").write_text("\n".join(lines[number] for number in kept))
+
+    return change
+
+
+def change_training(**changes):
+    """Change the state of the trainer in last.pt."""
+
+    def change(run: Path) -> None:
+        state = torch.load(run / "last.pt", weights_only=True)
+        state["training"] |= changes
+        torch.save(state, run / "last.pt")
+
+    return change
+
+
+@unfinished
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda run: shutil.copy(run.with_name("fold_1") / "last.pt", run),
+            "last.pt: of a run with other settings (fold was 1, is now 0",
+        ),
+        (keep_lines(0), "epoch 2, but metrics.jsonl has 1 epochs. They do not belong together"),
+        (keep_lines(1), "metrics.jsonl, line 1: expected epoch 1"),
+        (change_training(optimizer={}), "last.pt: does not fit the network ("),
+        (change_training(optimizer=3), "last.pt: does not fit the network ("),
+    ],
+)
+def test_what_does_not_belong_to_a_run_is_not_resumed(
+    change, message, run, fold_cache, tmp_path, capsys
+):
+    change(run)
+    assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 2
+    assert message in error_of(capsys)
+
+
+def test_files_that_a_killed_process_left_half_written_are_removed(fold_cache, tmp_path):
+    leftover = tmp_path / AUDIO / "fold_0" / ".last.pt.01234567.tmp"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half a checkpoint")
+    assert train(fold_cache, tmp_path) == 0
+    assert not leftover.exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(fold_cache, tmp_path, capsys):
+    with locked(tmp_path / AUDIO / "fold_0"):
+        assert train(fold_cache, tmp_path) == 2
+        assert (tmp_path / AUDIO / "fold_0").is_dir()  # the other's, though still empty
+    assert "Wait for it, or choose another folder" in error_of(capsys)
+
+
+def test_sigterm_is_handled_only_while_a_run_lasts(fold_cache, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    assert train(fold_cache, tmp_path) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--fold 6", "fold is 6, expected 0..5"),
+        ("--fold 2", "no clips of the held-out actors 9, 10, 11, 12 of this fold"),
+        ("--fold 1 --validate", "no clips of the held-out actors 9, 10, 11, 12"),
+        ("--cache nowhere", "nowhere: no manifest.json"),
+        ("--seed -1", "--seed is -1, expected 0 or more"),
+        ("--epochs 0", "epochs is 0, expected 1 or more"),
+        ("--batch-size 1", "batch_size is 1, expected 2 or more, since batch norm cannot"),
+        ("--lr 0", "learning_rate is 0.0, expected a number above 0"),
+        ("--lr nan", "learning_rate is nan"),
+        ("--warmup 1", "warmup is 1.0, expected 0 or more, below 1"),
+        ("--ema 1", "ema is 1.0, expected 0 or more, below 1"),
+        ("--mfcc-style nan", "mfcc_style is nan, expected 0 to 100"),
+        ("--mixup -1", "mixup is -1.0, expected 0 or more"),
+        ("--mfcc-mask-coefficients 13", "mfcc_mask_coefficients is 13, expected 0 to 12"),
+        ("--modality-dropout 2", "modality_dropout is 2.0, expected 0 to 1"),
+        ("--model erann", "has no waveform, which erann requires. Build the cache with --waveform"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(more, message, fold_cache, tmp_path, capsys):
+    assert train(fold_cache, tmp_path, *more.split()) == 2
+    assert message in error_of(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_named(fold_cache, tmp_path, capsys):
+    assert train(fold_cache, tmp_path, "--device", "cuda") == 2
+    assert "--device is cuda, but torch finds no GPU" in error_of(capsys)
+
+
+@pytest.mark.parametrize("content", ["cut", "another actor's"])
+def test_a_shard_that_is_not_the_manifests_is_not_trained_on(
+    content, noise_cache, tmp_path, capsys
+):
+    cache = noise_cache([expected_clips(actor)[0] for actor in (1, 5, 6)])
+    shard, other = ((cache / name).read_bytes() for name in ("actor_06.h5", "actor_05.h5"))
+    (cache / "actor_06.h5").write_bytes(shard[:-1] if content == "cut" else other)
+    assert train(cache, tmp_path / "runs") == 2
+    assert "actor_06.h5: " in error_of(capsys)
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_run_computes_in_its_precision_in_training_and_in_test(
-    fold_cache, tmp_path, monkeypatch, precision
-):
-    computed_in = set()
-    original = model.build
-
-    def watched(name, preset):
-        net = original(name, preset)
-        net.audio.conv1.register_forward_hook(
-            lambda layer, inputs, output: computed_in.add((net.training, output.dtype))
-        )
-        return net
-
-    monkeypatch.setattr(model, "build", watched)
-    assert train(fold_cache, tmp_path, *FAST, "--precision", precision) == 0
-    dtype = getattr(torch, precision)
-    assert computed_in == {(True, dtype), (False, dtype)}
+def test_a_fold_with_missing_actors_is_trained_with_a_warning(fold_cache, tmp_path, capsys):
+    assert train(fold_cache, tmp_path) == 0
+    printed = capsys.readouterr()
+    assert "has no clips of training actors 9, 10, 11" in printed.err
+    assert "8 training clips, 8 held-out clips" in printed.out

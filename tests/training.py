@@ -1,45 +1,111 @@
-"""What tests of the trainer share: an epoch on given batches, of whole pictures."""
+"""What tests of training share: quick runs, and ways to look at them and to interrupt them."""
+
+import itertools
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from model.prepare import Prepare
-from model.registry import cross_entropy
-from train.inputs import Changes
-from train.loop import Totals, train_epoch
-from train.parallel import ALONE
+import model
+from cache.ravdess import actors_of
+from cache.reader import Cache
+from train.cli import main
+from train.distributed import World
 from train.recipe import Recipe
-from train.stream import Batch
+from train.record import Checkpoint, RunConfig, load_checkpoint, read_metrics
+from train.trainer import Trainer
 
+AUDIO = "audio_mfcc_cnn"  # the fastest network
 CPU = torch.device("cpu")
-JUDGING = {
-    "prepare": Prepare(56),
-    "loss_of": cross_entropy,
-    "precision": torch.float32,
-    "team": ALONE,
-}
 
 
-def one_epoch(
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: list[Batch],
+def train(cache: Path, runs: Path, *more: Any) -> int:
+    """Run train.py on fold 0, one epoch of two steps; arguments in `more` override these."""
+    quick = ["--model", AUDIO, "--fold", 0, "--preset", "tiny", "--device", "cpu"]
+    quick += ["--epochs", 1, "--batch-size", 4]
+    return main([str(each) for each in ("--cache", cache, "--runs", runs, *quick, *more)])
+
+
+def checkpoint_of(runs: Path, name: str = AUDIO) -> Checkpoint:
+    return load_checkpoint(runs / name / "fold_0" / "last.pt")
+
+
+def results_of(runs: Path, name: str = AUDIO) -> list[dict[str, float]]:
+    """The metrics of a run without those that a clock gives."""
+    timed = ("clips_per_second", "seconds")
+    metrics = [asdict(each) for each in read_metrics(runs / name / "fold_0")]
+    return [{key: each[key] for key in each if key not in timed} for each in metrics]
+
+
+def same_state(one: Any, two: Any) -> bool:
+    """Whether two nested states of tensors and numbers are equal to the bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same_state(one[key], two[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same_state, one, two))
+    return one == two
+
+
+def assert_same_run(one: Path, two: Path, name: str = AUDIO) -> None:
+    """Fail unless two runs have the same weights, optimizer state, metrics and predictions."""
+    first, second = checkpoint_of(one, name), checkpoint_of(two, name)
+    assert first.epoch == second.epoch
+    assert not first.config.differences(second.config)
+    for part in ("weights", "statistics", "training"):
+        assert same_state(getattr(first, part), getattr(second, part)), part
+    assert results_of(one, name) == results_of(two, name)
+    predictions = [runs / name / "fold_0" / "predictions.csv" for runs in (one, two)]
+    assert predictions[0].read_bytes() == predictions[1].read_bytes()
+
+
+@contextmanager
+def sigterm_after_step(number: int) -> Iterator[None]:
+    """Let SIGTERM arrive after optimizer step `number`, counted from 1."""
+    steps = itertools.count(1)
+
+    def interrupt(*_: Any) -> None:
+        if next(steps) == number:
+            signal.raise_signal(signal.SIGTERM)
+
+    hook = register_optimizer_step_post_hook(interrupt)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def make_config(name: str = AUDIO, **changes: Any) -> RunConfig:
+    """The config of a tiny run on fold 0; `changes` are settings as they are in config.json."""
+    trained, tested = actors_of("paper", 0)
+    content = {
+        **{"model": name, "preset": "tiny", "split": "paper", "fold": 0, "validation": False},
+        **{"parameters": model.count_parameters(model.build(name, "tiny")), "seed": 0},
+        **{"train_actors": list(trained), "test_actors": list(tested), "recipe": "paper"},
+        **{"train_clips": 8, "test_clips": 8, "precision": "float32", "init": {}},
+        **{"deterministic": False, "compiled": False, "command": ["train.py"], "device": "cpu"},
+        "cache": {"dataset": "noise", "config": {}, "fingerprint": "0f" * 32, "schema_version": 2},
+        "versions": {"torch": "2.15.0"},
+        **asdict(Recipe(epochs=2, batch_size=4)),
+    }
+    return RunConfig.from_json(json.loads(json.dumps(content | changes)))
+
+
+def make_trainer(
+    directory: Path,
+    name: str = AUDIO,
     *,
-    crops: Tensor | None = None,
-    recipe: Recipe | None = None,
-    **more,
-) -> Totals:
-    """An epoch at the optimiser's own rate; without `crops`, of whole pictures."""
-    recipe = recipe or Recipe(batch_size=len(batches[0][0]))
-    clips = sum(len(positions) for positions, *_ in batches)
-    changes = Changes(recipe, seed=0, epoch=1, clips=clips)
-    if crops is None:
-        crops = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0]] * clips)
-    changes.crops = crops
-    totals = Totals.zero(CPU)
-    rate = optimizer.param_groups[0]["lr"]
-    judging = {**JUDGING, **more}
-    train_epoch(
-        net, optimizer, batches, totals, changes=changes, rate_at=lambda step: rate, **judging
-    )
-    return totals
+    world: World = World(),  # noqa: B008 (frozen)
+    **changes: Any,
+) -> Trainer:
+    """A trainer of the tiny network on fold 0 of a cache, with settings as for `make_config`."""
+    cache, config = Cache(directory), make_config(name, **changes)
+    clips = [cache.of_actors(actors) for actors in (config.train_actors, config.test_actors)]
+    return Trainer(config, cache, *clips, device=CPU, world=world)

@@ -1,4 +1,4 @@
-"""The random changes of clips in training: those of Sec. 3.2, and of sound.
+"""The random changes of clips in training: those of Sec. 3.2, and those of sound.
 
 A clip is cropped and flipped once, the same for all of its frames, so that it does not flicker.
 """
@@ -6,26 +6,152 @@ A clip is cropped and flipped once, the same for all of its frames, so that it d
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from cache.ravdess import EMOTIONS
+from model.inputs import Inputs
+from train.recipe import Recipe
+from train.seeds import AUGMENTATION, MIXUP, MODALITY, SOUND, STYLE, VOCAL_TRACT, generator, seed_of
+from train.stream import Clips
+from train.vocal_tract import change_vocal_tract
 
 # The share of the picture's area that a crop keeps, and its width over its height.
 CROP_AREA = (0.8, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 
-STYLED = 0.5  # share of clips that take on the style of another
-LEAST_DEVIATION = 1e-3  # below it a coefficient is still: silence, and the noise of rounding
+STYLED = 0.5  # the share of clips that take the style of another clip
+LEAST_DEVIATION = 1e-3  # a coefficient below it is constant: silence, up to rounding
+
+
+class Augmentation:
+    """The random changes of one epoch, drawn in advance from the seed and the epoch.
+
+    Draws belong to the position of a clip and to the number of a step, not to the process or
+    thread that reads the clip, so they are the same in a resumed run and on any device.
+
+    Args:
+        recipe: which changes, and how strong.
+        seed: the random seed of the run.
+        epoch: the number of the epoch, from 1.
+        num_clips: the number of training clips.
+        styles: the styles of their MFCCs, as from `mfcc_styles`; needed for `mfcc_style`.
+    """
+
+    def __init__(
+        self, recipe: Recipe, seed: int, epoch: int, num_clips: int, styles: Tensor | None = None
+    ):
+        self.recipe = recipe
+        self.crops = draw_crops(num_clips, generator(seed, epoch, AUGMENTATION))
+        self.sound = draw_sound(num_clips, generator(seed, epoch, SOUND))
+        self.vocal_tracts = torch.rand(num_clips, generator=generator(seed, epoch, VOCAL_TRACT))
+        self.modality = torch.rand(num_clips, generator=generator(seed, epoch, MODALITY))
+        self.styles = styles
+        if recipe.mfcc_style:
+            self.others, self.kept = draw_styles(
+                num_clips, recipe.mfcc_style, seed_of(seed, epoch, STYLE)
+            )
+        self.mixup: list[float] | None = None
+        if recipe.mixup:
+            random = np.random.default_rng(seed_of(seed, epoch, MIXUP))
+            weights = random.beta(
+                recipe.mixup, recipe.mixup, num_clips
+            )  # more than there are steps
+            # Each clip keeps the greater part, so that accuracy is judged by its own label.
+            self.mixup = np.maximum(weights, 1 - weights).tolist()
+
+    def change_voice(self, positions: Tensor, fields: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Change whose voice the MFCCs of a batch are, before they are normalized.
+
+        Args:
+            positions: the positions of the clips, int64 (B,).
+            fields: fields of the cache by name, each with B in front.
+        """
+        recipe = self.recipe
+        if "mfcc" not in fields or not (recipe.mfcc_style or recipe.vocal_tract):
+            return fields
+        mfcc = fields["mfcc"]
+        if recipe.mfcc_style:
+            own, other = self.styles[positions], self.styles[self.others[positions]]
+            mfcc = change_style(mfcc, own, other, self.kept[positions])
+        if recipe.vocal_tract:
+            mfcc = change_vocal_tract(mfcc, self.vocal_tracts[positions], recipe.vocal_tract)
+        return fields | {"mfcc": mfcc}
+
+    def change_inputs(
+        self, step: int, positions: Tensor, frames: Tensor | None, sound: Tensor | None
+    ) -> Inputs:
+        """Shift and hide parts of the sound, drop modalities, and mix clips.
+
+        Args:
+            step: the number of the batch in this epoch, from 0.
+            positions: the positions of the clips, int64 (B,).
+            frames, sound: the inputs as from `Prepare`.
+        """
+        recipe = self.recipe
+        masked = recipe.mfcc_shift or recipe.mfcc_mask_steps or recipe.mfcc_mask_coefficients
+        if sound is not None and sound.dim() == 3 and masked:  # MFCCs, not a waveform
+            sound = change_mfcc(
+                sound,
+                self.sound[positions],
+                shift=recipe.mfcc_shift,
+                mask_steps=recipe.mfcc_mask_steps,
+                mask_coefficients=recipe.mfcc_mask_coefficients,
+            )
+        if recipe.modality_dropout and frames is not None and sound is not None:
+            frames, sound = drop_modality(
+                frames, sound, self.modality[positions], recipe.modality_dropout
+            )
+        if self.mixup:
+            weight = self.mixup[step]
+            frames, sound = (None if x is None else mix(x, weight) for x in (frames, sound))
+        return frames, sound
+
+    def targets(self, step: int, labels: Tensor) -> Tensor:
+        """Distributions over the emotions, float (B, 8), from labels int64 (B,)."""
+        targets = to_targets(labels, self.recipe.label_smoothing)
+        return mix(targets, self.mixup[step]) if self.mixup else targets
+
+
+def to_targets(labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Labels (B,) as distributions (B, 8), a share `smoothing` of each spread over all emotions."""
+    certain = functional.one_hot(labels, len(EMOTIONS)).float()
+    return certain * (1 - smoothing) + smoothing / len(EMOTIONS)
+
+
+def mfcc_styles(clips: Clips) -> Tensor:
+    """Mean and standard deviation over time of each coefficient, float64 (clips, 13, 2)."""
+    buffer = clips.buffers(1)
+    styles = torch.empty(len(clips), buffer["mfcc"].shape[1], 2, dtype=torch.float64)
+    for position in range(len(clips)):
+        clips.read(position, {"mfcc": buffer["mfcc"]}, 0)
+        std, mean = torch.std_mean(buffer["mfcc"][0].double(), dim=1, correction=0)
+        styles[position] = torch.stack([mean, std], dim=1)
+    return styles
+
+
+def mfcc_statistics(styles: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each coefficient over clips and time, float32 (13, 1).
+
+    Args:
+        styles: the styles of clips of equal length, as from `mfcc_styles`.
+    """
+    means, deviations = styles.unbind(2)
+    variance = deviations.square().mean(dim=0) + means.var(dim=0, correction=0)
+    std = variance.clamp(min=1e-12).sqrt()
+    return means.mean(dim=0).float()[:, None], std.float()[:, None]
 
 
 def draw_crops(count: int, generator: torch.Generator) -> Tensor:
     """Draw how each clip of an epoch is cropped and flipped.
 
     Args:
-        count: number of clips.
-        generator: of random numbers, on the CPU.
+        count: the number of clips.
+        generator: the random number generator, on the CPU.
 
     Returns:
-        float32 (count, 5): left, top, width and height as shares of the picture, 0..1, and
-        1 where the clip is flipped. Area and log ratio are uniform, as in random resized crops;
-        a side that would leave the picture is cut to it.
+        float32 (count, 5): left, top, width and height as shares of the picture, 0..1, and 1
+        where the clip is flipped. Area and log ratio are uniform, as in random resized crops; a
+        side that would leave the picture is cut to it.
     """
     draws = torch.rand(count, 5, generator=generator)
     area = CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * draws[:, 0]
@@ -39,7 +165,7 @@ def draw_crops(count: int, generator: torch.Generator) -> Tensor:
 
 
 def draw_sound(count: int, generator: torch.Generator) -> Tensor:
-    """Draw how the sound of each clip of an epoch is moved and hidden, for `change_mfcc`.
+    """Draw how the sound of each clip of an epoch is shifted and masked, for `change_mfcc`.
 
     Returns:
         float32 (count, 5), uniform in 0..1: shift; width and place of a span of time; width and
@@ -51,14 +177,15 @@ def draw_sound(count: int, generator: torch.Generator) -> Tensor:
 def change_mfcc(
     mfcc: Tensor, draws: Tensor, *, shift: int, mask_steps: int, mask_coefficients: int
 ) -> Tensor:
-    """Move MFCCs in time, and hide a span of time and a span of coefficients of each clip.
+    """Shift MFCCs in time, and mask a span of time and a span of coefficients of each clip.
 
     Args:
         mfcc: float (B, 13, steps).
-        draws: (B, 5), as from `draw_sound`.
-        shift: most steps to either side; what comes in repeats the edge.
-        mask_steps, mask_coefficients: widest spans; what is hidden is the coefficient's mean over
-            the clip.
+        draws: float (B, 5), as from `draw_sound`.
+        shift: the largest shift to either side in steps; the edge is repeated.
+        mask_steps: the largest width of the span of time.
+        mask_coefficients: the largest width of the span of coefficients. Masked values become the
+            coefficient's mean over the clip.
 
     Returns:
         A tensor of the same shape.
@@ -84,12 +211,13 @@ def _span(width: Tensor, place: Tensor, widest: int, length: int) -> Tensor:
 
 
 def draw_styles(count: int, alpha: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw whose style each clip of an epoch takes on, and how much of its own it keeps.
+    """Draw which clip's style each clip of an epoch takes, and how much of its own it keeps.
 
     Args:
-        count: number of clips.
-        alpha: of the Beta distribution of what is kept; below 1 it is mostly all or nothing.
-        seed: of the draws.
+        count: the number of clips.
+        alpha: the parameter of the Beta distribution of what is kept; below 1, mostly all or
+            nothing.
+        seed: the random seed.
 
     Returns:
         Positions of other clips, int64 (count,), and shares float32 (count,) in 0..1, which are 1
@@ -102,22 +230,22 @@ def draw_styles(count: int, alpha: float, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def change_style(mfcc: Tensor, own: Tensor, other: Tensor, kept: Tensor) -> Tensor:
-    """Give clips the mean and the deviation over time of others, in part.
+    """Mix the mean and the deviation over time of clips with those of other clips.
 
-    The two of each coefficient tell of voice, microphone and loudness more than of emotion. Source:
-    MixStyle, Zhou et al. 2021, Eqs. (4) to (6); there in the middle of a network.
+    Both describe the voice, the microphone and the loudness more than the emotion. Source:
+    MixStyle, Zhou et al. 2021, Eqs. (4) to (6), where it is applied inside a network.
 
     Args:
         mfcc: float (B, 13, steps).
-        own, other: mean and deviation of each coefficient of these clips and of those whose style
-            they take on, float (B, 13, 2).
-        kept: (B,), the share of their own style that they keep.
+        own, other: mean and deviation of each coefficient, of these clips and of the clips whose
+            style they take, float (B, 13, 2).
+        kept: the share of their own style that they keep, float (B,).
 
     Returns:
         A tensor of the same shape.
     """
     own, other, kept = (each.to(mfcc) for each in (own, other, kept))
-    # A still coefficient has no style to give: with it, nothing would be left of the clip.
+    # A constant coefficient has no style to give: it would erase the clip.
     other = torch.where(other[..., 1:] < LEAST_DEVIATION, own, other)
     mean, deviation = own.unsqueeze(2).unbind(3)  # (B, 13, 1) each
     target = torch.lerp(other, own, kept[:, None, None]).unsqueeze(2)
@@ -128,12 +256,13 @@ def change_style(mfcc: Tensor, own: Tensor, other: Tensor, kept: Tensor) -> Tens
 def drop_modality(
     frames: Tensor, sound: Tensor, draws: Tensor, share: float
 ) -> tuple[Tensor, Tensor]:
-    """Set one modality of some clips to zero, which is its mean where inputs are normalised.
+    """Set one modality of some clips to zero, which is its mean where inputs are normalized.
 
     Args:
-        frames, sound: (B, ...).
-        draws: (B,), uniform in 0..1; below share / 2 the frames go, below `share` the sound.
-        share: of clips that lose a modality.
+        frames, sound: the inputs, (B, ...).
+        draws: float (B,), uniform in 0..1; below share / 2 the frames are dropped, from there to
+            `share` the sound.
+        share: the share of clips that lose a modality.
     """
 
     def zeroed(x: Tensor, gone: Tensor) -> Tensor:

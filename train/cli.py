@@ -1,312 +1,370 @@
 """`python train.py --cache DIR --fold K`: train one fold and write its run."""
 
 import argparse
+import io
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 import model
-from cache.files import locked
+from cache.command import FailedError, run, warn
+from cache.files import locked, sweep
 from cache.ravdess import SPLITS, Clip, actors_of
 from cache.reader import Cache
 from cache.shard import CacheError
-from cache.verify import problems_of
-from model.checkpoint import CheckpointError
 from model.device import describe, pick_device, pick_precision
 from model.weights import PARTS
-from train.loop import TrainingError
-from train.parallel import team_of
+from train.distributed import world_of
 from train.recipe import add_arguments, from_arguments
-from train.run import Stopped, train_fold
-from train.run_files import check_folder, is_done, read_lines
-from train.start import Start, is_unknown, read_start, way_to_train_again
+from train.record import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    PREDICTIONS,
+    EpochMetrics,
+    RunConfig,
+    RunError,
+    load_checkpoint,
+    read_config,
+    read_metrics,
+)
+from train.start import Start, how_to_train_again, read_start
+from train.trainer import Trainer
+
+# Below this, threads would wait for each other more than they compute.
+_SMALL_NETWORK = 1_000_000
 
 
 def main(argv: list[str] | None = None) -> int:
-    rank = int(os.environ.get("RANK", "0"))  # torchrun sets both
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    with redirect_stdout(sys.stdout if rank == 0 else None):  # one voice, whatever their number
-        return _main(_parser().parse_args(argv), leads=rank == 0, processes=processes)
+    typed = sys.argv[1:] if argv is None else argv
+    args = make_parser().parse_args(typed)
+    args.command = ("train.py", *typed)
+    is_main = os.environ.get("RANK", "0") == "0"  # set by torchrun; only one process speaks
+    with nullcontext() if is_main else redirect_stdout(io.StringIO()):
+        return run(lambda: train(args))
 
 
-def _main(args: argparse.Namespace, *, leads: bool, processes: int) -> int:
-    kind, held_out_for = ("validation", "validate") if args.validate else ("fold", "test")
-    run = args.runs / args.model / f"{kind}_{args.fold}"
-    try:
-        if not 0 <= args.seed < 2**63:
-            raise ValueError(f"--seed is {args.seed}, expected 0 or more, below 2**63")
-        recipe = from_arguments(args)
-        device = pick_device(args.device)
-        if args.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-            torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = not args.deterministic
-        parameters = _parameters(args.model, args.preset)
-        if parameters < 1_000_000 and device.type == "cpu":
-            # Too little arithmetic to share: threads would wait for each other, and for seconds
-            # whenever another program holds a core.
-            torch.set_num_threads(1)
-        cache = Cache(args.cache)
-        trained, held_out = actors_of(args.split, args.fold, validate=args.validate)
-        train_clips, test_clips = clips_of(cache, trained, held_out)
-        check_fields(cache, train_clips[0], args.model)
-        starts = read_starts({"video": args.init_video, "audio": args.init_audio}, held_out)
-        config = {
-            "model": args.model,
-            "parameters": parameters,
-            "preset": args.preset,
-            "split": args.split,
-            "fold": args.fold,
-            "recipe": args.recipe,
-            **asdict(recipe),
-            "precision": pick_precision(args.precision, device, args.preset, args.model),
-            "deterministic": args.deterministic,
-            "compiled": args.compile,
-            "seed": args.seed,
-            "validation": args.validate,
-            "train_actors": list(trained),
-            "test_actors": list(held_out),
-            "train_clips": len(train_clips),
-            "test_clips": len(test_clips),
-            "init": {part: start.record for part, start in starts.items()},
-            "cache": {
-                key: cache.manifest[key]
-                for key in ("dataset", "config", "fingerprint", "schema_version")
-            },
-            "device": describe(device) + (f" x {processes}" if processes > 1 else ""),
-            "versions": {name: version(name) for name in ("torch", "numpy", "h5py")},
-        }
-        done_before = is_done(run)
-        slow = args.preset == "paper" and "frames" in model.inputs(args.model)
-        if slow and device.type == "cpu" and not done_before:
-            print(
-                "warning: the full-size network on a CPU needs a day or more a fold, and 15 GB of "
-                "memory or more at batch size 16. Use a GPU, or --preset tiny",
-                file=sys.stderr,
+def train(args: argparse.Namespace) -> int:
+    """Train one fold; a finished run is left as it is."""
+    device = pick_device(args.device)
+    cache = Cache(args.cache)
+    train_clips, test_clips = clips_of_fold(cache, args)
+    starts = read_starts(args)
+    configure_torch(args, device)
+    config = make_config(args, cache, train_clips, test_clips, starts, device)
+    folder = args.runs / config.folder
+    checkpoint = find_checkpoint(folder, config, resume=args.resume)
+    if is_finished(folder):
+        metrics = read_metrics(folder)
+        print(f"{folder}: all {len(metrics)} epochs are trained already, nothing to do")
+    else:
+        print(
+            f"{config.model}, {config.parameters:,} parameters, on {config.device}: "
+            f"{config.train_clips} training clips, {config.test_clips} held-out clips"
+        )
+        with (
+            _sigterm_interrupts(),
+            world_of(device) as world,
+            _exclusive(folder) if world.is_main else nullcontext(),
+        ):
+            trainer = Trainer(
+                *(config, cache, train_clips, test_clips),
+                device=device,
+                world=world,
+                starts=starts,
             )
-        if not done_before and leads:
-            for problem in problems_of(cache.directory, cache.manifest):
-                if problem:
-                    raise CacheError(problem)
-            print(
-                f"{args.model} with {config['parameters']:,} parameters on {describe(device)}: "
-                f"{len(train_clips)} clips to train, {len(test_clips)} to {held_out_for}"
-            )
-        if done_before:  # without the lock: nothing is written, and another may hold it
-            check_folder(run, config, args.resume)
-            lines = read_lines(run)
-        else:
-            with (
-                asked_to_stop() as stop,
-                team_of(device) as team,
-                _holding(run) if team.leads else nullcontext(),
-            ):
-                lines = train_fold(
-                    run,
-                    config,
-                    cache,
-                    train_clips,
-                    test_clips,
-                    recipe=recipe,
-                    starts=starts,
-                    device=device,
-                    resume=args.resume,
-                    team=team,
-                    compiled=args.compile,
-                    stop=stop,
-                    save_every_s=args.save_every,
-                )
-    except (CacheError, CheckpointError, ValueError) as exc:
-        print(f"error: {exc}", file=sys.stderr)
-        return 2
-    except Stopped as exc:
-        print(f"{run}: {exc}", file=sys.stderr)
-        return 1
-    except (TrainingError, OSError) as exc:
-        print(f"error: {exc}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: go on with --resume", file=sys.stderr)
-        return 1
-    if done_before:
-        print(f"{run}: {len(lines)} epochs are trained already, nothing to do")
-    best = max(lines, key=lambda line: line["test_accuracy"])
-    looked_at = "in validation" if args.validate else "on test"
-    print(
-        f"{run}: accuracy {lines[-1]['test_accuracy']:.1%} in the last epoch, {lines[-1]['epoch']} "
-        f"(best {looked_at} {best['test_accuracy']:.1%} in epoch {best['epoch']})"
-    )
+            if checkpoint:
+                trainer.restore(load_checkpoint(checkpoint, device), read_metrics(folder))
+            world.barrier()  # every process has read what is there
+            try:
+                metrics = trainer.fit(folder)
+            except KeyboardInterrupt as exc:
+                raise FailedError(
+                    f"{folder}: interrupted after epoch {trainer.epoch}. Finished epochs are "
+                    "saved; resume with --resume"
+                ) from exc
+    print(f"{folder}: {summary(metrics, config)}")
     return 0
 
 
+def summary(metrics: list[EpochMetrics], config: RunConfig) -> str:
+    """The result in one line."""
+    best = max(metrics, key=lambda each: each.test_accuracy)
+    where = "in validation" if config.validation else "on test"
+    return (
+        f"accuracy {metrics[-1].test_accuracy:.1%} in the last epoch, {metrics[-1].epoch} "
+        f"(best {where} {best.test_accuracy:.1%} in epoch {best.epoch})"
+    )
+
+
+def make_config(
+    args: argparse.Namespace,
+    cache: Cache,
+    train_clips: list[Clip],
+    test_clips: list[Clip],
+    starts: dict[str, Start],
+    device: torch.device,
+) -> RunConfig:
+    """The settings of the run that `args` ask for.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+    if not 0 <= args.seed < 2**63:
+        raise ValueError(f"--seed is {args.seed}, expected 0 or more, below 2**63")
+    settings = from_arguments(args)
+    trained, held_out = actors_of(args.split, args.fold, validate=args.validate)
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return RunConfig(
+        model=args.model,
+        preset=args.preset,
+        parameters=count_parameters(args),
+        split=args.split,
+        fold=args.fold,
+        validation=args.validate,
+        train_actors=trained,
+        test_actors=held_out,
+        train_clips=len(train_clips),
+        test_clips=len(test_clips),
+        recipe=args.recipe,
+        settings=settings,
+        seed=args.seed,
+        precision=pick_precision(args.precision, device, heavy=is_heavy(args.model, args.preset)),
+        deterministic=args.deterministic,
+        compiled=args.compile,
+        init={part: start.record for part, start in starts.items()},
+        cache={
+            name: cache.manifest[name]
+            for name in ("dataset", "config", "fingerprint", "schema_version")
+        },
+        command=tuple(args.command),
+        device=describe(device) + (f" x {num_processes}" if num_processes > 1 else ""),
+        versions={name: version(name) for name in ("torch", "numpy", "h5py")},
+    )
+
+
+def is_heavy(name: str, preset: str) -> bool:
+    """Whether a network is the full-size one of the paper, over frames."""
+    return preset == "paper" and "frames" in model.inputs(name)
+
+
+def count_parameters(args: argparse.Namespace) -> int:
+    """The number of parameters of the network that `args` ask for."""
+    with torch.device("meta"):
+        return model.count_parameters(model.build(args.model, args.preset))
+
+
+def configure_torch(args: argparse.Namespace, device: torch.device) -> None:
+    """Set what torch keeps per process: determinism, kernel search, threads."""
+    if args.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not args.deterministic
+    if device.type == "cuda":
+        return
+    if count_parameters(args) < _SMALL_NETWORK:
+        torch.set_num_threads(1)
+    elif is_heavy(args.model, args.preset):
+        warn(
+            "the full-size network takes a day or more per fold on a CPU, and 15 GB of memory or "
+            "more at batch size 16. Use a GPU, or --preset tiny"
+        )
+
+
+def find_checkpoint(folder: Path, config: RunConfig, *, resume: bool) -> Path | None:
+    """The checkpoint to resume from; None for a new run.
+
+    Raises:
+        RunError: if `folder` contains another run, a damaged one, or an unfinished one and
+            `resume` is False.
+    """
+    checkpoint = folder / CHECKPOINT
+    if not checkpoint.is_file():
+        if (folder / PREDICTIONS).is_file():
+            raise RunError(
+                f"{folder}: {CHECKPOINT} is missing beside {PREDICTIONS}. Put it back, or remove "
+                "that folder to train it again"
+            )
+        return None
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder}: {CONFIG} is missing. Remove that folder to train it again")
+    differences = read_config(folder).differences(config)
+    if differences:
+        raise RunError(
+            f"{folder}: contains a run with other settings ({'; '.join(differences)}). "
+            "Choose another --runs, or remove that folder"
+        )
+    if not resume and not is_finished(folder):
+        raise RunError(
+            f"{folder}: contains an unfinished run. Resume with --resume, or remove that folder"
+        )
+    return checkpoint
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run has ended; predictions.csv is the last file that is written."""
+    return all((folder / name).is_file() for name in (CONFIG, METRICS, CHECKPOINT, PREDICTIONS))
+
+
 @contextmanager
-def _holding(run: Path) -> Iterator[None]:
-    """Hold the lock on a run's folder; one that was made for it and stays empty goes again."""
-    with locked(run):
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder; remove it if it is still empty at the end."""
+    with locked(folder):
         try:
+            sweep(folder)
             yield
         finally:
-            with suppress(OSError):  # it holds a run
-                run.rmdir()
+            with suppress(OSError):  # the folder contains a run
+                folder.rmdir()
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM came, by which job schedulers announce the end; asked between two steps."""
-    came = threading.Event()
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM, which job schedulers send before the end, interrupt like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
+        yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield came.is_set
+        yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def clips_of(
-    cache: Cache, trained: tuple[int, ...], held_out: tuple[int, ...]
-) -> tuple[list[Clip], list[Clip]]:
-    """The clips to train on and the clips to test, sorted.
+def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], list[Clip]]:
+    """The training clips and the held-out clips, sorted.
 
     Raises:
-        CacheError: if the cache has no clip of either part.
+        CacheError: if the cache has no clips of either part, lacks a field that the network looks
+            at, or one of its shards is not as the manifest says.
     """
     parts = []
-    for what, actors in (("training", trained), ("test", held_out)):
-        clips = cache.of_actors(actors)
+    actors = actors_of(args.split, args.fold, validate=args.validate)
+    for what, own in zip(("training", "held-out"), actors, strict=True):
+        clips = cache.of_actors(own)
         if not clips:
             raise CacheError(
-                f"{cache.directory}: no clips of the {what} actors {', '.join(map(str, actors))} "
-                "of this fold. Add them with `make features` or `python -m cache fetch`, or choose "
-                "another --fold"
+                f"{cache.directory}: no clips of the {what} actors {_listed(own)} of this fold. "
+                "Add them with `make features` or `python -m cache fetch`, or choose another --fold"
             )
-        missing = sorted(set(actors) - {clip.actor for clip in clips})
+        missing = sorted(set(own) - {clip.actor for clip in clips})
         if missing:
-            print(
-                f"warning: {cache.directory} has no clips of {what} actors "
-                f"{', '.join(map(str, missing))}: this is not the full fold",
-                file=sys.stderr,
+            warn(
+                f"{cache.directory} has no clips of {what} actors {_listed(missing)}: this is not "
+                "the full fold"
             )
         parts.append(clips)
+    check_fields(cache, parts[0][0], args.model)
+    cache.check({clip.actor for part in parts for clip in part})
     return parts[0], parts[1]
 
 
 def check_fields(cache: Cache, clip: Clip, name: str) -> None:
-    """Raise CacheError if the cache lacks what the network looks at."""
-    missing = sorted(set(model.inputs(name)) - set(cache.fields(clip.clip_id)))
+    """Raise CacheError if the cache lacks a field that network `name` looks at."""
+    held = set(cache.fields(clip.clip_id))
+    missing = sorted(set(model.inputs(name)) - held)
     if not missing:
         return
-    there = set(cache.fields(clip.clip_id))
-    could = [other for other in model.NAMES if set(model.inputs(other)) <= there]
+    possible = [other for other in model.NAMES if set(model.inputs(other)) <= held]
     if missing == ["waveform"]:
         advice = "Build the cache with --waveform, as `make features` does"
-    elif could:
-        advice = f"Train --model {could[0]}, or take a cache that has them"
     else:
-        advice = "Take a cache that has them"
+        advice = f"Train --model {possible[0]}, or use another cache" if possible else "Use another"
     raise CacheError(
-        f"{cache.directory}: holds no {', '.join(missing)}, which {name} looks at. {advice}"
+        f"{cache.directory}: has no {', '.join(missing)}, which {name} requires. {advice}"
     )
 
 
-def read_starts(files: dict[str, Path | None], held_out: tuple[int, ...]) -> dict[str, Start]:
-    """The weights that encoders start from, with a warning where their actors are not known."""
+def read_starts(args: argparse.Namespace) -> dict[str, Start]:
+    """The weights that encoders start from, with a warning where their actors are unknown.
+
+    Raises:
+        ValueError: if a file does not exist, cannot be used, or has seen held-out actors.
+    """
+    _, held_out = actors_of(args.split, args.fold, validate=args.validate)
     starts = {}
-    for part, path in files.items():
+    for part in PARTS:
+        path = getattr(args, f"init_{part}")
         if path is None:
             continue
         if not path.is_file():
             raise ValueError(
-                f"--init-{part} is {path}, expected a file of weights{way_to_train_again(path)}"
+                f"--init-{part} is {path}, expected a file of weights{how_to_train_again(path)}"
             )
         starts[part] = read_start(path, part, held_out)
-        if is_unknown(starts[part].record):
-            print(
-                f"warning: {path}: which actors its weights were trained on is not known. If "
-                f"{', '.join(map(str, held_out))} were among them, the accuracy says nothing of "
-                "new actors",
-                file=sys.stderr,
+        if starts[part].is_unknown:
+            warn(
+                f"{path}: the actors that its weights were trained on are unknown. If "
+                f"{_listed(held_out)} are among them, the accuracy says nothing about new actors"
             )
     return starts
 
 
-def _parameters(name: str, preset: str) -> int:
-    with torch.device("meta"):
-        return model.count_parameters(model.build(name, preset))
+def _listed(actors: Iterable[int]) -> str:
+    return ", ".join(map(str, actors))
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments of train.py."""
     parser = argparse.ArgumentParser(
         prog="train.py",
-        description="Train one fold from a cache; the result is the last epoch's accuracy.",
+        description="Train one fold from a cache; the result is the accuracy of the last epoch.",
     )
-    parser.add_argument(
-        "--cache", type=Path, required=True, metavar="DIR", help="folder of shards and manifest"
+
+    def add(flag: str, text: str, **options: object) -> None:
+        parser.add_argument(flag, help=text, **options)
+
+    add("--cache", "cache of shards and manifest", type=Path, required=True, metavar="DIR")
+    add(
+        "--fold",
+        f"fold to hold out: {', '.join(f'{s} 0..{len(f) - 1}' for s, f in SPLITS.items())}",
+        **{"type": int, "required": True, "metavar": "K"},
     )
-    parser.add_argument(
-        "--fold", type=int, required=True, metavar="K", help="fold to hold out: 0..5, luna5: 0..4"
-    )
-    parser.add_argument(
-        "--split", choices=SPLITS, default="paper", help="named list of folds (default: paper)"
-    )
-    parser.add_argument(
-        "--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)"
-    )
-    parser.add_argument(
-        "--preset", choices=model.PRESETS, default="paper", help="its size (default: paper)"
-    )
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of all randomness (default: 0)"
-    )
-    parser.add_argument(
+    add("--split", "named list of folds (default: paper)", choices=SPLITS, default="paper")
+    add("--model", "network (default: cfn_sr)", choices=model.NAMES, default="cfn_sr")
+    add("--preset", "network size (default: paper)", choices=model.PRESETS, default="paper")
+    add("--runs", "folder of runs (default: runs)", type=Path, default=Path("runs"), metavar="DIR")
+    add("--seed", "random seed (default: 0)", type=int, default=0, metavar="S")
+    add(
         "--device",
-        choices=("auto", "cuda", "cpu"),
-        default="auto",
-        help="auto takes a GPU when there is one (default: auto)",
+        "auto: a GPU if there is one (default: auto)",
+        **{"choices": ("auto", "cuda", "cpu"), "default": "auto"},
     )
     for part in PARTS:
-        parser.add_argument(
+        add(
             f"--init-{part}",
-            type=Path,
-            metavar="FILE",
-            help=f"start the {part} encoder from these weights: a public checkpoint, .safetensors, "
-            "or last.pt of a unimodal run of the same fold",
+            f"start the {part} encoder from these weights: a public checkpoint, .safetensors, or "
+            "last.pt of a unimodal run of the same fold",
+            **{"type": Path, "metavar": "FILE"},
         )
-    parser.add_argument(
+    add(
         "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="auto: bfloat16 on a GPU and for the full-size network, else float32 (default: auto)",
+        "auto: bfloat16 on a GPU and for full-size networks, else float32 (default: auto)",
+        **{"choices": ("auto", "float32", "bfloat16"), "default": "auto"},
     )
-    parser.add_argument(
+    add(
         "--validate",
+        "hold out four training actors, not the test actors, to choose settings by; writes "
+        "validation_K, which is not a result",
         action="store_true",
-        help="hold out four training actors in place of the test actors, to choose settings by: "
-        "writes validation_K, which is no result",
     )
-    parser.add_argument(
-        "--save-every",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="seconds between checkpoints, at the end of an epoch (default: 30)",
-    )
-    parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the network")
-    parser.add_argument(
-        "--deterministic", action="store_true", help="the same bits again on a GPU too; slower"
+    add("--compile", "compile the network with torch.compile", action="store_true")
+    add(
+        "--deterministic",
+        "reproduce the same bits on a GPU too, which is slower",
+        action="store_true",
     )
     add_arguments(parser)
-    parser.add_argument("--resume", action="store_true", help="go on from last.pt if it is there")
+    add("--resume", "resume from last.pt if it exists", action="store_true")
     return parser

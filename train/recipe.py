@@ -1,60 +1,59 @@
-"""How to train: the paper's way, and another with what has been learnt since."""
+"""How to train: the paper's recipe, and a modern one."""
 
 import argparse
 import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from cache.schema import MFCC_COUNT, MFCC_STEPS
 
-def _setting(default: Any, reason: str) -> Any:
-    return field(default=default, metadata={"help": reason})
+
+def _setting(default: Any, why: str) -> Any:
+    return field(default=default, metadata={"help": why})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything about training but the network and the clips; each setting says its reason."""
+    """All settings of training except the network and the clips, each with its reason."""
 
-    epochs: int = _setting(70, "length of the fixed schedule; the last epoch is the result")
-    batch_size: int = _setting(16, "clips a step")
-    learning_rate: float = _setting(1e-3, "of Adam; the highest of the schedule")
+    epochs: int = _setting(70, "length of the fixed schedule; its last epoch is the result")
+    batch_size: int = _setting(16, "batch size in clips")
+    learning_rate: float = _setting(1e-3, "learning rate of Adam, the peak of the schedule")
     warmup: float = _setting(
-        0.0, "share of the steps in which the rate rises from 0: Adam's first estimates are noisy"
+        0.0,
+        "share of the steps over which the learning rate rises from 0, since Adam's first "
+        "estimates are noisy",
     )
-    cosine: bool = _setting(False, "let the rate fall to 0, so that the last epoch is settled")
-    weight_decay: float = _setting(0.0, "of matrices and kernels, apart from the gradient (AdamW)")
+    cosine: bool = _setting(False, "decay the learning rate to 0, so that the last epoch settles")
+    weight_decay: float = _setting(0.0, "decoupled weight decay of matrices and kernels (AdamW)")
     label_smoothing: float = _setting(
-        0.0, "share of a target spread over all emotions: acted ones are not certain"
+        0.0, "share of each target spread over all emotions: acted emotions are ambiguous"
     )
-    ema: float = _setting(
-        0.0, "decay a step of the mean of the weights that is tested, which wavers less; 0: none"
-    )
+    ema: float = _setting(0.0, "EMA decay of the evaluated weights (0 = off)")
     mfcc_normalise: bool = _setting(
         False,
-        "by mean and deviation of each coefficient over the training clips: their sizes differ "
-        "by two orders of magnitude",
+        "normalize each coefficient by its mean and std over the training clips: their scales "
+        "differ by two orders of magnitude",
     )
     mfcc_style: float = _setting(
         0.0,
-        "alpha of the Beta distribution by which half of the clips keep their own mean and "
-        "deviation of each coefficient, or take another's (MixStyle): they tell of voices",
+        "alpha of MixStyle: half of the clips mix their per-clip mean and std of each coefficient, "
+        "which describe the voice, with another clip's (0 = off)",
     )
     vocal_tract: float = _setting(
         0.0,
-        "greatest change of frequencies, in logarithms: the actors are few, their throats differ",
+        "largest vocal tract perturbation, as a logarithm: the training actors are few (0 = off)",
     )
     mfcc_shift: int = _setting(
-        0, "most steps (11.6 ms) that the sound is moved: speech does not start on time"
+        0, "largest shift in time in steps of 11.6 ms: speech does not start on time"
     )
     mfcc_mask_steps: int = _setting(
-        0, "widest span of steps that is hidden, so that no moment is relied on (SpecAugment)"
+        0, "largest width of the masked span of time in steps (SpecAugment)"
     )
-    mfcc_mask_coefficients: int = _setting(0, "widest span of coefficients that is hidden")
-    mixup: float = _setting(
-        0.0, "alpha of the Beta distribution by which two clips are mixed: between clips, be unsure"
-    )
+    mfcc_mask_coefficients: int = _setting(0, "largest number of masked coefficients (SpecAugment)")
+    mixup: float = _setting(0.0, "alpha of mixup, which mixes pairs of clips (0 = off)")
     modality_dropout: float = _setting(
-        0.0,
-        "share of clips of which a fusion network sees one modality alone, so that it learns both",
+        0.0, "share of clips of which a fusion network sees only one modality, so it learns both"
     )
 
 
@@ -81,16 +80,14 @@ RECIPES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--recipe`, and an argument for each setting that changes it."""
+    """Add `--recipe`, and one argument per setting of a recipe."""
     parser.add_argument(
-        "--recipe", choices=RECIPES, default="paper", help="how to train (default: paper)"
+        "--recipe", choices=RECIPES, default="paper", help="training recipe (default: paper)"
     )
-    group = parser.add_argument_group("settings of the recipe (default: as the recipe has them)")
+    group = parser.add_argument_group("settings of the recipe (defaults: paper, modern)")
     for each in fields(Recipe):
         flag = "--lr" if each.name == "learning_rate" else f"--{each.name.replace('_', '-')}"
-        values = ", ".join(
-            f"{name} {getattr(recipe, each.name)}" for name, recipe in RECIPES.items()
-        )
+        values = ", ".join(str(getattr(recipe, each.name)) for recipe in RECIPES.values())
         options: dict[str, Any] = {"dest": each.name, "help": f"{each.metadata['help']} ({values})"}
         if each.type is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
@@ -100,10 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def from_arguments(args: argparse.Namespace) -> Recipe:
-    """The recipe that was asked for.
+    """The requested recipe.
 
     Raises:
-        ValueError: for a setting that is out of its range.
+        ValueError: if a setting is out of range.
     """
     given = {each.name: getattr(args, each.name) for each in fields(Recipe)}
     recipe = replace(
@@ -111,7 +108,11 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
     )
     for name, fits, expected in (
         ("epochs", recipe.epochs >= 1, "1 or more"),
-        ("batch_size", recipe.batch_size >= 2, "2 or more: batch norm learns nothing from one"),
+        (
+            "batch_size",
+            recipe.batch_size >= 2,
+            "2 or more, since batch norm cannot learn from one clip",
+        ),
         ("learning_rate", 0 < recipe.learning_rate < math.inf, "a number above 0"),
         ("warmup", 0 <= recipe.warmup < 1, "0 or more, below 1"),
         ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
@@ -119,9 +120,12 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
         ("ema", 0 <= recipe.ema < 1, "0 or more, below 1"),
         ("mfcc_style", 0 <= recipe.mfcc_style <= 100, "0 to 100"),
         ("vocal_tract", 0 <= recipe.vocal_tract <= 0.5, "0 to 0.5"),
-        ("mfcc_shift", 0 <= recipe.mfcc_shift <= 100, "0 to 100"),
-        ("mfcc_mask_steps", 0 <= recipe.mfcc_mask_steps <= 200, "0 to 200"),
-        ("mfcc_mask_coefficients", 0 <= recipe.mfcc_mask_coefficients <= 12, "0 to 12"),
+        ("mfcc_shift", 0 <= recipe.mfcc_shift <= MFCC_STEPS // 2, f"0 to {MFCC_STEPS // 2}"),
+        ("mfcc_mask_steps", 0 <= recipe.mfcc_mask_steps < MFCC_STEPS, f"0 to {MFCC_STEPS - 1}"),
+        (
+            *("mfcc_mask_coefficients", 0 <= recipe.mfcc_mask_coefficients < MFCC_COUNT),
+            f"0 to {MFCC_COUNT - 1}",
+        ),
         ("mixup", 0 <= recipe.mixup < math.inf, "0 or more"),
         ("modality_dropout", 0 <= recipe.modality_dropout <= 1, "0 to 1"),
     ):
@@ -131,10 +135,10 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
-    """The rate at `progress` (0..1) of all steps."""
+    """The learning rate at `progress` (0..1) of all steps."""
     if progress < recipe.warmup:
         return recipe.learning_rate * progress / recipe.warmup
     if not recipe.cosine:
         return recipe.learning_rate
-    fallen = (progress - recipe.warmup) / (1 - recipe.warmup)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * fallen))
+    decayed = (progress - recipe.warmup) / (1 - recipe.warmup)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * decayed))

@@ -1,14 +1,14 @@
-"""Random numbers that depend on the run's seed, the epoch and their purpose, and nothing else."""
+"""Random numbers that depend on the seed of the run, the epoch and their purpose only."""
 
 import numpy as np
 import torch
 
-# One number a purpose, so that drawing more for one does not change another.
-WEIGHTS, ORDER, AUGMENTATION, DROPOUT, SOUND, MODALITY, MIXUP, THROAT, STYLE = range(9)
+# One number per purpose, so that drawing more numbers for one does not change another.
+WEIGHTS, ORDER, AUGMENTATION, DROPOUT, SOUND, MODALITY, MIXUP, VOCAL_TRACT, STYLE = range(9)
 
 
 def seed_of(seed: int, epoch: int, purpose: int, *more: int) -> int:
-    """A 63-bit seed for one purpose in one epoch (0: before the first), and `more` within it."""
+    """A 63-bit seed for one purpose in one epoch (0 is before the first), and `more` within it."""
     state = np.random.SeedSequence([seed, epoch, purpose, *more]).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 

@@ -1,5 +1,6 @@
-"""Where a run's weights start from: files of encoders, and whether they may be used for a fold."""
+"""The weights that encoders start from, and whether a fold may use them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,17 @@ from torch import Tensor
 
 from cache.files import sha256_file
 from cache.ravdess import actors_of
-from model.checkpoint import check_version, is_checkpoint
 from model.weights import WeightsError, public_state, read_data
-
-# What is recorded of a run that weights come from, and of what kind it is.
-_RECORDED = {
-    **{"model": str, "preset": str, "split": str, "fold": int, "epochs": int, "recipe": str},
-    **{"seed": int, "init": dict},
-}
+from train.record import (
+    CHECKPOINT,
+    CONFIG,
+    START_SETTINGS,
+    Checkpoint,
+    RunError,
+    is_checkpoint,
+    is_unknown,
+    parse_checkpoint,
+)
 
 
 @dataclass(frozen=True)
@@ -25,74 +29,73 @@ class Start:
     state: dict[str, Tensor]
     record: dict[str, Any]
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the file, or one that it started from, is of unknown actors."""
+        return is_unknown(self.record)
 
-def read_start(path: Path, part: str, test_actors: tuple[int, ...]) -> Start:
-    """Read weights for an encoder: a public checkpoint, safetensors, or a finished run's last.pt.
+
+def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
+    """Read weights for an encoder: a public checkpoint, safetensors, or last.pt of a finished run.
 
     Args:
         path: the file.
         part: "video" or "audio".
-        test_actors: of the fold that is to be trained. A run that trained on one of them is
-            refused; of a public file nothing is known, and the record says so.
+        held_out: the actors that the run to be trained holds out. A run that was trained on one of
+            them, directly or through the runs that it started from, is refused. The actors of a
+            public file are unknown, and the record says so.
 
     Raises:
         WeightsError: if the file cannot be used.
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if the file does not exist.
     """
     try:
         data = read_data(path)
-    except WeightsError as exc:
-        raise WeightsError(f"{exc}{way_to_train_again(path)}") from exc
-    record: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
-    try:
-        check_version(data)
+        record: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
         if is_checkpoint(data):
-            record["run"] = _checked(data, test_actors)
-            data = {name.removeprefix(f"{part}."): t for name, t in data["model"].items()}
-        state = public_state(data)
-    except (KeyError, TypeError, AttributeError) as exc:
-        advice = way_to_train_again(path)
-        raise WeightsError(f"{path}: not a whole checkpoint ({exc!r}){advice}") from exc
+            checkpoint = parse_checkpoint(path, data)
+            record["run"] = _record(checkpoint)
+            _check_actors(path, record["run"], held_out)
+            data = {str(n).removeprefix(f"{part}."): t for n, t in checkpoint.weights.items()}
+    except (WeightsError, RunError) as exc:
+        raise WeightsError(f"{exc}{how_to_train_again(path)}") from exc
+    try:
+        return Start(public_state(data), record)
+    except WeightsError as exc:
+        raise WeightsError(f"{path}: {exc}") from exc
+
+
+def _record(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What config.json records of a finished run that weights come from."""
+    config = checkpoint.config
+    if checkpoint.epoch != config.epochs:
+        raise WeightsError(
+            f"{checkpoint.path}: {checkpoint.epoch} of {config.epochs} epochs are done. Finish "
+            "that run first: only the last epoch of its schedule counts"
+        )
+    return {name: getattr(config, name) for name in START_SETTINGS}
+
+
+def _check_actors(path: Path, run: Mapping[str, Any], held_out: tuple[int, ...]) -> None:
+    """Raise WeightsError if a run, or one that it started from, was trained on held-out actors."""
+    try:
+        trained, _ = actors_of(run["split"], run["fold"], validate=run["validation"])
     except ValueError as exc:
         raise WeightsError(f"{path}: {exc}") from exc
-    return Start(state, record)
-
-
-def _checked(checkpoint: dict[str, Any], test_actors: tuple[int, ...]) -> dict[str, Any]:
-    """What to record of a run, once it may be used for a fold that tests these actors."""
-    config = checkpoint["config"]
-    for name, kind in _RECORDED.items():
-        if type(config[name]) is not kind:
-            raise WeightsError(f"{name} is {config[name]!r:.80}, expected {kind.__name__}")
-    if checkpoint["epoch"] != config["epochs"]:
-        raise WeightsError(
-            f"{checkpoint['epoch']!r:.80} of {config['epochs']} epochs are done. Finish that run "
-            "first: what counts is the last epoch of its schedule"
-        )
-    # By the split's own rule: the list in the file is but what it says of itself.
-    trained, _ = actors_of(config["split"], config["fold"], validate=config["validation"] is True)
-    if config["train_actors"] != list(trained):
-        raise WeightsError("its train_actors are not those of its split and fold")
-    leaked = sorted(set(trained) & set(test_actors))
+    leaked = sorted(set(trained) & set(held_out))
     if leaked:
+        kind = "validation run of fold" if run["validation"] else "fold"
         raise WeightsError(
-            f"was trained on actors {leaked}, whom this fold tests. "
-            "Take the checkpoint of the same fold and split"
+            f"{path}: its weights were trained on actors {leaked} ({run['model']}, {kind} "
+            f"{run['fold']}), which this run holds out. Take weights of the same fold and split"
         )
-    return {name: config[name] for name in _RECORDED}
+    for start in run["init"].values():
+        if start["run"] is not None:
+            _check_actors(path, start["run"], held_out)
 
 
-def way_to_train_again(path: Path) -> str:
-    """What to do about a run's `last.pt` that cannot be read; nothing is known of other files.
-
-    Returns:
-        The end of an error: a sentence that names the folder to remove, or nothing.
-    """
-    if path.name != "last.pt" or not (path.parent / "config.json").is_file():
+def how_to_train_again(path: Path) -> str:
+    """The end of an error about a run's `last.pt`; empty for any other file."""
+    if path.name != CHECKPOINT or not (path.parent / CONFIG).is_file():
         return ""
     return f". Remove {path.parent} to train that run again"
-
-
-def is_unknown(record: dict[str, Any]) -> bool:
-    """Whether weights come from a file of unknown actors, at once or through another run."""
-    return record["run"] is None or any(map(is_unknown, record["run"]["init"].values()))

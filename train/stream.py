@@ -1,4 +1,4 @@
-"""Clips from the cache to the training loop, in an order that depends on seed and epoch alone."""
+"""Clips from the cache to the trainer: from shards, from memory, or from the GPU."""
 
 import os
 from collections import deque
@@ -11,38 +11,39 @@ from torch import Tensor
 
 from cache.ravdess import Clip
 from cache.reader import Cache
-from cache.schema import FIELDS, FRAME_COUNT
+from cache.schema import FIELDS
+from model.inputs import subsample
 
 # Positions int64 (B,) on the CPU; inputs by field and labels int64 (B,) on the device.
 Batch = tuple[Tensor, dict[str, Tensor], Tensor]
 
-AHEAD = 2  # batches that are read while one is trained on
-# Resident clips take at most this share of a GPU's free memory, since activations need the most of
-# it, and this much of the host's: more would gain nothing over shards in the page cache.
+AHEAD = 2  # the number of batches that are read while one is trained on
+# Resident clips take at most this share of a GPU's free memory, since activations need most of it,
+# and at most this much of the host's: more would gain nothing over shards in the page cache.
 DEVICE_SHARE, MEMORY_BYTES = 0.15, 2**30
 
 
 class Clips:
-    """Clips of a cache by position, read into tensors that the caller holds.
+    """Clips of a cache by position, read into tensors that the caller owns.
 
-    Threads may read side by side: the cache reads past HDF5, without Python's lock.
+    Threads may read in parallel: the cache reads past HDF5, without Python's lock.
 
     Args:
-        cache: where the clips lie.
-        clips: which of them; a position is an index into this list.
-        inputs: names of the fields to read; nothing else is. `frames` uint8 (T, 224, 224, 3),
-            `mfcc` float32 (13, 212), `waveform` int16 (108045,).
-        frames: how many of the 30 frames to take, evenly spaced from the first.
+        cache: the cache.
+        clips: the clips; a position is an index into this list.
+        inputs: the names of the fields to read; no others are read.
+        frames: the number of frames to keep, evenly spaced from the first.
     """
 
     def __init__(self, cache: Cache, clips: list[Clip], inputs: tuple[str, ...], frames: int):
         self.cache = cache
         self.clips = clips
         self.labels = torch.tensor([clip.label for clip in clips])
-        self.every = FRAME_COUNT // frames
+        self.frames = frames
         self._shapes = {name: FIELDS[name].shape for name in inputs}
         if "frames" in inputs:
-            self._shapes["frames"] = (frames, *FIELDS["frames"].shape[1:])
+            total, *picture = FIELDS["frames"].shape
+            self._shapes["frames"] = (min(frames, total), *picture)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -55,7 +56,7 @@ class Clips:
         )
 
     def buffers(self, count: int, *, pinned: bool = False) -> dict[str, Tensor]:
-        """Uninitialised tensors for `count` clips: each input with `count` in front."""
+        """Uninitialized tensors for `count` clips: each input with `count` in front."""
         types = {name: getattr(torch, FIELDS[name].dtype.name) for name in self._shapes}
         return {
             name: torch.empty(count, *shape, dtype=types[name], pin_memory=pinned)
@@ -66,11 +67,11 @@ class Clips:
         """Read the inputs of one clip into row `row` of `buffers`."""
         clip_id = self.clips[position].clip_id
         for name, tensor in into.items():
-            if name == "frames" and self.every > 1:
-                whole = torch.from_numpy(self.cache.read(clip_id, name))
-                tensor[row].copy_(whole[:: self.every])
-            else:
+            if self._shapes[name] == FIELDS[name].shape:
                 self.cache.read(clip_id, name, out=tensor[row].numpy())
+            else:
+                whole = torch.from_numpy(self.cache.read(clip_id, name))
+                tensor[row].copy_(subsample(whole, self.frames, dim=0))
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,12 @@ class Resident:
 class Streamed:
     """Clips that are read from their shards ahead of the step, into a few buffers in turn.
 
-    Memory is that of `AHEAD + 1` batches, whatever the number of clips. The buffers are kept from
-    epoch to epoch, since fresh memory costs as much as reading; one pass at a time, then.
+    It holds `AHEAD + 1` batches in memory, whatever the number of clips. The buffers are kept from
+    epoch to epoch, since fresh memory costs as much as reading; so only one pass runs at a time.
 
     Args:
-        clips: what to read.
-        readers: threads that read.
+        clips: the clips to read.
+        readers: the number of reading threads.
     """
 
     def __init__(self, clips: Clips, readers: int):
@@ -107,7 +108,7 @@ class Streamed:
     def batches(self, split: Sequence[Tensor], device: torch.device) -> Iterator[Batch]:
         """Yield the clips at the positions of each of `split`, a batch each.
 
-        On the CPU a batch lies in a buffer, which is filled anew once the next batch is asked for.
+        On the CPU a batch is in a buffer, which is overwritten once the next batch is requested.
         """
         on_gpu = device.type == "cuda"
         steps: deque[torch.cuda.Event] = deque()
@@ -132,21 +133,21 @@ class Streamed:
                         for name, tensor in ring[number % len(ring)].items()
                     }
                     inputs = _to_gpu(filled, device, copies) if on_gpu else filled
-                    # The buffer after the last begun one was yielded a batch ago, and is free.
+                    # The next buffer in the ring was yielded one batch ago, so it is free.
                     if number + AHEAD < len(split):
                         reading.append(begin(number + AHEAD))
                     yield batch, inputs, self.clips.labels[batch].to(device)
-                    if on_gpu:  # no more than AHEAD steps wait there, with their inputs
+                    if on_gpu:  # at most AHEAD steps, with their inputs, wait on the GPU
                         steps.append(torch.cuda.current_stream(device).record_event())
                         if len(steps) > AHEAD:
                             steps.popleft().synchronize()
             finally:
-                for futures in reading:  # whoever asked for batches has gone
+                for futures in reading:  # the caller has stopped early
                     for read in futures:
                         read.cancel()
 
     def _buffers(self, clips: int, count: int, pinned: bool) -> list[dict[str, Tensor]]:
-        """Buffers for so many clips each; those of the pass before, where they are large enough."""
+        """Buffers for `clips` clips each; those of the last pass if they are large enough."""
         kept = [len(tensor) for buffer in self._ring for tensor in buffer.values()]
         if len(self._ring) < count or min(kept, default=0) < clips:
             self._ring = [self.clips.buffers(clips, pinned=pinned) for _ in range(count)]
@@ -156,21 +157,21 @@ class Streamed:
 def _to_gpu(
     filled: dict[str, Tensor], device: torch.device, copies: "torch.cuda.Stream"
 ) -> dict[str, Tensor]:
-    """Copy pinned buffers while the GPU computes; returns once they may be filled anew."""
+    """Copy pinned buffers while the GPU computes; returns once they may be overwritten."""
     computing = torch.cuda.current_stream(device)
     with torch.cuda.stream(copies):
         inputs = {name: t.to(device, non_blocking=True) for name, t in filled.items()}
-    copies.synchronize()  # of the copies alone: the steps before go on meanwhile
+    copies.synchronize()  # waits for the copies only; earlier steps keep running
     for tensor in inputs.values():
         tensor.record_stream(computing)
     return inputs
 
 
 def place(clips: Clips, device: torch.device) -> tuple[Resident | Streamed, str]:
-    """Hold clips on the GPU or in memory where they fit, else stream them.
+    """Hold clips on the GPU or in memory if they fit, else stream them.
 
     Returns:
-        The source of batches, and where it lies, in words.
+        The source of batches, and where it is, in words.
     """
     size = clips.bytes_per_clip * len(clips)
     words = f"{size / 1e9:.2f} GB of clips"
@@ -194,5 +195,5 @@ def _resident(clips: Clips, device: torch.device) -> Resident:
 
 
 def readers() -> int:
-    """Threads that read: they wait for copies in the kernel, and take no turn of Python's."""
+    """The number of reading threads; they wait for the kernel and do not hold Python's lock."""
     return min(4, os.cpu_count() or 1)

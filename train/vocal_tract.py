@@ -1,4 +1,4 @@
-"""Vocal tract length perturbation: the same words from a longer or a shorter throat."""
+"""Vocal tract length perturbation: the same words from a longer or a shorter vocal tract."""
 
 import math
 from functools import cache
@@ -6,21 +6,22 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from cache.schema import SAMPLE_RATE_HZ
 from model.log_mel import hz_to_mel, mel_to_hz
 
-MEL_BANDS = 128  # of the spectra that the cache's MFCCs come from
-NYQUIST_HZ = 22_050.0
-STEPS = 41  # factors between the least and the greatest; the middle one is 1
+MEL_BANDS = 128  # of the spectra behind the MFCCs of the cache
+NYQUIST_HZ = SAMPLE_RATE_HZ / 2
+STEPS = 41  # the number of factors, from the smallest to the largest; the middle one is 1
 
 
 @cache
 def warps(coefficients: int, strength: float, count: int) -> Tensor:
     """Matrices that warp the frequencies of MFCCs, float32 (count, coefficients, coefficients).
 
-    MFCCs are the first coefficients of a cosine transform over mel bands. Each matrix goes back to
-    bands, reads each band at its frequency times a factor, and forth again; what the missing
-    coefficients held is lost beforehand. The factors are exp(-strength) .. exp(strength), evenly in
-    their logarithm. Source: Jaitly & Hinton 2013, on spectrograms.
+    MFCCs are the first coefficients of a cosine transform over mel bands. Each matrix transforms
+    back to bands, reads each band at its frequency times a factor, and transforms again. The
+    factors are exp(-strength) .. exp(strength), evenly spaced in their logarithm. Source: Jaitly &
+    Hinton 2013, on spectrograms.
     """
     band = torch.arange(MEL_BANDS, dtype=torch.float64)
     order = torch.arange(coefficients, dtype=torch.float64)
@@ -44,13 +45,13 @@ def warps(coefficients: int, strength: float, count: int) -> Tensor:
 def change_vocal_tract(mfcc: Tensor, draws: Tensor, strength: float) -> Tensor:
     """MFCCs as from speakers whose vocal tracts are longer or shorter.
 
-    Children, women and men differ by a factor of about 1.3 in all; with few actors to learn from, a
-    network otherwise takes that for emotion.
+    Vocal tracts of children, women and men differ by a factor of up to 1.3; with few training
+    actors, a network would otherwise take that for emotion.
 
     Args:
-        mfcc: as in the cache, not normalised, float (B, 13, steps).
-        draws: (B,), uniform in 0..1: which factor of exp(-strength) .. exp(strength).
-        strength: 0.2 is from 0.82 to 1.22.
+        mfcc: as in the cache, not normalized, float (B, 13, steps).
+        draws: float (B,), uniform in 0..1: which factor of exp(-strength) .. exp(strength).
+        strength: the logarithm of the largest factor; 0.2 is a factor from 0.82 to 1.22.
 
     Returns:
         A tensor of the same shape.

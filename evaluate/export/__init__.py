@@ -1,1 +1,1 @@
-"""A trained network as one ONNX file that stands alone."""
+"""Export of a trained network as one ONNX file that runs without this project."""

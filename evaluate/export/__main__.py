@@ -1,14 +1,6 @@
-"""`python -m evaluate.export --checkpoint FILE --out FILE.onnx`: a network that stands alone."""
+"""`python -m evaluate.export --checkpoint FILE --out FILE.onnx`: a network as one ONNX file."""
 
-import sys
-
-from cache.extras import lack
-
-try:
-    from evaluate.export.cli import main
-except ModuleNotFoundError as exc:
-    print(lack(exc, "export,report"), file=sys.stderr)
-    sys.exit(2)
+from cache.command import launch
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch("evaluate.export.cli", "export,report")

@@ -4,87 +4,56 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
-from cache.schema import FIELDS, FRAME_COUNT
-from model import inputs
-from model.checkpoint import Trained
-from model.prepare import MEAN, STD, to_waveform
+from cache.command import FailedError
+from cache.schema import FIELDS, FRAME_SIZE
+from model.inference import TrainedNetwork
+from model.inputs import subsample
 
 OUTPUTS = ("probabilities", "logits")
-OPSET = 18  # what torch writes without converting; onnxruntime reads it since 1.14
-_SIZE = FIELDS["frames"].shape[1]
-_MOST_BITS = 22  # of a weight's fraction, in torch's resizing of bytes
-
-
-class GraphError(RuntimeError):
-    """A network cannot be written as an ONNX graph."""
+OPSET = 18  # what torch writes without conversion; onnxruntime reads it since 1.14
+_MOST_BITS = 22  # of a weight's fraction, when torch resizes bytes
 
 
 class Standalone(nn.Module):
-    """A trained network with everything that its inputs go through, in float32.
+    """A trained network, on the CPU, with the preparation of its inputs, in float32."""
 
-    Args:
-        trained: on the CPU.
-
-    Attributes:
-        fields: names of the fields of the cache that `forward` takes, in its order.
-    """
-
-    def __init__(self, trained: Trained):
+    def __init__(self, trained: TrainedNetwork):
         super().__init__()
-        self.fields = inputs(trained.config["model"])
-        self.net = trained.net
-        self.every = FRAME_COUNT // trained.frames
-        for name, values in (("mean", MEAN), ("std", STD)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1, 1) * 255)
-        self.register_buffer("mfcc_mean", trained.prepare.mfcc_mean)
-        self.register_buffer("mfcc_std", trained.prepare.mfcc_std)
-        size = trained.prepare.size
-        self.register_buffer("resize", None if size == _SIZE else resize_weights(_SIZE, size))
+        self.net, self.fields, self.prepare = trained.net, trained.fields, trained.prepare
+        size = self.prepare.size
+        resize = None if size == FRAME_SIZE else resize_weights(FRAME_SIZE, size)
+        self.register_buffer("resize", resize)
 
     def forward(self, *fields: Tensor) -> tuple[Tensor, Tensor]:
-        """Classify clips as they lie in the cache.
-
-        Args:
-            fields: those of `fields`: frames uint8 RGB (B, 30, 224, 224, 3), mfcc float32
-                (B, 13, 212), waveform int16 (B, 108045).
-
-        Returns:
-            Probabilities and logits, float32 (B, 8).
-        """
+        """From the fields that the network looks at to probabilities and logits (B, 8)."""
         given = dict(zip(self.fields, fields, strict=True))
-        frames = sound = None
         if "frames" in given:
-            frames = given["frames"][:, :: self.every]
-            frames = frames.permute(0, 4, 1, 2, 3).float()  # (B, T, H, W, 3) -> (B, 3, T, H, W)
+            frames = subsample(given["frames"], self.prepare.count, dim=1).float()
             if self.resize is not None:
-                frames = resize_bytes(frames, self.resize)
-            frames = (frames - self.mean) / self.std
-        if "mfcc" in given:
-            sound = given["mfcc"]
-            if self.mfcc_mean is not None:
-                sound = (sound - self.mfcc_mean) / self.mfcc_std
-        elif "waveform" in given:
-            sound = to_waveform(given["waveform"])
-        logits = self.net(frames, sound)
+                pictures = frames.movedim(4, 2)  # (B, T, H, W, 3) -> (B, T, 3, H, W)
+                frames = resize_bytes(pictures, self.resize).movedim(2, 4)
+            given["frames"] = frames
+        logits = self.net(*self.prepare(given))
         return logits.softmax(dim=1), logits
 
 
 def resize_weights(before: int, after: int) -> Tensor:
-    """How much each of `before` pixels counts in each of `after`, float32 (after, before).
+    """The weight of each of `before` pixels in each of `after`, float32 (after, before).
 
-    Those of torch's bilinear resizing of bytes with antialiasing: triangles as wide as two new
-    pixels, rounded to as many bits as leave the greatest weight within 16.
+    As in torch's bilinear resizing of bytes with antialiasing: triangles as wide as two new
+    pixels, rounded to as many bits as keep the greatest weight within 16 bits.
     """
     scale = before / after
     weights = torch.zeros(after, before, dtype=torch.float64)
     for row in range(after):
-        centre = scale * (row + 0.5)
-        first = max(int(centre - scale + 0.5), 0)
-        pixels = torch.arange(first, min(int(centre + scale + 0.5), before), dtype=torch.float64)
-        triangle = (1 - ((pixels - centre + 0.5) / scale).abs()).clamp(min=0)
+        center = scale * (row + 0.5)
+        first = max(int(center - scale + 0.5), 0)
+        pixels = torch.arange(first, min(int(center + scale + 0.5), before), dtype=torch.float64)
+        triangle = (1 - ((pixels - center + 0.5) / scale).abs()).clamp(min=0)
         weights[row, first : first + len(pixels)] = triangle / triangle.sum()
     greatest = weights.max().item()
     bits = 0
@@ -94,67 +63,60 @@ def resize_weights(before: int, after: int) -> Tensor:
 
 
 def resize_bytes(pictures: Tensor, weights: Tensor) -> Tensor:
-    """Resize as torch resizes bytes on a CPU: rounded after the rows, and after the columns.
+    """Resize whole numbers 0..255, float32 (..., H, H) to (..., S, S), as torch resizes bytes.
 
-    In float32 this is exact: bytes times weights of 16 bits, summed, stay below 2^24 units.
+    Rounded after the rows, and after the columns. This is exact in float32: bytes times weights of
+    16 bits, summed, stay below 2^24 units.
 
     Args:
-        pictures: float32 of whole numbers 0..255, (..., H, H).
-        weights: (S, H), as from `resize_weights`.
-
-    Returns:
-        float32 of whole numbers 0..255, (..., S, S).
+        pictures: float32 (..., H, H).
+        weights: float32 (S, H), as from `resize_weights`.
     """
     rows = (pictures @ weights.T + 0.5).floor()  # (..., H, H) -> (..., H, S)
     return (weights @ rows + 0.5).floor().clamp(0, 255)  # (..., H, S) -> (..., S, S)
 
 
-def write_graph(standalone: Standalone, path: Path, properties: Mapping[str, str]) -> None:
-    """Write an ONNX file with any number of clips in front of each input and output.
-
-    The same network gives the same bytes; what the exporter notes of the machine's source files is
-    left out.
+def write_graph(
+    trained: TrainedNetwork, fields: dict[str, Tensor], path: Path, properties: Mapping[str, str]
+) -> None:
+    """Write an ONNX file for any number of clips; the same network gives the same bytes.
 
     Args:
-        standalone: in evaluation mode, on the CPU.
-        path: to write to; one file, with the weights in it.
-        properties: the file's metadata.
+        trained: the network, on the CPU.
+        fields: the fields that it looks at, of two clips or more; their values do not matter.
+        path: the file to write, weights included.
+        properties: the metadata of the file.
 
     Raises:
-        GraphError: if torch cannot say the network in ONNX.
+        FailedError: if torch cannot express the network in ONNX.
         OSError: if the file cannot be written.
     """
-    import onnx  # not all who evaluate export
-
-    examples = tuple(
-        torch.zeros(2, *FIELDS[name].shape, dtype=getattr(torch, FIELDS[name].dtype.name))
-        for name in standalone.fields
-    )
     batch = torch.export.Dim("batch")
     try:
         with warnings.catch_warnings(action="ignore"), torch.no_grad():  # the exporter's own
             program = torch.onnx.export(
-                standalone,
-                examples,
+                Standalone(trained).eval(),
+                tuple(fields.values()),
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
-                input_names=standalone.fields,
+                input_names=trained.fields,
                 output_names=OUTPUTS,
-                dynamic_shapes={"fields": tuple({0: batch} for _ in examples)},
+                dynamic_shapes={"fields": tuple({0: batch} for _ in fields)},
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as exc:
-        reason = (str(exc) or type(exc).__name__).strip().splitlines()[0]
-        raise GraphError(f"torch cannot write this network as ONNX ({reason:.200})") from exc
-    file = program.model_proto
-    for node in file.graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    for value in (*file.graph.input, *file.graph.output):
-        value.ClearField("metadata_props")
-    for value in file.graph.input:
-        value.doc_string = FIELDS[value.name].meaning
-    file.graph.ClearField("value_info")
-    file.graph.ClearField("metadata_props")
+        reason = " ".join(f"{type(exc).__name__}: {exc}".split())
+        raise FailedError(f"torch cannot write this network as ONNX ({reason:.200})") from exc
+
+    # Drop what the exporter records of source files on this machine; describe the inputs.
+    file = program.model_proto  # made anew by each access
+    graph = file.graph
+    for each in (*graph.node, *graph.input, *graph.output):
+        each.ClearField("metadata_props")
+        each.ClearField("doc_string")
+    for each in graph.input:
+        each.doc_string = FIELDS[each.name].meaning
+    graph.ClearField("value_info")
+    graph.ClearField("metadata_props")
     onnx.helper.set_model_props(file, dict(sorted(properties.items())))
     path.write_bytes(file.SerializeToString(deterministic=True))

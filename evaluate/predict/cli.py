@@ -65,7 +65,7 @@ def _predict_file(
     predictor: Predictor, path: Path, name: str, args: argparse.Namespace
 ) -> tuple[dict[str, Any], str | None]:
     """The JSON line of one file, with `error` if something failed; and what to tell the user."""
-    line: dict[str, Any] = {"file": str(path), "model": predictor.trained.config["model"]}
+    line: dict[str, Any] = {"file": str(path), "model": predictor.trained.name}
     windows: list[WindowPrediction] = []
     try:
         if not path.is_file():

@@ -3,7 +3,7 @@
 import bisect
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import model
 from cache.ravdess import is_recordings
 from cache.schema import DURATION_S, FRAME_COUNT
-from model.checkpoint import Trained, load_trained
+from model.inference import TrainedNetwork
 from preprocess.clip import window_arrays
 from preprocess.decode import ClipError, open_video
 from preprocess.settings import Settings, from_config
 from preprocess.windows import Plan, read_windows
+from train.record import load_checkpoint
 
 # A picture shows the faces of this many windows; nothing is kept of the pictures of others.
 SHOWN_WINDOWS = 6
@@ -29,39 +29,25 @@ MIDDLE = FRAME_COUNT // 2
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network, and how the features that it was trained on were made."""
+    """A trained network, and how the features that it was trained on were made.
 
-    trained: Trained
+    Attributes:
+        trained: the network.
+        settings: the settings of the features.
+        warnings: what readers of the predictions should know about the network.
+    """
+
+    trained: TrainedNetwork
     settings: Settings
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The fields of the cache that the network looks at."""
-        return model.inputs(self.trained.config["model"])
+    warnings: tuple[str, ...] = ()
 
     @property
     def sees(self) -> bool:
-        return "frames" in self.fields
+        return "frames" in self.trained.fields
 
     @property
     def hears(self) -> bool:
-        return bool({"mfcc", "waveform"} & set(self.fields))
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What readers of the predictions should know about the network."""
-        config, warnings = self.trained.config, []
-        dataset = config["cache"]["dataset"]
-        if not is_recordings(dataset):
-            warnings.append(f"trained on {dataset}: what it says about people means nothing")
-        if self.trained.epoch != config["epochs"]:
-            warnings.append(
-                f"trained for {self.trained.epoch} of {config['epochs']} epochs: finish that run "
-                "with train.py --resume"
-            )
-        if self.sees and self.settings.faces == "landmarks":
-            warnings.append("trained on faces from published landmarks; here a detector finds them")
-        return tuple(warnings)
+        return bool({"mfcc", "waveform"} & set(self.trained.fields))
 
 
 @dataclass(frozen=True)
@@ -145,8 +131,20 @@ def load(path: Path, device: torch.device | str = "cpu") -> Predictor:
         ValueError: if it cannot be used.
         FileNotFoundError: if it is missing.
     """
-    trained = load_trained(path, device)
-    return Predictor(trained, from_config(trained.config["cache"].get("config")))
+    checkpoint = load_checkpoint(path, device)
+    epoch, config = checkpoint.epoch, checkpoint.config
+    predictor = Predictor(checkpoint.network(device), from_config(config.cache["config"]))
+    warnings = []
+    dataset = config.cache["dataset"]
+    if not is_recordings(dataset):
+        warnings.append(f"trained on {dataset}: what it says about people means nothing")
+    if epoch != config.epochs:
+        warnings.append(
+            f"trained for {epoch} of {config.epochs} epochs: finish that run with train.py --resume"
+        )
+    if predictor.sees and predictor.settings.faces == "landmarks":
+        warnings.append("trained on faces from published landmarks; here a detector finds them")
+    return replace(predictor, warnings=tuple(warnings))
 
 
 def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPrediction]:
@@ -168,7 +166,7 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
                 if window.problem:
                     raise ClipError(window.problem)
                 arrays, notes = window_arrays(window, predictor.settings.crop)
-                probabilities, attention = _classify(predictor, arrays)
+                probabilities, attention = _classify(predictor.trained, arrays)
             except ClipError as exc:
                 yield WindowPrediction(window.start_s, problem=str(exc), notes=window.notes)
                 continue
@@ -186,11 +184,11 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
 
 
 def _classify(
-    predictor: Predictor, arrays: dict[str, np.ndarray]
+    trained: TrainedNetwork, arrays: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Probabilities (8,) of one window, and where the sound made the network look, if it does."""
-    trained = predictor.trained
-    fields = {name: torch.from_numpy(arrays[name])[None] for name in predictor.fields}
+    device = next(trained.net.parameters()).device
+    fields = {name: torch.from_numpy(arrays[name])[None].to(device) for name in trained.fields}
     maps: list[Tensor] = []
     hook = nullcontext()
     block = getattr(trained.net, "cross_modal", None)

@@ -1,1 +1,1 @@
-"""What is written of it: the page, JSON, CSV and tables."""
+"""The report: figures computed once, and the files made from them."""

@@ -1,4 +1,4 @@
-"""The report's figures as SVG that takes its colours from the page, light or dark."""
+"""The figures of the report, drawn in colors that `svg` replaces with those of the page."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -6,16 +6,26 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cache.ravdess import EMOTIONS
+from evaluate.report.figures import ModelReport
 from evaluate.report.svg import BEST, HEAT, INK, LINE, MUTED, TEST, TRAIN
-from evaluate.runs.run import Run
+from train.record import Run
+
+# A disc marks the last epoch, which is the result; a ring the best epoch on the test actors.
+_MARK = {"linestyle": "none", "marker": "o", "clip_on": False, "zorder": 3}
+_DISC = {**_MARK, "color": TEST, "label": "last epoch: the result"}
+_RING = {
+    **{**_MARK, "markersize": 7.5, "label": "best-on-test"},
+    **{"markerfacecolor": "none", "markeredgecolor": BEST, "markeredgewidth": 1.5},
+}
 
 
-def confusion_figure(counts: np.ndarray) -> Figure:
-    """A confusion matrix: the number of clips in each cell, below it the percent of its row.
+def confusion_figure(confusion: list[list[int]]) -> Figure:
+    """A confusion matrix: the number of clips in each cell, below it the percentage of its row.
 
     Args:
-        counts: int (8, 8), clips of true emotion `row` predicted as `column`.
+        confusion: the number of clips of true emotion `row` predicted as `column`, (8, 8).
     """
+    counts = np.array(confusion)
     of_row = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, of_row, out=np.zeros(counts.shape), where=of_row > 0)
     figure = Figure(figsize=(6.6, 5.6), layout="constrained")
@@ -23,14 +33,14 @@ def confusion_figure(counts: np.ndarray) -> Figure:
     size = len(EMOTIONS)
     for row, column in np.ndindex(*counts.shape):
         share, clips = shares[row, column], counts[row, column]
-        centre = {"ha": "center", "va": "center"}
+        center = {"ha": "center", "va": "center"}
         if not clips:
-            axes.text(column, row, "0", fontsize=9.5, color=MUTED, **centre)
+            axes.text(column, row, "0", fontsize=9.5, color=MUTED, **center)
             continue
         corner, alpha = (column - 0.5, row - 0.5), 0.1 + 0.9 * share  # a single clip shows too
         axes.add_patch(Rectangle(corner, 1, 1, facecolor=HEAT, alpha=alpha, linewidth=0))
-        axes.text(column, row - 0.14, f"{clips}", fontsize=9.5, color=INK, **centre)
-        axes.text(column, row + 0.22, f"{100 * share:.0f} %", fontsize=8, color=INK, **centre)
+        axes.text(column, row - 0.14, f"{clips}", fontsize=9.5, color=INK, **center)
+        axes.text(column, row + 0.22, f"{100 * share:.0f} %", fontsize=8, color=INK, **center)
     axes.set_xlim(-0.5, size - 0.5)
     axes.set_ylim(size - 0.5, -0.5)
     axes.set_xticks(range(size), EMOTIONS, rotation=35, ha="right", rotation_mode="anchor")
@@ -43,38 +53,32 @@ def confusion_figure(counts: np.ndarray) -> Figure:
 
 
 def curves_figure(runs: list[Run]) -> Figure:
-    """Learning curves: accuracy above, loss below, a column for each fold.
+    """Learning curves: accuracy above, loss below, one column per fold.
 
-    A disc marks the last epoch, which is the result; a ring the epoch that was best on the test
-    actors, which is not. Training is dashed, so that colour does not tell alone.
+    Training is dashed, so that the curves differ not only in color.
 
     Args:
-        runs: finished runs of one model, at least one.
+        runs: the finished runs of one model, at least one.
     """
     columns = len(runs)
     figure = Figure(figsize=(max(4.2, 0.9 + 1.75 * columns), 4.4), layout="constrained")
     grid = figure.subplots(2, columns, sharex=True, sharey="row", squeeze=False)
-    for column, run in enumerate(runs):
-        epoch = np.array([line["epoch"] for line in run.epochs])
-        accuracy, loss = grid[:, column]
+    for run, (accuracy, loss) in zip(runs, grid.T, strict=True):
+        epochs = [epoch.epoch for epoch in run.metrics]
         for axes, quantity, scale in ((accuracy, "accuracy", 100), (loss, "loss", 1)):
             for part, label, style in (
                 ("train", "training actors", {"color": TRAIN, "linewidth": 1.1, "dashes": (3, 2)}),
                 ("test", "test actors", {"color": TEST, "linewidth": 1.5}),
             ):
-                values = np.array([line[f"{part}_{quantity}"] for line in run.epochs], dtype=float)
-                axes.plot(epoch, scale * values, label=label, **style)
+                values = [scale * getattr(epoch, f"{part}_{quantity}") for epoch in run.metrics]
+                axes.plot(epochs, values, label=label, **style)
             _dress(axes)
             axes.grid(axis="y", color=LINE, linewidth=0.6)
             axes.spines[["left", "bottom"]].set_visible(True)
-        test = 100 * np.array([line["test_accuracy"] for line in run.epochs])
-        best = int(test.argmax())
-        mark = {"linestyle": "none", "marker": "o", "clip_on": False, "zorder": 3}
-        ring = {"markerfacecolor": "none", "markeredgecolor": BEST, "markeredgewidth": 1.5}
-        accuracy.plot(epoch[best], test[best], **mark, **ring, markersize=7.5, label="best-on-test")
-        accuracy.plot(
-            epoch[-1], test[-1], **mark, markersize=4.5, color=TEST, label="last epoch: the result"
-        )
+        test = [100 * epoch.test_accuracy for epoch in run.metrics]
+        best = test.index(max(test))
+        accuracy.plot(epochs[best], test[best], **_RING)
+        accuracy.plot(epochs[-1], test[-1], **_DISC, markersize=4.5)
         accuracy.set_ylim(0, 100)
         accuracy.set_title(f"fold {run.fold}", fontsize=9.5, color=INK)
         loss.set_xlabel("epoch")
@@ -85,34 +89,25 @@ def curves_figure(runs: list[Run]) -> Figure:
     return figure
 
 
-def overview_figure(summaries: dict[str, dict]) -> Figure:
-    """Every model in a line: its last epoch with the interval, and its best epoch on the test fold.
+def overview_figure(models: dict[str, ModelReport]) -> Figure:
+    """One line per model: its accuracy at the last epoch with the interval, and at its best one.
 
     Args:
-        summaries: for each model its entry of summary.json; at least one.
+        models: the models by name, at least one.
     """
-    figure = Figure(figsize=(6.6, 0.9 + 0.27 * len(summaries)), layout="constrained")
+    figure = Figure(figsize=(6.6, 0.9 + 0.27 * len(models)), layout="constrained")
     axes = figure.add_subplot()
-    for row, summary in enumerate(summaries.values()):
-        last, best = summary["accuracy_last"], summary["accuracy_best_on_test"]
+    for row, model in enumerate(models.values()):
+        last, best = model.figures["accuracy_last"], model.figures["accuracy_best_on_test"]
         if last["interval"]:
             bounds = 100 * np.array(last["interval"])
             axes.plot(bounds, [row, row], color=TEST, linewidth=1.5, label="95 % interval")
-        mark = {"linestyle": "none", "marker": "o", "clip_on": False, "zorder": 3}
-        ring = {"markerfacecolor": "none", "markeredgecolor": BEST, "markeredgewidth": 1.5}
-        axes.plot(100 * best["mean"], row, **mark, **ring, markersize=7.5, label="best-on-test")
-        axes.plot(
-            100 * last["mean"],
-            row,
-            **mark,
-            markersize=5,
-            color=TEST,
-            label="last epoch: the result",
-        )
-    axes.axvline(100 / len(EMOTIONS), color=MUTED, linewidth=0.8, dashes=(3, 2), label="guessing")
+        axes.plot(100 * best["mean"], row, **_RING)
+        axes.plot(100 * last["mean"], row, **_DISC, markersize=5)
+    axes.axvline(100 / len(EMOTIONS), color=MUTED, linewidth=0.8, dashes=(3, 2), label="chance")
     axes.set_xlim(0, 100)
-    axes.set_ylim(len(summaries) - 0.4, -0.6)
-    axes.set_yticks(range(len(summaries)), summaries)
+    axes.set_ylim(len(models) - 0.4, -0.6)
+    axes.set_yticks(range(len(models)), models)
     axes.set_xlabel("accuracy (%)")
     _dress(axes)
     axes.grid(axis="x", color=LINE, linewidth=0.6)
@@ -122,7 +117,7 @@ def overview_figure(summaries: dict[str, dict]) -> Figure:
 
 
 def _legend(figure: Figure, axes: Axes, columns: int) -> None:
-    """One line a thing that is drawn, above the figure."""
+    """One entry for each kind of mark, above the figure."""
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(
         handles.values(),
@@ -136,7 +131,7 @@ def _legend(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def _dress(axes: Axes) -> None:
-    """Give axes the page's colours and quiet ticks."""
+    """Give axes the colors of the page and quiet ticks."""
     axes.tick_params(colors=MUTED, labelcolor=INK, labelsize=8.5, width=0.6)
     axes.spines[:].set_visible(False)
     axes.spines[:].set_color(LINE)

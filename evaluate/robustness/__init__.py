@@ -1,1 +1,1 @@
-"""Finished runs again, on clips with parts missing or made worse."""
+"""Robustness: finished runs tested again on clips with parts missing or degraded."""

@@ -1,109 +1,80 @@
-"""The command line of robustness: measure what is missing, print a table."""
+"""The command line of robustness: measure the runs that are not measured yet, print a table."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import model
-from cache import ravdess
-from cache.extras import lack
+from cache.command import FailedError, fail, run
 from cache.reader import Cache
-from cache.shard import CacheError
-from evaluate.errors import fail
 from evaluate.robustness.measure import measure_run
-from evaluate.robustness.table import FILE_NAME, RobustnessError, collect, table
-from evaluate.runs.find import read_runs
-from model.checkpoint import CheckpointError
+from evaluate.robustness.table import FILE_NAME, collect, table
+from evaluate.runs import headline, read_runs
 from model.device import pick_device
+from train.record import Run
+
+_FEW_PARAMETERS = 1_000_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure each finished run, and print a table.
+    """Measure each finished run, and print a table; returns the exit status, 1 if some failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluate.robustness",
+        description="Test finished runs again on the clips of their fold, with sound or picture "
+        f"missing or degraded; {FILE_NAME} is written into the folder of each run.",
+    )
+    add = parser.add_argument
+    add("--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/")
+    add("--cache", metavar="DIR", type=Path, required=True, help="cache that they were trained on")
+    only = "only these models (default: all)"
+    add("--only", metavar="MODEL", nargs="+", choices=model.NAMES, default=(), help=only)
+    add("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    args = parser.parse_args(argv)
+    return run(lambda: _measure_all(args, args.only), extras="report,features")
 
-    Returns:
-        0 when all runs are measured, 1 when some could not be, 2 for wrong use.
-    """
-    arguments = _parser().parse_args(argv)
-    try:
-        device = pick_device(arguments.device)
-        cache = Cache(arguments.cache)
-        models, left_out = read_runs(arguments.runs)
-    except (ValueError, OSError) as exc:
-        return fail(exc, 2)
-    wanted = arguments.only or list(models)
+
+def _measure_all(args: argparse.Namespace, only: Sequence[str]) -> int:
+    device, cache = pick_device(args.device), Cache(args.cache)
+    models, left_out = read_runs(args.runs)
     problems = [
         f"{each.name} is {each.state}: {problem}"
         for each in left_out
-        if not arguments.only or each.name.split("/")[0] in wanted
+        if not only or each.name.split("/")[0] in only
         for problem in each.problems
     ]
-    runs = [run for name in models if name in wanted for run in models[name]]
-    folders = {run.name: arguments.runs / run.name for run in runs}
-    measured = 0
-    try:
-        with (
-            # Threads that wait for each other cost MFCCs and tiny networks more than they give.
-            threadpool_limits(limits=1, user_api="blas"),
-            tqdm(total=sum(len(run.clip_ids) for run in runs), unit="clip", disable=None) as bar,
-        ):
-            for run in runs:
-                bar.set_description(run.name)
-                try:
-                    measured += measure_run(folders[run.name], run, cache, device, bar.update)
-                except (RobustnessError, CheckpointError, CacheError, OSError) as exc:
-                    problems.append(f"{run.name}: {exc}")
-                    del folders[run.name]
-        headline = [
-            folders[run.name]
-            for run in runs
-            if run.name in folders and run.fold in ravdess.HEADLINE_FOLDS[run.config["split"]]
-        ]
-        rows = collect(headline)
-    except RobustnessError as exc:
-        return fail(exc, 1)
-    except ModuleNotFoundError as exc:  # of sound, where a condition changes it
-        print(lack(exc, "features"), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return fail("interrupted; what is measured is kept", 1)
+    runs = [each for name, own in models.items() if not only or name in only for each in own]
+
+    # Measure what is not measured yet. More threads slow down MFCCs and small networks.
+    done: list[Run] = []
+    num_new, threads = 0, torch.get_num_threads()
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        tqdm(total=sum(each.config.test_clips for each in runs), unit="clip", disable=None) as bar,
+    ):
+        for each in runs:
+            bar.set_description(each.name)
+            torch.set_num_threads(1 if each.config.parameters < _FEW_PARAMETERS else threads)
+            try:
+                num_new += measure_run(each, cache, device, bar.update)
+                done.append(each)
+            except (ValueError, OSError) as exc:
+                problems.append(f"{each.name}: {exc}")
+
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        fail(problem, 1)
+    rows = collect(each.folder for each in headline(done))
     if not rows:
-        return fail("no run was measured", 1)
+        raise FailedError("no run was measured")
     print(
-        f"{measured} runs measured, {len(folders) - measured} before ({FILE_NAME} in each run's "
-        "folder; python -m evaluate puts them into the report)"
+        f"{num_new} runs measured, {len(done) - num_new} measured before ({FILE_NAME} in the "
+        "folder of each run; python -m evaluate adds them to the report)"
     )
-    print("accuracy in percent, the mean over folds:")
-    print(table(rows))
+    print(f"accuracy in percent, mean over folds:\n{table(rows)}")
     reasons = dict.fromkeys(row.reason for row in rows if row.reason)
     if reasons:
         print(f"-: {'; '.join(reasons)}")
     return 1 if problems else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluate.robustness",
-        description="Test finished runs again on the clips of their fold, with sound or picture "
-        f"missing or made worse; {FILE_NAME} goes into each run's folder.",
-    )
-    parser.add_argument(
-        "--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/"
-    )
-    parser.add_argument(
-        "--cache", metavar="DIR", type=Path, required=True, help="that the runs were trained on"
-    )
-    parser.add_argument(
-        "--only",
-        metavar="MODEL",
-        nargs="+",
-        choices=model.NAMES,
-        help="these models (default: all)",
-    )
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
-    return parser

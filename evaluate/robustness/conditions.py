@@ -1,52 +1,43 @@
-"""What is done to clips to see how much a network depends on each part of them."""
+"""How clips are changed to see how much a network depends on each part of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
+import torch
 
 from cache.ravdess import Clip
 from cache.schema import SAMPLE_COUNT
-from model.prepare import MEAN
+from model.inputs import MEAN, to_waveform
 
 SEED = 0
-_FULL_SCALE = 32_768  # of 16-bit samples
 
 Fields = dict[str, np.ndarray]
+# Takes a clip and its fields as in the cache, returns the fields that it changes.
+Change = Callable[[Clip, Fields], Fields]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One change of clips.
-
-    `modality` is the one that is changed, "audio" or "video"; None where none is. `title` is short
-    enough for a table. `change` takes a clip and its fields as they lie in the cache, and gives
-    those of them that it changes. `needs` is a field that it needs besides the network's.
-    """
+    """One change of clips in one modality, which may need a field that the network does not."""
 
     name: str
     modality: str | None
     title: str
-    change: Callable[[Clip, Fields], Fields]
+    change: Change
     needs: str | None = None
 
 
 def generator(clip: Clip, purpose: int) -> np.random.Generator:
-    """Random numbers of one clip and purpose: the same in whatever order clips are taken."""
+    """Random numbers for one clip and purpose, the same in whatever order clips are changed."""
     return np.random.default_rng([SEED, purpose, *map(int, clip.clip_id.split("-"))])
 
 
 def noisy(waveform: np.ndarray, snr_db: float, random: np.random.Generator) -> np.ndarray:
-    """Add white noise, scaled to the clip's own power.
-
-    Args:
-        waveform: (samples,), in any unit.
-        snr_db: ratio of the clip's power to the noise's, over the whole clip.
-        random: of the noise.
+    """Add white noise to samples (N,) of any unit, `snr_db` below the power of the whole clip.
 
     Returns:
-        float32 (samples,), in the same unit, not clipped; a silent clip stays silent.
+        float32 (N,), in the same unit, not clipped; silence stays silent.
     """
     signal = waveform.astype(np.float64)
     noise = random.standard_normal(len(signal))
@@ -55,13 +46,7 @@ def noisy(waveform: np.ndarray, snr_db: float, random: np.random.Generator) -> n
 
 
 def frozen(frames: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:
-    """Show the last shown frame again in place of a share of the frames, never of the first.
-
-    Args:
-        frames: (T, ...).
-        share: 0..1 of the T frames, rounded to whole frames.
-        random: which.
-    """
+    """Replace a share 0..1 of frames (T, ...), never the first, by the last frame shown before."""
     count = len(frames)
     lost = 1 + random.choice(count - 1, size=round(share * count), replace=False)
     shown = np.arange(count)
@@ -70,73 +55,58 @@ def frozen(frames: np.ndarray, share: float, random: np.random.Generator) -> np.
 
 
 def brighter(frames: np.ndarray, factor: float) -> np.ndarray:
-    """Multiply uint8 pictures of any shape, rounded, and cut off at 255."""
+    """Multiply uint8 pictures of any shape by a factor, round, and clip to 0..255."""
     values = np.clip(np.rint(np.arange(256) * factor), 0, 255).astype(np.uint8)
     return values[frames]
 
 
-def _sound(waveform: np.ndarray, fields: Fields) -> Fields:
-    """What a clip with another sound (samples,), in units of 16 bits, has in place of its own."""
+def _with_sound(waveform: np.ndarray, fields: Fields) -> Fields:
+    """What a clip with another waveform (N,), in units of 16-bit samples, has instead."""
     changed: Fields = {"waveform": waveform}
     if "mfcc" in fields:
-        # Here and not above, because a report names conditions without the libraries of sound.
+        # Not at the top, because a report names conditions without the libraries for sound.
         from preprocess.audio import mfcc
 
-        changed["mfcc"] = mfcc(waveform.astype(np.float32) / _FULL_SCALE)
+        changed["mfcc"] = mfcc(to_waveform(torch.from_numpy(waveform)).numpy())
     return changed
 
 
-def _as_cached(_clip: Clip, _fields: Fields) -> Fields:
-    return {}
+def _silence(_clip: Clip, fields: Fields) -> Fields:
+    return _with_sound(np.zeros(SAMPLE_COUNT, np.int16), fields)
 
 
-def _silent(_clip: Clip, fields: Fields) -> Fields:
-    return _sound(np.zeros(SAMPLE_COUNT, np.int16), fields)
+def _gray(_clip: Clip, fields: Fields) -> Fields:
+    """The mean color, in whole steps of 255: zero to the networks, within 0.01."""
+    color = np.rint(np.array(MEAN) * 255).astype(np.uint8)
+    return {"frames": np.broadcast_to(color, fields["frames"].shape)}
 
 
-def _with_noise(clip: Clip, fields: Fields, *, snr_db: float) -> Fields:
+def _noise(snr_db: float) -> Change:
     # The same noise at each level, so that levels differ in nothing else.
-    return _sound(noisy(fields["waveform"], snr_db, generator(clip, purpose=0)), fields)
+    return lambda clip, fields: _with_sound(
+        noisy(fields["waveform"], snr_db, generator(clip, purpose=0)), fields
+    )
 
 
-def _grey(_clip: Clip, fields: Fields) -> Fields:
-    """The mean colour, in whole steps of 255: what networks see as zero, within 0.01."""
-    colour = np.rint(np.array(MEAN) * 255).astype(np.uint8)
-    return {"frames": np.broadcast_to(colour, fields["frames"].shape)}
+def _frozen(share: float) -> Change:
+    return lambda clip, fields: {
+        "frames": frozen(fields["frames"], share, generator(clip, purpose=1))
+    }
 
 
-def _with_frozen(clip: Clip, fields: Fields, *, share: float) -> Fields:
-    return {"frames": frozen(fields["frames"], share, generator(clip, purpose=1))}
-
-
-def _with_light(_clip: Clip, fields: Fields, *, factor: float) -> Fields:
-    return {"frames": brighter(fields["frames"], factor)}
+def _light(factor: float) -> Change:
+    return lambda _clip, fields: {"frames": brighter(fields["frames"], factor)}
 
 
 CONDITIONS = (
-    Condition("as_cached", None, "as cached", _as_cached),
-    Condition("sound_missing", "audio", "no sound", _silent),
-    *(
-        Condition(
-            *(f"noise_{snr_db}_db", "audio", f"{snr_db} dB SNR"),
-            partial(_with_noise, snr_db=snr_db),
-            needs="waveform",
-        )
-        for snr_db in (20, 10, 0)
-    ),
-    Condition("picture_missing", "video", "no picture", _grey),
-    *(
-        Condition(
-            *(f"frames_frozen_{percent}", "video", f"{percent} % frozen"),
-            partial(_with_frozen, share=percent / 100),
-        )
-        for percent in (50, 80)
-    ),
-    *(
-        Condition(
-            *(f"brightness_{factor}", "video", f"light x{factor}"),
-            partial(_with_light, factor=factor),
-        )
-        for factor in (0.5, 1.5)
-    ),
+    Condition("as_cached", None, "as cached", lambda _clip, _fields: {}),
+    Condition("sound_missing", "audio", "no sound", _silence),
+    Condition("noise_20_db", "audio", "20 dB SNR", _noise(20), needs="waveform"),
+    Condition("noise_10_db", "audio", "10 dB SNR", _noise(10), needs="waveform"),
+    Condition("noise_0_db", "audio", "0 dB SNR", _noise(0), needs="waveform"),
+    Condition("picture_missing", "video", "no picture", _gray),
+    Condition("frames_frozen_50", "video", "50 % frozen", _frozen(0.5)),
+    Condition("frames_frozen_80", "video", "80 % frozen", _frozen(0.8)),
+    Condition("brightness_0.5", "video", "light x0.5", _light(0.5)),
+    Condition("brightness_1.5", "video", "light x1.5", _light(1.5)),
 )

@@ -1,0 +1,247 @@
+"""Share a cache: pack it into a folder for any web server, and fetch it from one."""
+
+import shutil
+from collections.abc import Collection, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from cache import jpeg
+from cache.card import clips_csv, render
+from cache.diff import settings_apart
+from cache.files import atomic_path, locked, sha256_file, sweep, write_text
+from cache.manifest import (
+    MANIFEST_NAME,
+    MAX_BYTES,
+    describe_shard,
+    parse_manifest,
+    read_manifest,
+    write_manifest,
+)
+from cache.ravdess import Clip
+from cache.reader import Cache, check_clips
+from cache.schema import COMPUTED, shard_name
+from cache.shard import CacheError, open_shard, write_shard
+from cache.transfer import RemoteFile, download_all, read_small, shown
+
+SUMS_NAME = "SHA256SUMS"
+TABLE_NAME = "clips.csv"
+_TEMPLATES = {"README.md": "card.md.j2", "croissant.json": "croissant.json.j2"}
+_BEGUN = ".begun"  # present until a pack is complete, so that an interrupted one can be resumed
+
+
+def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Path]:
+    """Write one or more folders that are ready to upload; the same cache gives the same bytes.
+
+    Args:
+        cache: a finished cache, which is verified first.
+        out: the folder to write: new, or an earlier pack of the same cache, which is completed.
+        as_jpeg: whether to store frames as JPEG files, which is slightly lossy and is recorded;
+            None keeps them as they are.
+        parts: the number of folders `out/part_1` ... that the actors are divided among; 1 writes
+            to `out` itself. Each is a cache; fetching all of them gives the whole one.
+
+    Returns:
+        The folders.
+
+    Raises:
+        CacheError: if the cache is not valid, or `out` contains anything else.
+        OSError: if `out` cannot be written.
+    """
+    source = Cache(cache)
+    if out.resolve().is_relative_to(cache.resolve()):
+        raise CacheError(f"{out}: is inside the cache itself. Choose a folder outside")
+    if source.is_jpeg and as_jpeg is False:
+        raise CacheError(f"{cache}: contains JPEGs, so the raw frames are lost. Pack it as jpeg")
+    problems = [problem for problem in source.problems() if problem]
+    if problems:
+        raise CacheError(f"{problems[0]} ({len(problems)} problems in all)")
+    actors = sorted({clip.actor for clip in source.clips})
+    if parts > len(actors):
+        raise CacheError(f"{parts} parts, expected at most {len(actors)}: one per actor")
+    shares = np.array_split(actors, parts)
+    folders = [out / f"part_{n}" for n in range(1, parts + 1)] if parts > 1 else [out]
+    for folder, share in zip(folders, shares, strict=True):
+        _pack_part(source, folder, share.tolist(), as_jpeg=bool(as_jpeg) and not source.is_jpeg)
+    return folders
+
+
+def _pack_part(source: Cache, folder: Path, actors: list[int], *, as_jpeg: bool) -> None:
+    """Write a folder with the shards of some actors, encoded anew if `as_jpeg`."""
+    clips = source.of_actors(actors)
+    config, versions = source.manifest["config"], source.manifest["versions"]
+    fields = source.fields(clips[0].clip_id)
+    if as_jpeg:
+        if "frames" not in config:
+            raise CacheError(f"{source.directory}: has no frames to store as JPEG")
+        config = config | {"frames": config["frames"] | {"codec": jpeg.CODEC}}
+        versions = versions | {"pillow": version("pillow")}
+    described = {
+        "origin": {key: source.manifest[key] for key in ("dataset", "license", "citation")},
+        "config": config,
+        "versions": versions,
+        "clips": {clip.clip_id: source.manifest["clips"][clip.clip_id] for clip in clips},
+    }
+    earlier = _earlier_pack(folder, described)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _BEGUN).touch()
+    # The shards; those that an earlier run finished stay.
+    expected = earlier if as_jpeg else {s["file"]: s for s in source.manifest["shards"]}
+    entries = []
+    for actor in tqdm(actors, desc=f"pack {folder.name}", unit="shard"):
+        path = folder / shard_name(actor)
+        entry = expected.get(path.name)
+        if not (entry and path.is_file() and sha256_file(path) == entry["sha256"]):
+            if as_jpeg:
+                entry = _encode(source, path, actor)
+            else:
+                with atomic_path(path) as temporary:
+                    shutil.copyfile(source.directory / path.name, temporary)
+        entries.append(entry)
+    manifest = write_manifest(folder, shards=entries, **described)
+    # What describes them, and what describes that.
+    write_text(folder / TABLE_NAME, clips_csv(manifest))
+    files = {entry["file"]: (entry["bytes"], entry["sha256"]) for entry in entries}
+    files |= {name: _measure(folder / name) for name in (MANIFEST_NAME, TABLE_NAME)}
+    for name, template in _TEMPLATES.items():
+        write_text(folder / name, render(template, manifest, fields, files))
+    files |= {name: _measure(folder / name) for name in _TEMPLATES}
+    sums = [f"{sha256}  {name}\n" for name, (_, sha256) in sorted(files.items())]
+    write_text(folder / SUMS_NAME, "".join(sums))
+    (folder / _BEGUN).unlink()
+
+
+def _encode(source: Cache, path: Path, actor: int) -> dict[str, Any]:
+    """Write a shard with its frames as JPEG files; returns its entry in the manifest."""
+    clips = source.of_actors([actor])
+    fields = [name for name in source.fields(clips[0].clip_id) if name in COMPUTED]
+    rows = ((clip, {name: source.read(clip.clip_id, name) for name in fields}) for clip in clips)
+    write_shard(path, len(clips), fields, rows, as_jpeg=True)
+    return describe_shard(path, len(clips))
+
+
+def _earlier_pack(folder: Path, described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The shards of an earlier pack in `folder`, by name; CacheError if it is of another cache."""
+    if not folder.exists():
+        return {}
+    sweep(folder)
+    there = {path.name for path in folder.iterdir()}
+    ours = {MANIFEST_NAME, TABLE_NAME, SUMS_NAME, _BEGUN, *_TEMPLATES}
+    ours |= {shard_name(Clip.parse(clip_id).actor) for clip_id in described["clips"]}
+    strange = sorted(there - ours if there & {MANIFEST_NAME, _BEGUN} else there)
+    if strange:
+        raise CacheError(
+            f"{folder}: contains {strange[0]}, expected a new folder or an earlier pack"
+        )
+    if MANIFEST_NAME not in there:
+        return {}
+    manifest = read_manifest(folder)
+    for key in ("config", "versions", "clips"):
+        if manifest[key] != described[key]:
+            raise CacheError(
+                f"{folder}: is a pack of another cache (its {key} differ). Choose another folder"
+            )
+    return {shard["file"]: shard for shard in manifest["shards"]}
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    return path.stat().st_size, sha256_file(path)
+
+
+def fetch(
+    address: str, directory: Path, *, actors: Collection[int], jobs: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Fetch the shards of some actors from a published cache into the cache `directory`.
+
+    Shards that are there already stay, and interrupted downloads are resumed. A shard gets its
+    name only after its checksum, structure and clips were checked, and joins the cache that is
+    there if its settings are the same. The manifest is written last.
+
+    Args:
+        address: the URL of the published folder, or its path.
+        directory: the cache, created if missing.
+        actors: the actors to fetch.
+        jobs: the number of simultaneous downloads.
+
+    Returns:
+        What happened to each shard, and the failures, as `download_all` returns them.
+
+    Raises:
+        CacheError: if the published manifest is not valid, or does not match the one here.
+        FailedError: if the manifest cannot be read.
+        OSError: if `directory` cannot be written.
+    """
+    base = address.rstrip("/")
+    content = read_small(f"{base}/{MANIFEST_NAME}", MAX_BYTES)
+    theirs = parse_manifest(content, f"{shown(base)}/{MANIFEST_NAME}")
+    clips: dict[str, list[Clip]] = {}
+    for clip in map(Clip.parse, sorted(theirs["clips"])):
+        if clip.actor in actors:
+            clips.setdefault(shard_name(clip.actor), []).append(clip)
+    if not clips:
+        raise CacheError(f"{shown(base)}: has no clips of these actors")
+    files = [
+        RemoteFile(name, f"{base}/{name}", shard["bytes"], f"sha256:{shard['sha256']}")
+        for shard in theirs["shards"]
+        if (name := shard["file"]) in clips
+    ]
+
+    def accept(part: Path) -> None:
+        """Check that a file with the right checksum is a shard, and of these clips."""
+        with open_shard(part) as shard:
+            check_clips(shard, clips[part.name.removesuffix(".part")], theirs["config"])
+
+    with locked(directory):
+        ours = _matching_manifest(directory, theirs, clips)
+        done, failures = download_all(files, directory, jobs=jobs, accept=accept)
+        _join(directory, ours, theirs, done)
+    return done, failures
+
+
+def _matching_manifest(
+    directory: Path, theirs: Mapping[str, Any], names: Collection[str]
+) -> dict[str, Any]:
+    """The manifest that is here, if any; CacheError if the shards to fetch cannot join it."""
+    if not (directory / MANIFEST_NAME).exists():
+        return {"shards": [], "clips": {}}
+    ours = read_manifest(directory)
+    for key in ("dataset", "config", "versions"):
+        apart = "; ".join(settings_apart(key, ours[key], theirs[key]))
+        if apart:
+            raise CacheError(
+                f"{directory}: is another cache ({apart}, here and there). Choose another folder"
+            )
+    mine = {shard["file"]: shard["sha256"] for shard in ours["shards"]}
+    for shard in theirs["shards"]:
+        name, sha256 = shard["file"], shard["sha256"]
+        if name in names and mine.get(name, sha256) != sha256:
+            raise CacheError(
+                f"{directory}: has another {name}, of other clips. Choose another folder, or "
+                "exclude that actor with --only"
+            )
+    return ours
+
+
+def _join(
+    directory: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any], names: Collection[str]
+) -> None:
+    """Write the manifest of what is here now: our shards, and of theirs those in `names`."""
+    shards = {shard["file"]: shard for shard in ours["shards"]}
+    shards |= {shard["file"]: shard for shard in theirs["shards"] if shard["file"] in names}
+    clips = ours["clips"] | {
+        clip_id: record
+        for clip_id, record in theirs["clips"].items()
+        if shard_name(Clip.parse(clip_id).actor) in names
+    }
+    if shards and (list(shards.values()), clips) != (ours["shards"], ours["clips"]):
+        write_manifest(
+            directory,
+            origin={key: theirs[key] for key in ("dataset", "license", "citation")},
+            config=theirs["config"],
+            versions=theirs["versions"],
+            shards=shards.values(),
+            clips=clips,
+        )

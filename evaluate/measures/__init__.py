@@ -1,1 +1,0 @@
-"""What is computed of test clips: measures, intervals, comparisons."""

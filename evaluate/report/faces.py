@@ -1,0 +1,69 @@
+"""Faces of clips, as small pictures inside the page."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from cache.reader import Cache
+from cache.schema import FRAME_COUNT
+from cache.shard import CacheError
+from train.record import Run
+
+_SIZE = 112  # pixels per side
+_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces as JPEG data URLs by clip id, and the dataset, license and citation of the cache."""
+
+    pictures: dict[str, str]
+    dataset: str
+    license: str
+    citation: str
+
+
+def check_cache(cache: Cache, run: Run) -> None:
+    """Raise CacheError unless a run was trained on this cache."""
+    # The fingerprint covers only the settings, which sample and recordings may share.
+    for name in ("dataset", "fingerprint"):
+        found, expected = cache.manifest[name], run.config.cache[name]
+        if found != expected:
+            raise CacheError(
+                f"{cache.directory}: its {name} is {found!r}, {run.name} was trained on "
+                f"{expected!r}. Give the cache that the runs were trained on, or none"
+            )
+
+
+def read_faces(cache: Cache, clip_ids: list[str]) -> tuple[Faces, list[str]]:
+    """The middle frames of clips.
+
+    Args:
+        cache: the cache that contains the clips.
+        clip_ids: the names of the clips; those that the cache lacks get no picture.
+
+    Returns:
+        The faces, and one line per clip that cannot be read.
+    """
+    known = {clip.clip_id for clip in cache.clips}
+    pictures, problems = {}, []
+    for clip_id in clip_ids:
+        try:
+            if clip_id in known and "frames" in cache.fields(clip_id):
+                frames = cache.read(clip_id, "frames")  # uint8 (30, 224, 224, 3)
+                pictures[clip_id] = _data_url(frames[FRAME_COUNT // 2])
+        except (CacheError, OSError) as exc:
+            problems.append(f"no face of clip {clip_id}: {exc}")
+    origin = {name: cache.manifest[name] for name in ("dataset", "license", "citation")}
+    return Faces(pictures, **origin), problems
+
+
+def _data_url(frame: np.ndarray) -> str:
+    """A frame, uint8 RGB (224, 224, 3), as a small JPEG."""
+    small = Image.fromarray(frame).resize((_SIZE, _SIZE), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,280 @@
+"""The figures of one model, from its runs: means over folds, and breakdowns of all test clips.
+
+Shares are fractions 0..1, NaN where there is nothing to take a share of.
+"""
+
+import math
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from cache.ravdess import EMOTIONS, HEADLINE_FOLDS, Clip, expected_clips, is_recordings, sex
+from evaluate.measures import NO_INTERVAL, emotion_scores, interval_over_actors
+from evaluate.runs import headline, printable
+from train.record import Run
+
+INTENSITIES = {1: "normal", 2: "strong"}
+
+Row = dict[str, Any]  # of a table: the values by the name of their column
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """The N test clips of a model's headline folds, sorted, each predicted after the last epoch.
+
+    Attributes:
+        clips: the clips.
+        folds: the fold that tests each clip, int64 (N,).
+        predicted: the predicted classes 0..7, int64 (N,).
+        probabilities: the probabilities of the classes, float64 (N, 8).
+        weights: the share of each clip in the headline, float64 (N,), summing to 1. The headline is
+            a mean over folds, so a clip of a small fold counts slightly more.
+    """
+
+    clips: tuple[Clip, ...]
+    folds: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, runs: list[Run]) -> "Pooled":
+        """Pool the headline folds of a model, at least one."""
+        used = headline(runs)
+        rows = [
+            (clip, run.fold, predicted, probabilities, 1 / (len(used) * run.config.test_clips))
+            for run in used
+            for clip, predicted, probabilities in zip(
+                *(run.predictions.clips, run.predictions.predicted, run.predictions.probabilities),
+                strict=True,
+            )
+        ]
+        clips, *columns = zip(*sorted(rows, key=lambda row: row[0]), strict=True)
+        return cls(clips, *map(np.array, columns))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The true classes 0..7, int64 (N,)."""
+        return np.array([clip.label for clip in self.clips])
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which clips are predicted correctly, bool (N,)."""
+        return self.labels == self.predicted
+
+    @property
+    def actors(self) -> np.ndarray:
+        """The actor of each clip, 1..24, int64 (N,)."""
+        return np.array([clip.actor for clip in self.clips])
+
+
+@dataclass(frozen=True, eq=False)
+class ModelReport:
+    """One model: its runs, its pooled test clips, and its figures.
+
+    Attributes:
+        name: the name of the model.
+        runs: the usable runs, sorted by fold.
+        folds: one row per run, also for those outside the mean.
+        pooled: the test clips of the headline folds.
+        figures: the model's entry of summary.json. Everything is of the headline folds, except
+            `outside_mean`: the other folds.
+    """
+
+    name: str
+    runs: list[Run]
+    folds: list[Row]
+    pooled: Pooled
+    figures: dict[str, Any]
+
+    @property
+    def folds_note(self) -> str:
+        """`3 of 5 folds: not the full result`, or empty if no headline fold is missing."""
+        found, expected = len(self.figures["folds"]), len(self.figures["headline_folds"])
+        return "" if found == expected else f"{found} of {expected} folds: not the full result"
+
+    @property
+    def unlike_paper(self) -> list[str]:
+        """How the runs differ from what the paper measured; empty if the figures compare."""
+        preset, split = self.figures["preset"], self.figures["split"]
+        return [
+            *([] if self.is_recordings else [self.figures["dataset"]]),
+            *([] if preset == "paper" else [f"preset {preset}"]),
+            *([] if split == "paper" else [f"split {split}"]),
+        ]
+
+    @property
+    def is_recordings(self) -> bool:
+        """Whether the clips show people."""
+        return is_recordings(self.figures["dataset"])
+
+    @property
+    def starts_from_unknown(self) -> bool:
+        """Whether weights of any run come from a file of unknown actors."""
+        return any(run.config.starts_from_unknown for run in self.runs)
+
+    @property
+    def command(self) -> str:
+        """The command line of the first run, as typed."""
+        return shlex.join(map(printable, self.runs[0].config.command))
+
+    def expected_clips(self, row: Row) -> int:
+        """The number of clips that a fold should have; only the recordings have a full number."""
+        if not self.is_recordings:
+            return row["clips"]
+        return sum(len(expected_clips(actor)) for actor in row["test_actors"])
+
+
+def compute(runs: list[Run]) -> ModelReport:
+    """Compute all figures of one model.
+
+    Args:
+        runs: the runs of a model from `read_runs`, at least one in the headline folds.
+    """
+    # Each fold by itself, then the clips of the headline folds together.
+    config, used, pooled = runs[0].config, headline(runs), Pooled.of(runs)
+    folds = [_by_fold(run) for run in runs]
+    inside = [row for row, run in zip(folds, runs, strict=True) if run in used]
+    best = [row["accuracy_best_on_test"] for row in inside]
+    emotions = _by_emotion(pooled)
+    confusion = confusion_matrix(pooled.labels, pooled.predicted, labels=range(len(EMOTIONS)))
+    figures = {
+        "preset": config.preset,
+        "split": config.split,
+        "folds": [run.fold for run in used],
+        "headline_folds": list(HEADLINE_FOLDS[config.split]),
+        "accuracy_last": _accuracy_last(inside, pooled),
+        "accuracy_best_on_test": {
+            "mean": float(np.mean(best)),
+            "per_fold": best,
+            "epoch": [row["best_epoch"] for row in inside],
+        },
+        "uar": float(np.nanmean([row["recall"] for row in emotions])),
+        "macro_f1": float(np.nanmean([row["f1"] for row in emotions])),
+        "recall": {row["emotion"]: row["recall"] for row in emotions},
+        "confusion": confusion.tolist(),  # true emotions are rows
+        "per_fold": inside,
+        "per_actor": _by_actor(pooled),
+        "per_sex": _by_sex(pooled),
+        "per_emotion": emotions,
+        "per_intensity": _by_intensity(pooled),
+        "clips": len(pooled.clips),
+        "actors": len(np.unique(pooled.actors)),
+        "parameters": config.parameters,
+        "epochs": config.epochs,
+        "seed": config.seed,
+        "dataset": config.cache["dataset"],
+        "cache_fingerprint": config.cache["fingerprint"],
+        "outside_mean": [_outside(row) for row in folds if row not in inside],
+    }
+    return ModelReport(runs[0].model, runs, folds, pooled, figures)
+
+
+def _accuracy_last(folds: list[Row], pooled: Pooled) -> dict[str, Any]:
+    """The result: accuracy after the last epoch of a fixed schedule, as a mean over folds."""
+    shares = [row["accuracy"] for row in folds]
+    interval = interval_over_actors(pooled.correct.astype(float), pooled.weights, pooled.actors)
+    share = pooled.correct.mean()
+    return {
+        "mean": float(np.mean(shares)),
+        "per_fold": shares,
+        "interval": interval,
+        "interval_note": None if interval else NO_INTERVAL,
+        "standard_deviation_over_folds": float(np.std(shares, ddof=1)) if len(shares) > 1 else None,
+        # As if clips were independent; those of one actor are not, so the true error is larger.
+        "binomial_standard_error": math.sqrt(share * (1 - share) / len(pooled.clips)),
+    }
+
+
+def _by_fold(run: Run) -> Row:
+    """One fold: its clips, its figures after the last epoch, and its best epoch."""
+    tested = run.predictions
+    recall, _, f1 = emotion_scores(tested.labels, tested.predicted)
+    accuracies = [epoch.test_accuracy for epoch in run.metrics]
+    best = max(accuracies)
+    return {
+        "fold": run.fold,
+        "test_actors": list(run.config.test_actors),
+        **_counts(tested.labels == tested.predicted),
+        "uar": float(np.nanmean(recall)),
+        "macro_f1": float(np.nanmean(f1)),
+        "accuracy_best_on_test": best,
+        "best_epoch": accuracies.index(best) + 1,
+    }
+
+
+def _outside(row: Row) -> Row:
+    """A fold outside the mean."""
+    names = {"fold": "fold", "accuracy_last": "accuracy", "epoch": "best_epoch"}
+    best = {"accuracy_best_on_test": row["accuracy_best_on_test"]}
+    return {name: row[column] for name, column in names.items()} | best
+
+
+def _by_actor(pooled: Pooled) -> list[Row]:
+    """Each actor, with the fold that tests them, sorted by number."""
+    rows = []
+    for actor in np.unique(pooled.actors).tolist():
+        own = pooled.actors == actor
+        fold = int(pooled.folds[own][0])
+        counts = _counts(pooled.correct[own])
+        rows.append({"actor": actor, "sex": sex(actor), "fold": fold, **counts})
+    return rows
+
+
+def _by_sex(pooled: Pooled) -> list[Row]:
+    """Men and women among the actors."""
+    sexes = np.array([sex(actor) for actor in pooled.actors])
+    return [
+        {
+            "sex": group,
+            "actors": len(np.unique(pooled.actors[sexes == group])),
+            **_counts(pooled.correct[sexes == group]),
+        }
+        for group in ("male", "female")
+    ]
+
+
+def _by_emotion(pooled: Pooled) -> list[Row]:
+    """Each emotion: its clips, how often it is predicted, and its scores."""
+    rows = []
+    scores = zip(*emotion_scores(pooled.labels, pooled.predicted), strict=True)
+    for label, (recall, precision, f1) in enumerate(scores):
+        own = pooled.labels == label
+        rows.append(
+            {
+                "emotion": EMOTIONS[label],
+                "clips": int(own.sum()),
+                "predicted": int(np.sum(pooled.predicted == label)),
+                "right": int(pooled.correct[own].sum()),
+                **{"recall": float(recall), "precision": float(precision), "f1": float(f1)},
+            }
+        )
+    return rows
+
+
+def _by_intensity(pooled: Pooled) -> list[Row]:
+    """Each emotion in each intensity, then all of them, without and with neutral.
+
+    Neutral has no strong intensity, so only the rows without it compare the two.
+    """
+    intensity = np.array([clip.intensity for clip in pooled.clips])
+    groups = {
+        **{emotion: pooled.labels == label for label, emotion in enumerate(EMOTIONS)},
+        "all but neutral": pooled.labels != EMOTIONS.index("neutral"),
+        "all": np.ones(len(pooled.labels), dtype=bool),
+    }
+    return [
+        {"emotion": group, "intensity": name, **_counts(pooled.correct[own & (intensity == code)])}
+        for group, own in groups.items()
+        for code, name in INTENSITIES.items()
+        if (group, name) != ("neutral", "strong")
+    ]
+
+
+def _counts(correct: np.ndarray) -> Row:
+    """The number of clips, how many of them are predicted correctly, and their share."""
+    share = float(correct.mean()) if len(correct) else math.nan
+    return {"clips": len(correct), "right": int(correct.sum()), "accuracy": share}

@@ -1,0 +1,200 @@
+"""The report: every figure, computed once from the runs and handed to the writers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cache.ravdess import EMOTIONS
+from evaluate import measures
+from evaluate.report.comparisons import compare
+from evaluate.report.figures import INTENSITIES, ModelReport, Row, compute
+from evaluate.robustness.table import Row as RobustnessRow
+from evaluate.runs import LeftOut, differing, printable, settings
+from model.paper import ROWS, TABLES
+from train.record import Run
+
+SCHEMA_VERSION = 2
+MISTAKES = 12  # the number of most confident mistakes that are shown
+
+_P_VALUES = {"p", "p_holm_with_main", "p_holm_all_pairs"}
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """All figures of a report.
+
+    Attributes:
+        models: the models by name, in the order of the paper's tables.
+        main: the name of the model that the page leads with.
+        pairs: the comparisons, those with the main model first, as from `compare`.
+        not_compared: the pairs of models that were tested on different clips, with the reason.
+        tables: the paper's tables by title, one row per network with our figures (None where it was
+            not trained), the paper's, and `unlike_paper`: how our runs differ from the paper's.
+        mistakes: the main model's most confident mistakes.
+        settings: one row per setting: `title`, `of_models` (one text per model; all values where
+            its folds differ) and `same`, whether all models agree.
+        differing: titles of the settings because of which the models do not compare.
+        robustness: accuracy on changed clips, of the models for which it was measured.
+        left_out: the runs that are excluded, with the reasons.
+    """
+
+    models: dict[str, ModelReport]
+    main: str
+    pairs: list[Row]
+    not_compared: list[Row]
+    tables: dict[str, list[Row]]
+    mistakes: list[Row]
+    settings: list[Row]
+    differing: list[str]
+    robustness: Sequence[RobustnessRow]
+    left_out: Sequence[LeftOut]
+
+    @classmethod
+    def of(
+        cls,
+        runs: dict[str, list[Run]],
+        left_out: Sequence[LeftOut] = (),
+        robustness: Sequence[RobustnessRow] = (),
+    ) -> "Report":
+        """Compute all figures.
+
+        Args:
+            runs: the usable runs of each model from `read_runs`, at least one model.
+            left_out: what `read_runs` left out.
+            robustness: the rows from `robustness.table.collect`.
+        """
+        models = {name: compute(of_model) for name, of_model in runs.items()}
+        main = main_model(runs)
+        main_first = sorted(models.values(), key=lambda model: model.name != main)
+        pairs, not_compared = compare(main_first)
+        return cls(
+            models=models,
+            main=main,
+            pairs=pairs,
+            not_compared=not_compared,
+            tables={
+                title: [_table_row(name, models.get(name)) for name in names]
+                for title, names in TABLES.items()
+            },
+            mistakes=_most_confident_mistakes(models[main]),
+            settings=_settings(list(runs.values())),
+            differing=differing([of_model[0].config for of_model in runs.values()]),
+            robustness=robustness,
+            left_out=left_out,
+        )
+
+    @property
+    def with_main(self) -> int:
+        """The number of comparisons with the main model."""
+        return sum(pair["first"] == self.main for pair in self.pairs)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of summary.json: shares 0..1 with 6 digits, None where undefined."""
+        intervals = {"method": "percentile bootstrap over actors", "level": measures.LEVEL}
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "main_model": self.main,
+            "models": {name: model.figures for name, model in self.models.items()},
+            "comparisons": {
+                "pairs": self.pairs,
+                "not_compared": self.not_compared,
+                "with_main": self.with_main,
+            },
+            "intervals": {**intervals, "draws": measures.DRAWS, "seed": measures.SEED},
+            "tables": [{"title": title, "rows": rows} for title, rows in self.tables.items()],
+            "robustness": [asdict(row) for row in self.robustness],
+            "left_out": [asdict(each) for each in self.left_out],
+        }
+        return _plain(content)
+
+
+def main_model(models: dict[str, Any]) -> str:
+    """The name of the model that a report leads with: `cfn_sr`, or the first of `models`.
+
+    Not the best one, since choosing by accuracy would be selection on the test actors.
+    """
+    return "cfn_sr" if "cfn_sr" in models else next(iter(models))
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    """Figures as they are written: 6 digits, but 4 significant ones of p, which may be tiny."""
+    if isinstance(value, dict):
+        return {key: _plain(each, key) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return None
+    return float(f"{value:.4g}") if name in _P_VALUES else round(value, 6)
+
+
+def _table_row(name: str, model: ModelReport | None) -> Row:
+    """One row of the paper's tables."""
+    row = {
+        "model": name,
+        "label": ROWS[name].label,
+        "stage": ROWS[name].stage,
+        "paper_accuracy": ROWS[name].accuracy / 100,  # of the best epoch on the test fold
+        "paper_parameters": ROWS[name].parameters,
+        **dict.fromkeys(("accuracy_last", "accuracy_best_on_test", "interval", "parameters")),
+        **{"folds": 0, "headline_folds": None, "unlike_paper": []},
+    }
+    if model:
+        figures = model.figures
+        row |= {
+            "accuracy_last": figures["accuracy_last"]["mean"],
+            "accuracy_best_on_test": figures["accuracy_best_on_test"]["mean"],
+            "interval": figures["accuracy_last"]["interval"],
+            "parameters": figures["parameters"],
+            "folds": len(figures["folds"]),
+            "headline_folds": len(figures["headline_folds"]),
+            "unlike_paper": model.unlike_paper,
+        }
+    return row
+
+
+def _most_confident_mistakes(model: ModelReport) -> list[Row]:
+    """The wrong predictions with the highest probability, highest first, then by clip."""
+    pooled = model.pooled
+    confidence = pooled.probabilities[np.arange(len(pooled.clips)), pooled.predicted]
+    # The clips are sorted, and a stable sort keeps that order among equals.
+    order = np.argsort(-confidence, kind="stable")
+    wrong = order[~pooled.correct[order]]
+    return [
+        {
+            "clip_id": clip.clip_id,
+            "actor": clip.actor,
+            "fold": int(pooled.folds[index]),
+            "intensity": INTENSITIES[clip.intensity],
+            "true": EMOTIONS[clip.label],
+            "predicted": EMOTIONS[pooled.predicted[index]],
+            "probability": float(confidence[index]),
+            "probability_of_true": float(pooled.probabilities[index, clip.label]),
+        }
+        for index, clip in ((index, pooled.clips[index]) for index in wrong[:MISTAKES])
+    ]
+
+
+def _settings(models: list[list[Run]]) -> list[Row]:
+    """How the models were trained: one row per setting, then one per library with its version."""
+    recorded = [[settings(run.config) for run in runs] for runs in models]
+    versions = [[run.config.versions for run in runs] for runs in models]
+    libraries = sorted({name for of_model in versions for each in of_model for name in each})
+    rows = []
+    for source, titles in ((recorded, recorded[0][0]), (versions, libraries)):
+        for title in titles:
+            texts = [
+                ", ".join(dict.fromkeys(_text(each.get(title, "not recorded")) for each in own))
+                for own in source
+            ]
+            same = len(set(texts)) == 1
+            rows.append({"title": printable(title), "of_models": texts, "same": same})
+    return rows
+
+
+def _text(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else printable(str(value))

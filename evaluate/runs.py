@@ -1,0 +1,177 @@
+"""Find and read finished runs, and decide which of them may be averaged.
+
+models, left_out = read_runs(Path("runs"))
+models["cfn_sr"][0].predictions.accuracy
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.ravdess import HEADLINE_FOLDS
+from model.paper import ROWS
+from train.record import Run, RunConfig, RunError, UnfinishedRunError, is_unknown, read_run
+
+UNKNOWN_START = "a file of unknown actors"
+
+# Of config.json: what is not a setting, or is shown elsewhere.
+_NOT_SETTINGS = {
+    *("model", "fold", "validation", "parameters", "init", "cache", "command", "versions"),
+    *("train_actors", "test_actors", "train_clips", "test_clips"),
+}
+_FIRST = ("preset", "split", "recipe", "epochs", "batch_size", "learning_rate", "seed", "device")
+# Settings in which models may differ and still answer the same question.
+_MODELS_MAY_DIFFER = {"seed", "device", "precision", "deterministic"}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run, or a whole model, that is excluded from the report, with the reasons.
+
+    `name` is such as `cfn_sr/fold_0` or `cfn_sr`; `state` is "unfinished", "damaged", "not
+    averaged" or "not comparable".
+    """
+
+    name: str
+    state: str
+    problems: tuple[str, ...]
+
+
+def read_runs(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
+    """Read all runs in a folder.
+
+    Args:
+        folder: the folder that contains `<model>/fold_<k>/`.
+
+    Returns:
+        The usable runs of each model, in the order of the paper's tables and sorted by fold; and
+        what is left out: a whole model if its headline folds must not be averaged, a fold outside
+        the headline if it differs from them.
+
+    Raises:
+        ValueError: if `folder` is not a folder or contains no run.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"runs is {str(folder)!r}, which is not a folder. Train first: train.py")
+    found = sorted(path for path in folder.glob("*/fold_*") if path.is_dir())
+    if not found:
+        raise ValueError(f"{str(folder)!r} contains no runs, expected folders <model>/fold_<k>")
+
+    models: dict[str, list[Run]] = {}
+    left_out: list[LeftOut] = []
+    for path in found:
+        name = printable(f"{path.parent.name}/{path.name}")
+        try:
+            run = read_run(path)
+        except UnfinishedRunError as exc:
+            left_out.append(LeftOut(name, "unfinished", (str(exc),)))
+        except RunError as exc:
+            left_out.append(LeftOut(name, "damaged", (str(exc),)))
+        except OSError as exc:  # without the absolute path, since reports are passed on
+            problem = f"{Path(exc.filename or path).name} cannot be read: {exc.strerror}"
+            left_out.append(LeftOut(name, "damaged", (problem,)))
+        else:
+            models.setdefault(run.model, []).append(run)
+
+    usable = {}
+    for model, of_model in models.items():
+        kept, excluded = _averaged(of_model)
+        left_out += excluded
+        if kept:
+            usable[model] = kept
+    order = {name: place for place, name in enumerate(ROWS)}
+    names = sorted(usable, key=lambda name: (order.get(name, len(order)), name))
+    return {name: usable[name] for name in names}, left_out
+
+
+def headline(runs: list[Run]) -> list[Run]:
+    """The runs over which the result is the mean: those of the split's headline folds."""
+    return [run for run in runs if run.fold in HEADLINE_FOLDS[run.config.split]]
+
+
+def settings(config: RunConfig) -> dict[str, Any]:
+    """The settings of a run by their titles; the device and seed too, but no versions."""
+    content = config.to_json()
+    others = sorted(set(content) - _NOT_SETTINGS - set(_FIRST))
+    return {
+        **{name.replace("_", " "): content[name] for name in _FIRST},
+        "dataset": config.cache["dataset"],
+        "cache fingerprint": config.cache["fingerprint"],
+        **{name.replace("_", " "): content[name] for name in others},
+        "starting weights": start_in_words(config.init),
+    }
+
+
+def differing(configs: Sequence[RunConfig]) -> list[str]:
+    """Titles of the settings because of which the results of different models do not compare."""
+    recorded = [settings(config) for config in configs]
+    return [
+        title
+        for title in recorded[0]
+        if title not in _MODELS_MAY_DIFFER and len({each[title] for each in recorded}) > 1
+    ]
+
+
+def start_in_words(init: dict[str, Any]) -> str:
+    """What the encoders of a run started from, in words that are the same for all folds.
+
+    Args:
+        init: `RunConfig.init`.
+    """
+    starts = []
+    for part, start in sorted(init.items(), reverse=True):
+        run = start["run"]
+        source = f"{run['model']}, {run['epochs']} epochs" if run else UNKNOWN_START
+        if run and is_unknown(start):
+            source += f", itself from {UNKNOWN_START}"
+        starts.append(f"{part}: {source}")
+    return "; ".join(starts) or "random weights"
+
+
+def printable(text: str) -> str:
+    """Text from others, escaped if it contains characters that do not print."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _averaged(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
+    """The usable runs of one model, sorted by fold, and what is left out."""
+    runs = sorted(runs, key=lambda run: run.fold)
+    averaged = headline(runs)
+    problems = _disagreements(averaged or runs)
+    if not averaged:
+        split = runs[0].config.split
+        folds = HEADLINE_FOLDS[split]
+        problems.append(
+            f"{', '.join(run.name for run in runs)}: none of the folds {folds[0]}..{folds[-1]}, "
+            f"over which the result of split {split!r} is the mean. Train one of them"
+        )
+    if problems:
+        return [], [LeftOut(runs[0].model, "not averaged", tuple(problems))]
+    kept, left_out = [], []
+    for run in runs:  # a fold outside the headline cannot spoil the mean
+        problems = [] if run in averaged else _disagreements([*averaged, run])
+        if problems:
+            left_out.append(LeftOut(run.name, "not comparable", tuple(problems)))
+        else:
+            kept.append(run)
+    return kept, left_out
+
+
+def _disagreements(runs: list[Run]) -> list[str]:
+    """Why runs of one model must not be averaged, one line per reason; empty if they may be.
+
+    No clip is tested in two of them, since the folds of a split share no actor.
+    """
+    first = runs[0]
+    expected = settings(first.config) | {"parameters": first.config.parameters}
+    problems = []
+    for run in runs[1:]:
+        found = settings(run.config) | {"parameters": run.config.parameters}
+        problems += [
+            f"{first.name} and {run.name}: {title} is {expected[title]!r} and {found[title]!r}, so "
+            "they must not be averaged. Keep them in different folders, or train one again"
+            for title in expected
+            if title != "device" and expected[title] != found[title]
+        ]
+    return problems

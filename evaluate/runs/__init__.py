@@ -1,1 +1,0 @@
-"""Read the trainer's runs, strictly, and say which of them may be averaged."""

@@ -1,0 +1,103 @@
+"""A trained network ready for use: from fields of the cache to probabilities."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cache.schema import MFCC_COUNT
+from model.inputs import Inputs, Prepare
+from model.registry import build, input_size
+from model.registry import inputs as fields_of
+from model.weights import load_weights
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network in evaluation mode with the preparation of its inputs.
+
+    Attributes:
+        name: the name of the network, one of `model.NAMES`.
+        net: the network, in evaluation mode.
+        prepare: what its inputs go through.
+        precision: the type that it computes in, float32 or bfloat16.
+    """
+
+    name: str
+    net: nn.Module
+    prepare: Prepare
+    precision: torch.dtype
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        preset: str,
+        *,
+        weights: Mapping[str, Tensor],
+        statistics: Mapping[str, Tensor],
+        precision: str,
+        device: torch.device | str = "cpu",
+    ) -> "TrainedNetwork":
+        """Make a network and load its weights.
+
+        Args:
+            name: one of `model.NAMES`.
+            preset: one of `model.PRESETS`.
+            weights: the state of the network.
+            statistics: `mfcc_mean` and `mfcc_std`, float32 (13, 1), or nothing.
+            precision: one of `PRECISIONS`.
+            device: the device to load it to.
+
+        Raises:
+            ValueError: if the name, the preset, the precision, the weights or the statistics are
+                not those of a trained network.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r:.80}, expected one of {PRECISIONS}")
+        _check_statistics(statistics)
+        net = build(name, preset)
+        load_weights(net, weights)
+        net.to(device).eval()
+        if "frames" in fields_of(name):
+            net.to(memory_format=torch.channels_last_3d)
+        statistics = {key: values.to(device) for key, values in statistics.items()}
+        prepare = Prepare(*input_size(preset), **statistics)
+        return cls(name, net, prepare, getattr(torch, precision))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the cache that the network looks at."""
+        return fields_of(self.name)
+
+    @torch.no_grad()
+    def probabilities(self, fields: dict[str, Tensor]) -> Tensor:
+        """Probabilities of the eight emotions, float32 (B, 8).
+
+        Args:
+            fields: the fields of the cache that the network looks at, each with B in front.
+        """
+        return classify(self.net, self.prepare(fields), self.precision).softmax(dim=1)
+
+
+def classify(net: nn.Module, inputs: Inputs, precision: torch.dtype) -> Tensor:
+    """Logits float32 (B, 8), under autocast unless `precision` is float32."""
+    frames, sound = inputs
+    device = sound.device if frames is None else frames.device
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        return net(frames, sound).float()
+
+
+def _check_statistics(statistics: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless MFCCs are normalized by one mean and one std each, or not at all."""
+    if set(statistics) not in (set(), {"mfcc_mean", "mfcc_std"}):
+        raise ValueError(f"statistics are {sorted(map(str, statistics))}, expected mfcc_mean/std")
+    shape = (MFCC_COUNT, 1)
+    for name, values in statistics.items():
+        if (values.dtype, values.shape) != (torch.float32, shape) or not values.isfinite().all():
+            raise ValueError(f"{name} is not {shape} finite float32 numbers")
+    if statistics and not (statistics["mfcc_std"] > 0).all():
+        raise ValueError("mfcc_std is 0 or below, expected above 0")

@@ -1,0 +1,136 @@
+"""Worker processes that die, and a real dask cluster on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from media import contents, record
+
+from cache.command import FailedError
+from cache.ravdess import expected_clips
+from cache.shard import CacheError
+from preprocess.cli import main
+from preprocess.dataset import RawFile, Source
+from preprocess.workers import process_all
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def todo(tmp_path):
+    clips = enumerate(expected_clips(1)[:12])
+    return [Source(clip, RawFile(str(number), tmp_path)) for number, clip in clips]
+
+
+def name(source, *, folder):
+    """A task that takes a moment."""
+    time.sleep(0.1)
+    return {"source": source.name}
+
+
+def die_or_name(source, *, folder):
+    """A task that kills its worker for one clip always, and for another one the first time."""
+    if source.name == "3" or (source.name == "5" and not (folder / "died").exists()):
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"source": source.name}
+
+
+def test_a_clip_that_kills_its_worker_twice_has_failed_and_all_others_are_processed(todo, tmp_path):
+    results = process_all(todo, partial(die_or_name, folder=tmp_path), {}, 2, None)
+    named = {source.name: result for source, result in results}
+    assert "its worker process died twice" in named.pop("3")
+    assert named == {str(n): {"source": str(n)} for n in range(12) if n != 3}
+
+
+class Cluster:
+    """A dask scheduler, and the workers that a test starts."""
+
+    def __init__(self, folder):
+        self._folder, self._file = folder, folder / "scheduler.json"
+        self.processes = []
+        self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        ends = time.monotonic() + 60
+        while not (self._file.is_file() and self._file.stat().st_size):
+            assert time.monotonic() < ends, "the scheduler did not start"
+            time.sleep(0.02)
+        self.address = json.loads(self._file.read_text())["address"]
+
+    def _start(self, what, *options, paths=(ROOT, ROOT / "tests")):
+        command = [sys.executable, "-m", "dask", what, *options]
+        command += ["--no-dashboard", "--scheduler-file", str(self._file)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, env=environment, cwd=self._folder, **silent)
+        self.processes.append(process)
+        return process
+
+    def worker(self, threads=1, **options):
+        return self._start("worker", "--no-nanny", "--nthreads", str(threads), **options)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    running = Cluster(tmp_path)
+    yield running
+    for process in running.processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_cluster_gives_the_bytes_of_one_machine(cluster, tmp_path):
+    for clip in expected_clips(1)[:3]:
+        record(tmp_path / "raw", f"03{clip.clip_id[2:]}", 440)
+    cluster.worker()
+    command = ["--raw", str(tmp_path / "raw"), "--modality", "audio", "--cache"]
+    dask = ["--backend", "dask", "--scheduler", cluster.address]
+    assert main([*command, str(tmp_path / "many"), *dask]) == 0
+    assert main([*command, str(tmp_path / "one"), "--jobs", "1"]) == 0
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+def test_a_killed_dask_worker_loses_no_clip_and_a_lost_cluster_is_named(cluster, todo, tmp_path):
+    victim, _ = cluster.worker(), cluster.worker()
+    task = partial(name, folder=tmp_path)
+    results = process_all(todo, task, {}, 1, cluster.address)
+    named = [next(results)[1]["source"]]
+    victim.kill()
+    named += [result["source"] for _, result in results]
+    assert sorted(named) == sorted(source.name for source in todo)
+    results = process_all(todo, task, {}, 1, cluster.address)
+    next(results)
+    cluster.processes[0].kill()
+    with pytest.raises(FailedError, match=r"the dask cluster at .* is lost"):
+        list(results)
+
+
+def test_a_cluster_that_cannot_do_the_same_work_is_refused(cluster, todo, tmp_path, monkeypatch):
+    def process(address=cluster.address, folder=tmp_path, versions=()):
+        return list(process_all(todo, partial(name, folder=folder), dict(versions), 1, address))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("preprocess.workers._CONNECT_S", 0.5)
+        with pytest.raises(CacheError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
+            process("tcp://127.0.0.1:9")
+        with pytest.raises(FailedError, match=r"has no dask worker after 0\.5 s"):
+            process()
+    elsewhere = cluster.worker(paths=())
+    with pytest.raises(CacheError, match=r"the dask cluster has no module preprocess\. Start"):
+        process()
+    elsewhere.kill()
+    threaded = cluster.worker(threads=2)
+    with pytest.raises(CacheError, match="has 2 threads, expected 1"):
+        process()
+    threaded.kill()
+    cluster.worker()
+    with pytest.raises(CacheError, match="elsewhere: missing on"):
+        process(folder=tmp_path / "elsewhere")
+    with pytest.raises(CacheError, match=r"has other library versions: numpy .*, not 0\.1"):
+        process(versions={"numpy": "0.1"})

@@ -1,0 +1,69 @@
+"""Another shape in cache/schema.py is another shape everywhere, from the cache to predictions."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SCRIPT = """
+from pathlib import Path
+
+import torch
+from noise import write_noise_cache
+from training import checkpoint_of, train
+
+import cache
+import model
+from cache.ravdess import expected_clips
+from cache.reader import Cache
+from model.__main__ import one_clip
+
+assert Path(cache.__file__).is_relative_to(Path.cwd())
+clips = [clip for actor in (1, 5, 6) for clip in expected_clips(actor)[:8:4]]
+directory = write_noise_cache(Path("features"), clips)
+opened = Cache(directory)
+for name in ("audio_mfcc_cnn", "cfn_sr"):
+    assert train(directory, Path("runs"), "--model", name, "--recipe", "modern") == 0
+    trained = checkpoint_of(Path("runs"), name).network()
+    fields = {
+        field: torch.from_numpy(opened.read(opened.clips[0].clip_id, field))[None]
+        for field in trained.fields
+    }
+    assert trained.probabilities(fields).sum(dim=1).allclose(torch.ones(1))
+    print({field: tuple(tensor.shape) for field, tensor in fields.items()})
+with torch.device("meta"):
+    for name in model.NAMES:
+        for preset in ("paper", "tiny"):
+            assert model.build(name, preset).eval()(*one_clip(name)).shape == (1, 8)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        ("FRAME_COUNT = 30", "FRAME_COUNT = 16", "'frames': (1, 16, 224, 224, 3)"),
+        ("MFCC_COUNT = 13", "MFCC_COUNT = 20", "'mfcc': (1, 20, 212)"),
+    ],
+)
+def test_training_and_prediction_follow_the_shapes_of_the_schema(old, new, shown, tmp_path):
+    """In a copy of the project with another line in the schema, and an interpreter of its own."""
+    for package in ("cache", "model", "train"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    schema = tmp_path / "cache" / "schema.py"
+    text = schema.read_text()
+    assert text.count(f"\n{old}\n") == 1
+    schema.write_text(text.replace(old, new))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'tests'}"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout

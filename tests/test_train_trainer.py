@@ -1,0 +1,338 @@
+"""Training: the same seed gives the same bits, resumed or not, and each step does what it says."""
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from noise import noise_arrays, write_noise_cache
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from training import (
+    AUDIO,
+    CPU,
+    assert_same_run,
+    checkpoint_of,
+    make_trainer,
+    results_of,
+    same_state,
+    sigterm_after_step,
+    train,
+)
+
+import model
+from cache.ravdess import expected_clips
+from cache.reader import Cache
+from model.inference import classify
+from model.inputs import Prepare
+from train.augment import Augmentation, to_targets
+from train.recipe import Recipe, learning_rate
+from train.record import read_run
+from train.seeds import ORDER, generator
+from train.trainer import batch_sizes, make_average, make_optimizer
+
+# Both recipes; the second run also has frames, and all that is random.
+RUNS = {
+    "paper": (AUDIO, ()),
+    "modern": ("cfn_sr", ("--model", "cfn_sr", "--recipe", "modern", "--mixup", 0.2)),
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def straight(request, fold_cache, tmp_path_factory):
+    """The network, the arguments and the folder of a run of four epochs without interruption."""
+    name, arguments = RUNS[request.param]
+    arguments = (*arguments, "--epochs", 4)
+    runs = tmp_path_factory.mktemp("straight")
+    assert train(fold_cache, runs, *arguments) == 0
+    return name, arguments, runs
+
+
+def fields_of(cache, clips, names):
+    """The fields of some clips, each stacked along a first dimension."""
+    return {
+        field: torch.stack([torch.from_numpy(cache.read(clip.clip_id, field)) for clip in clips])
+        for field in names
+    }
+
+
+def test_a_run_writes_the_files_of_the_contract(straight):
+    name, arguments, runs = straight
+    folder = runs / name / "fold_0"
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"config.json", "metrics.jsonl", "last.pt", "predictions.csv", "tensorboard"}
+    config = read_run(folder).config
+    assert config == checkpoint_of(runs, name).config
+    assert config.command[0] == "train.py"
+    assert config.command[-len(arguments) :] == tuple(map(str, arguments))
+    assert (config.train_clips, config.test_clips, config.test_actors) == (8, 8, (1, 2, 3, 4))
+    checkpoint = checkpoint_of(runs, name)
+    assert config.parameters == model.count_parameters(checkpoint.network().net)
+    if config.settings.ema:  # the average is saved beside the weights
+        assert not same_state(checkpoint.weights, checkpoint.training["net"])
+
+
+def test_predictions_are_those_of_the_checkpoint_and_of_the_last_epoch(straight, fold_cache):
+    name, _, runs = straight
+    run = read_run(runs / name / "fold_0")
+    trained = checkpoint_of(runs, name).network()
+    cache = Cache(fold_cache)
+    assert list(run.predictions.clips) == cache.of_actors((1, 2, 3, 4))
+    expected = trained.probabilities(fields_of(cache, run.predictions.clips, trained.fields))
+    np.testing.assert_allclose(run.predictions.probabilities, expected.numpy(), atol=2e-6)
+    assert run.predictions.accuracy == run.metrics[-1].test_accuracy
+
+
+# Any change of arithmetic, order or randomness shows here; a wanted one changes the list.
+STORED_LOSSES = [2.53143, 2.46493, 1.89923, 2.38266]
+
+
+@pytest.mark.parametrize("straight", ["modern"], indirect=True)
+def test_the_losses_are_those_that_were_stored(straight):
+    name, _, runs = straight
+    losses = [each["train_loss"] for each in results_of(runs, name)]
+    assert losses == pytest.approx(STORED_LOSSES, abs=2e-3)
+
+
+def test_streamed_clips_give_the_run_of_resident_ones(straight, fold_cache, tmp_path, monkeypatch):
+    name, arguments, runs = straight
+    monkeypatch.setattr("train.stream.MEMORY_BYTES", 0)
+    assert train(fold_cache, tmp_path, *arguments) == 0
+    assert_same_run(runs, tmp_path, name)
+
+
+@pytest.mark.parametrize(("step", "finished"), [(1, 0), (4, 1), (5, 2), (7, 3)])
+def test_an_interrupted_run_resumes_to_the_same_bits(
+    step, finished, straight, fold_cache, tmp_path, capsys
+):
+    """SIGTERM drops the epoch under way, even after its last step, since it is not tested yet."""
+    name, arguments, runs = straight
+    with sigterm_after_step(step):
+        assert train(fold_cache, tmp_path, *arguments) == 1
+    folder = tmp_path / name / "fold_0"
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {folder}: interrupted after epoch {finished}. Finished epochs are saved; "
+        "resume with --resume"
+    )
+    assert not (folder / "predictions.csv").exists()
+    # TensorBoard reads files in the order of their names, which begin with seconds.
+    (events,) = (folder / "tensorboard").iterdir()
+    events.rename(events.with_name("events.out.tfevents.1"))
+    assert train(fold_cache, tmp_path, *arguments, "--resume") == 0
+    assert_same_run(runs, tmp_path, name)
+    assert [event.step for event in scalars_of(folder, "test/loss")] == [1, 2, 3, 4]
+
+
+def scalars_of(folder: Path, name: str):
+    """What TensorBoard shows of a run under this name."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder / "tensorboard")).Reload().Scalars(name)
+
+
+def test_tensorboard_shows_the_metrics_of_each_epoch(straight):
+    name, _, runs = straight
+    metrics = results_of(runs, name)
+    for title, metric in (("train/loss", "train_loss"), ("test/accuracy", "test_accuracy")):
+        shown = {each.step: each.value for each in scalars_of(runs / name / "fold_0", title)}
+        assert shown == pytest.approx({each["epoch"]: each[metric] for each in metrics})
+
+
+@pytest.mark.parametrize("straight", ["paper"], indirect=True)
+def test_without_tensorboard_a_run_is_the_same(straight, fold_cache, tmp_path, monkeypatch):
+    name, arguments, runs = straight
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train(fold_cache, tmp_path, *arguments) == 0
+    assert not (tmp_path / name / "fold_0" / "tensorboard").exists()
+    assert_same_run(runs, tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("decay", "kept"),
+    [
+        (0.99, (2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15)),  # still growing
+        (0.28, (2 / 11, 3 / 12, 0.28, 0.28, 0.28)),
+    ],
+)
+def test_the_average_is_of_weights_and_buffers_and_forgets_faster_at_first(decay, kept):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    average = make_average(net, decay)
+    means = {}
+    for step, share in enumerate((0.0, *kept)):  # the first average is the first weights
+        for value in net.state_dict().values():
+            value.copy_(torch.randn(value.shape) if value.is_floating_point() else step + 5)
+        average.update_parameters(net)
+        for name, value in net.state_dict().items():
+            counter = not value.is_floating_point()
+            before = means.get(name, value)
+            means[name] = value.clone() if counter else share * before + (1 - share) * value
+            found = average.module.state_dict()[name]
+            torch.testing.assert_close(found, means[name], msg=f"{name} at step {step}")
+
+
+def test_matrices_and_kernels_decay_but_no_biases_and_norms():
+    net = model.build("cfn_sr", "tiny")
+    names = {parameter: name for name, parameter in net.named_parameters()}
+    decayed, others = make_optimizer(net, Recipe(weight_decay=0.3)).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    norms = (nn.BatchNorm1d, nn.BatchNorm3d, nn.LayerNorm)
+    kept = {
+        f"{path}.{name}"
+        for path, module in net.named_modules()
+        for name, _ in module.named_parameters(recurse=False)
+        if isinstance(module, norms) or name.endswith("bias")
+    }
+    assert {names[parameter] for parameter in others["params"]} == kept
+    assert {names[parameter] for parameter in decayed["params"]} == set(names.values()) - kept
+
+
+@pytest.mark.parametrize(
+    ("clips", "sizes"),
+    [(8, [4, 4]), (10, [4, 4, 2]), (9, [4, 5]), (1, [1]), (5, [5]), (4, [4]), (2, [2])],
+)
+def test_a_single_last_clip_joins_the_batch_before(clips, sizes):
+    assert batch_sizes(clips, 4) == sizes
+
+
+def test_each_epoch_has_its_own_order_and_each_clip_its_own_crop(fold_cache):
+    trainer = make_trainer(fold_cache, "cfn_sr")
+    clips = trainer.train_set.clips
+    fields = fields_of(trainer.train_set.cache, clips, ("frames", "mfcc"))
+    seen = []
+    trainer.net.register_forward_pre_hook(lambda net, inputs: seen.append(inputs))
+    orders = []
+    for epoch in (1, 2):
+        seen.clear()
+        trainer.train_epoch()
+        trainer.epoch += 1
+        orders.append(torch.randperm(8, generator=generator(0, epoch, ORDER)))
+        crops = Augmentation(trainer.recipe, 0, epoch, 8).crops[orders[-1]]
+        chosen = {name: tensor[orders[-1]] for name, tensor in fields.items()}
+        expected = Prepare(10, 56)(chosen, crops)
+        for found, wanted in zip(zip(*seen, strict=True), expected, strict=True):
+            torch.testing.assert_close(torch.cat(found), wanted)
+    assert not torch.equal(*orders)
+
+
+@pytest.mark.parametrize("name", [AUDIO, "multiplicative"])
+def test_the_held_out_loss_is_the_mean_over_clips_of_the_networks_own_loss(
+    name, fold_cache, tmp_path
+):
+    assert train(fold_cache, tmp_path, "--model", name, "--batch-size", 5) == 0
+    trained = checkpoint_of(tmp_path, name).network()
+    cache = Cache(fold_cache)
+    clips = cache.of_actors((1, 2, 3, 4))
+    inputs = trained.prepare(fields_of(cache, clips, trained.fields))
+    targets = to_targets(torch.tensor([clip.label for clip in clips]))
+    with torch.no_grad():
+        losses = model.loss(name)(classify(trained.net, inputs, torch.float32), targets)
+    assert results_of(tmp_path, name)[0]["test_loss"] == pytest.approx(losses.mean().item())
+
+
+def test_metrics_have_the_learning_rate_of_each_epochs_last_step(fold_cache, tmp_path):
+    more = ("--epochs", 4, "--lr", 0.01, "--cosine", "--warmup", 0.25)
+    assert train(fold_cache, tmp_path, *more) == 0
+    recipe = Recipe(learning_rate=0.01, warmup=0.25, cosine=True)
+    expected = [learning_rate(recipe, step / 8) for step in (1, 3, 5, 7)]  # two steps per epoch
+    found = [each["learning_rate"] for each in results_of(tmp_path)]
+    assert found == pytest.approx(expected, rel=1e-9)
+    group = checkpoint_of(tmp_path).training["optimizer"]["param_groups"][0]
+    assert group["lr"] == pytest.approx(expected[-1])
+
+
+def test_training_learns_a_few_clips_by_heart(fold_cache, tmp_path):
+    assert train(fold_cache, tmp_path, "--epochs", 25, "--lr", 0.003) == 0
+    losses = [each["train_loss"] for each in results_of(tmp_path)]
+    assert results_of(tmp_path)[-1]["train_accuracy"] == 1
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_mfccs_are_normalized_by_the_training_actors_only(tmp_path):
+    """MFCCs of noise about 0; those of the test actors are 100 higher."""
+
+    def arrays(clip):
+        found = noise_arrays(clip.actor)
+        return found | {"mfcc": found["mfcc"] + np.float32(100 * (clip.actor < 5))}
+
+    clips = [expected_clips(actor)[0] for actor in (1, 2, 5, 6)]
+    cache = write_noise_cache(tmp_path / "cache", clips, arrays)
+    assert train(cache, tmp_path / "normalized", "--mfcc-normalise") == 0
+    stored = checkpoint_of(tmp_path / "normalized").statistics
+    trained = np.concatenate([noise_arrays(actor)["mfcc"] for actor in (5, 6)], axis=1)
+    for name, expected in (("mfcc_mean", trained.mean(axis=1)), ("mfcc_std", trained.std(axis=1))):
+        np.testing.assert_allclose(stored[name][:, 0], expected, rtol=1e-4, atol=1e-5)
+    # MixStyle needs the statistics of each clip, which do not normalize anything.
+    assert train(cache, tmp_path / "styled", "--mfcc-style", 0.2) == 0
+    assert checkpoint_of(tmp_path / "styled").statistics == {}
+
+
+def test_validation_opens_no_shard_of_the_test_actors(tmp_path):
+    """Their shards are not even there."""
+    clips = [clip for actor in range(1, 10) for clip in expected_clips(actor)[:8:4]]
+    cache = write_noise_cache(tmp_path / "cache", clips)
+    for actor in (1, 2, 3, 4):
+        (cache / f"actor_{actor:02d}.h5").unlink()
+    assert train(cache, tmp_path, "--validate") == 0
+    run = read_run(tmp_path / AUDIO / "validation_0")
+    assert run.config.test_actors == (5, 6, 7, 8)
+    assert set(run.config.train_actors) == set(range(9, 25))
+    assert {clip.actor for clip in run.predictions.clips} == {5, 6, 7, 8}
+
+
+@contextmanager
+def hooked(register, hook):
+    """Call `hook` for every module of every network."""
+    handle = register(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_computes_in_its_precision_in_training_and_in_evaluation(
+    precision, fold_cache, tmp_path
+):
+    computed_in = set()
+
+    def record(module, inputs, output):
+        if isinstance(module, nn.Conv1d) and output.device == CPU:
+            computed_in.add((module.training, output.dtype))
+
+    with hooked(register_module_forward_hook, record):
+        assert train(fold_cache, tmp_path, "--precision", precision) == 0
+    dtype = getattr(torch, precision)
+    assert computed_in == {(True, dtype), (False, dtype)}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_out_of_memory_is_one_line_that_says_what_to_lower(training, fold_cache, tmp_path, capsys):
+    def refuse(module, inputs):
+        if module.training == training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    with hooked(register_module_forward_pre_hook, refuse):
+        assert train(fold_cache, tmp_path) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: out of memory on cpu (1 thread) with batch size 4. Lower --batch-size, or use "
+        "--preset tiny"
+    )
+    assert not (tmp_path / AUDIO / "fold_0" / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "what"),
+    [(4, "the training loss of epoch 1"), (8, "the loss on the held-out clips")],
+)
+def test_a_diverged_loss_stops_the_run(batch_size, what, fold_cache, tmp_path, capsys):
+    """A huge step leaves no finite numbers: in the next step, or in the evaluation after it."""
+    assert train(fold_cache, tmp_path, "--lr", 1e30, "--batch-size", batch_size) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {what} is nan, so training has diverged.")
+    assert not (tmp_path / AUDIO / "fold_0" / "predictions.csv").exists()

@@ -1,0 +1,640 @@
+"""The files of a run, written and read here: config.json, metrics.jsonl, predictions.csv, last.pt.
+
+A run is one fold of one network, in `RUNS/<model>/fold_<k>` (`validation_<k>` with --validate).
+Runs are passed on, so what is read is checked: types, the actors of the fold, the number of
+epochs, and predictions against the accuracy of the last epoch.
+
+    run = read_run(Path("runs/cfn_sr/fold_0"))
+    run.config.seed, run.metrics[-1].test_accuracy, run.predictions.probabilities
+"""
+
+import csv
+import errno
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cache.files import atomic_path, write_json
+from cache.ravdess import EMOTIONS, Clip, actors_of
+from model.inference import TrainedNetwork
+from model.weights import WeightsError, read_data
+from train.recipe import Recipe
+
+CHECKPOINT_VERSION = 4
+
+CONFIG, METRICS, PREDICTIONS, CHECKPOINT = (
+    *("config.json", "metrics.jsonl", "predictions.csv", "last.pt"),
+)
+_COLUMNS = ["clip_id", "label", "predicted", *(f"p_{emotion}" for emotion in EMOTIONS)]
+_CHECKPOINT_KEYS = {"checkpoint_version", "epoch", "config", "model", "inputs", "training"}
+_FOLDER_NAME = re.compile(r"(fold|validation)_(0|[1-9][0-9]?)", re.ASCII)
+_MODEL_NAME = re.compile(r"\w+", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_DECIMALS_TOLERANCE = 1e-3  # the sum of eight probabilities written with six decimals
+_MOST_STARTS = 10  # runs that started from runs that started from ...
+
+# Settings that a resumed run may change: where it computes, and how it was typed.
+_MAY_DIFFER = {"device", "versions", "command"}
+
+
+class RunError(ValueError):
+    """A run cannot be read, contradicts itself, or is not the run that was asked for."""
+
+
+class UnfinishedRunError(RunError):
+    """A run has not reached its last epoch."""
+
+
+# Configuration. --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a run was trained, and on whom: the content of config.json.
+
+    Attributes:
+        model: the name of the network.
+        preset: the size of the network.
+        parameters: the number of its parameters.
+        split: the name of the split.
+        fold: the number of the fold.
+        validation: whether validation actors were held out, not the fold's test actors.
+        train_actors: the actors that were trained on.
+        test_actors: the actors that were held out.
+        train_clips: the number of training clips.
+        test_clips: the number of held-out clips.
+        recipe: the name of the recipe.
+        settings: the recipe with the settings that were changed; flat in config.json.
+        seed: the random seed.
+        precision: "float32" or "bfloat16".
+        deterministic: whether CUDA was asked for the same bits in every run.
+        compiled: whether torch.compile was used.
+        init: what the encoders "video" and "audio" started from: `file`, `sha256`, and `run`, the
+            settings of the run that wrote the file, or None where that is unknown.
+        cache: `dataset`, `config`, `fingerprint` and `schema_version` of the cache.
+        command: the command line as typed.
+        device: the device, in words.
+        versions: the versions of the libraries.
+    """
+
+    model: str
+    preset: str
+    parameters: int
+    split: str
+    fold: int
+    validation: bool
+    train_actors: tuple[int, ...]
+    test_actors: tuple[int, ...]
+    train_clips: int
+    test_clips: int
+    recipe: str
+    settings: Recipe
+    seed: int
+    precision: str
+    deterministic: bool
+    compiled: bool
+    init: dict[str, Any]
+    cache: dict[str, Any]
+    command: tuple[str, ...]
+    device: str
+    versions: dict[str, str]
+
+    @property
+    def epochs(self) -> int:
+        """The length of the schedule."""
+        return self.settings.epochs
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept below the folder of all runs, such as `cfn_sr/fold_0`."""
+        return Path(self.model, f"{'validation' if self.validation else 'fold'}_{self.fold}")
+
+    @property
+    def starts_from_unknown(self) -> bool:
+        """Whether weights come from a file of unknown actors, directly or through another run."""
+        return any(map(is_unknown, self.init.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of config.json, with the settings of the recipe beside the others."""
+        content = {each.name: getattr(self, each.name) for each in fields(self)}
+        settings = asdict(content.pop("settings"))
+        lists = {name: list(value) for name, value in content.items() if type(value) is tuple}
+        return content | lists | settings
+
+    @classmethod
+    def from_json(cls, content: Any) -> "RunConfig":
+        """The inverse of `to_json`.
+
+        Raises:
+            RunError: if a setting is missing, unknown, of another type, or contradicts the split.
+        """
+        if not isinstance(content, dict):
+            raise RunError(f"config is {_shown(content)}, expected a JSON object")
+        names = {each.name for each in (*fields(cls), *fields(Recipe))} - {"settings"}
+        if names != set(content):
+            odd = ", ".join(sorted(str(name)[:40] for name in names ^ set(content))[:5])
+            raise RunError(f"{odd}: missing or unknown, so another version wrote this run")
+        settings = Recipe(**_typed(Recipe, content))
+        config = cls(**_typed(cls, content), settings=settings)
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        """Raise RunError if the settings contradict each other or the rules of the split."""
+        if not _MODEL_NAME.fullmatch(self.model):  # it becomes a folder, and ids of the report
+            raise RunError(f"model is {_shown(self.model)}, expected letters, digits and _")
+        try:
+            trained, tested = actors_of(self.split, self.fold, validate=self.validation)
+        except ValueError as exc:
+            raise RunError(str(exc)) from exc
+        for name, found, expected in (
+            ("train_actors", self.train_actors, trained),
+            ("test_actors", self.test_actors, tested),
+        ):
+            if found != expected:
+                raise RunError(
+                    f"{name} are {list(found)}, expected {list(expected)} for fold {self.fold} of "
+                    f"split {self.split!r}"
+                )
+        least = {"parameters": 1, "train_clips": 1, "test_clips": 1, "epochs": 1, "seed": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if not low <= value < 2**63:
+                raise RunError(f"{name} is {value}, expected {low} or more")
+        _check_cache(self.cache)
+        _check_init(self.init)
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """One line per setting in which `other` is another run, the names of files aside."""
+        mine, its = self.to_json(), other.to_json()
+        return [
+            line
+            for name in mine
+            if name not in _MAY_DIFFER
+            for line in _differences(name, mine[name], its[name])
+        ]
+
+
+def _typed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass from JSON, each of the declared type."""
+    values = {}
+    for each in fields(kind):
+        if each.name == "settings":
+            continue
+        value, expected = content[each.name], each.type
+        if expected is float and type(value) is int and abs(value) < 2**63:
+            value = float(value)
+        if expected in (tuple[int, ...], tuple[str, ...]) and type(value) is list:
+            value = tuple(value)
+        base = getattr(expected, "__origin__", expected)
+        items = value if type(value) is tuple else ()
+        if expected == dict[str, str] and type(value) is dict:
+            items = (*value, *value.values())
+        right = type(value) is base and all(type(item) is expected.__args__[0] for item in items)
+        if not right or (base is float and not math.isfinite(value)):
+            raise RunError(f"{each.name} is {_shown(value)}, expected {base.__name__}")
+        if base is str and not (value.strip() and value.isprintable()):
+            raise RunError(f"{each.name} is {_shown(value)}, expected printable text")
+        values[each.name] = value
+    return values
+
+
+def _check_cache(cache: Mapping[str, Any]) -> None:
+    kinds = {"dataset": str, "config": dict, "fingerprint": str, "schema_version": int}
+    if {name: type(value) for name, value in cache.items()} != kinds:
+        raise RunError(f"cache is {_shown(cache)}, expected {', '.join(kinds)}")
+    if not cache["dataset"].isprintable() or not _SHA256.fullmatch(cache["fingerprint"]):
+        raise RunError("cache.dataset is not printable text, or cache.fingerprint no SHA-256")
+
+
+def _check_init(init: Any, depth: int = 0) -> None:
+    """Raise RunError unless `init` says what each encoder started from."""
+    if depth == _MOST_STARTS or not isinstance(init, dict) or set(init) - {"video", "audio"}:
+        raise RunError(f"init is {_shown(init)}, expected the start of 'video' and 'audio'")
+    for start in init.values():
+        if not isinstance(start, dict) or set(start) != {"file", "sha256", "run"}:
+            raise RunError(f"init has {_shown(start)}, expected file, sha256 and run")
+        run = start["run"]
+        if run is None:
+            continue
+        if not isinstance(run, dict) or set(run) != set(START_SETTINGS):
+            raise RunError(f"init has the run {_shown(run)}, expected {', '.join(START_SETTINGS)}")
+        for name, kind in START_SETTINGS.items():
+            if type(run[name]) is not kind or (kind is str and not run[name].isprintable()):
+                raise RunError(f"init: {name} of a run is {_shown(run[name])}")
+        _check_init(run["init"], depth + 1)
+
+
+# What `init` records of the run that a start comes from.
+START_SETTINGS = {
+    **{"model": str, "preset": str, "split": str, "fold": int, "validation": bool},
+    **{"epochs": int, "recipe": str, "seed": int, "init": dict},
+}
+
+
+def is_unknown(start: Mapping[str, Any]) -> bool:
+    """Whether an entry of `init` is a file of unknown actors, or started from one."""
+    return start["run"] is None or any(map(is_unknown, start["run"]["init"].values()))
+
+
+def _differences(name: str, mine: Any, its: Any) -> list[str]:
+    if isinstance(mine, dict) and isinstance(its, dict):
+        return [
+            line
+            for key in sorted({*mine, *its} - {"file"})
+            for line in _differences(f"{name}.{key}", mine.get(key), its.get(key))
+        ]
+    return [] if mine == its else [f"{name} was {mine!r:.60}, is now {its!r:.60}"]
+
+
+# Metrics and predictions. ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One line of metrics.jsonl.
+
+    Attributes:
+        epoch: the number of the epoch, from 1.
+        train_loss, test_loss: means over clips.
+        train_accuracy, test_accuracy: shares 0..1; the training clips are augmented.
+        learning_rate: the rate of the last step.
+        clips_per_second: training clips per second.
+        seconds: the time of training and testing.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    learning_rate: float
+    clips_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a run predicts after its last epoch for its N held-out clips.
+
+    Attributes:
+        clips: the clips, sorted.
+        probabilities: float64 (N, 8), 0..1; each row sums to 1 within the decimals written.
+        predicted: int64 (N,), the most probable class 0..7.
+    """
+
+    clips: tuple[Clip, ...]
+    probabilities: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The true classes 0..7, int64 (N,)."""
+        return np.array([clip.label for clip in self.clips], dtype=np.int64)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of clips that are predicted correctly, 0..1."""
+        return float(np.mean(self.labels == self.predicted))
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run, read and checked."""
+
+    folder: Path
+    config: RunConfig
+    metrics: tuple[EpochMetrics, ...]
+    predictions: Predictions
+
+    @property
+    def model(self) -> str:
+        """The name of the network."""
+        return self.config.model
+
+    @property
+    def fold(self) -> int:
+        """The number of the fold."""
+        return self.config.fold
+
+    @property
+    def name(self) -> str:
+        """The name of the run, such as `cfn_sr/fold_0`."""
+        return self.config.folder.as_posix()
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run and check it against its split and against itself.
+
+    Args:
+        folder: `<model>/fold_<k>` or `<model>/validation_<k>`.
+
+    Raises:
+        UnfinishedRunError: if epochs or predictions are still missing.
+        RunError: if a file is damaged or contradicts another.
+    """
+    config = read_config(folder)
+    metrics = read_metrics(folder)
+    if len(metrics) > config.epochs:
+        raise RunError(f"{METRICS} has {len(metrics)} epochs, {CONFIG} says {config.epochs}")
+    if len(metrics) < config.epochs or not (folder / PREDICTIONS).is_file():
+        raise UnfinishedRunError(
+            f"{len(metrics)} of {config.epochs} epochs are done. Finish it with --resume"
+        )
+    predictions = read_predictions(folder, config)
+    recorded = metrics[-1].test_accuracy
+    if abs(recorded - predictions.accuracy) > 1e-6:
+        raise RunError(
+            f"{PREDICTIONS} gives an accuracy of {predictions.accuracy:.6f}, the last line of "
+            f"{METRICS} says {recorded:.6f}, so they are of different runs. {_AGAIN}"
+        )
+    return Run(folder, config, tuple(metrics), predictions)
+
+
+_AGAIN = "Remove the run and train it again"
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read config.json.
+
+    Raises:
+        RunError: if it is damaged, or belongs to another folder.
+    """
+    try:
+        config = RunConfig.from_json(_parse(_read_text(folder / CONFIG)))
+    except RunError as exc:
+        raise RunError(f"{CONFIG}: {exc}. {_AGAIN}") from exc
+    if config.folder.parts != folder.absolute().parts[-2:]:
+        raise RunError(
+            f"{CONFIG} is that of {config.folder}, the folder is {folder.name}. Rename the folder"
+        )
+    return config
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write config.json."""
+    write_json(folder / CONFIG, config.to_json())
+
+
+def read_metrics(folder: Path) -> list[EpochMetrics]:
+    """Read metrics.jsonl, one line per epoch from 1 on; empty if there is none yet.
+
+    Raises:
+        RunError: if it is damaged.
+    """
+    if not (folder / METRICS).is_file():
+        return []
+    metrics = []
+    for number, line in enumerate(_read_text(folder / METRICS).splitlines(), start=1):
+        where = f"{METRICS}, line {number}"
+        try:
+            content = _parse(line)
+            metrics.append(EpochMetrics(**{name: content[name] for name in _METRICS}))
+        except (RunError, TypeError, KeyError) as exc:
+            raise RunError(f"{where}: damaged ({exc}). {_AGAIN}") from exc
+        values = asdict(metrics[-1])
+        if values.pop("epoch") != number or not all(
+            type(value) is float or (type(value) is int and abs(value) < 2**63)
+            for value in values.values()
+        ):
+            raise RunError(f"{where}: expected epoch {number} and numbers. {_AGAIN}")
+        for name in ("train_accuracy", "test_accuracy"):
+            if not 0 <= values[name] <= 1:
+                raise RunError(f"{where}: {name} is {values[name]}, expected 0..1. {_AGAIN}")
+    return metrics
+
+
+_METRICS = [each.name for each in fields(EpochMetrics)]
+
+
+def write_metrics(folder: Path, metrics: Sequence[EpochMetrics]) -> None:
+    """Write metrics.jsonl."""
+    with atomic_path(folder / METRICS) as temporary:
+        lines = [json.dumps(asdict(each)) + "\n" for each in metrics]
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def read_predictions(folder: Path, config: RunConfig) -> Predictions:
+    """Read predictions.csv.
+
+    Raises:
+        RunError: if it is damaged, or its clips are not those that `config` says were tested.
+    """
+    rows: dict[Clip, list[float]] = {}
+    predicted: list[int] = []
+    try:
+        lines = list(csv.reader(_read_text(folder / PREDICTIONS).splitlines()))
+    except csv.Error as exc:
+        raise RunError(f"{PREDICTIONS}: not CSV ({exc}). {_AGAIN}") from exc
+    if not lines or lines[0] != _COLUMNS:
+        raise RunError(f"{PREDICTIONS}: the columns are not {', '.join(_COLUMNS)}. {_AGAIN}")
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            clip, guess, shares = _parse_prediction(line)
+            if clip.actor not in config.test_actors or clip in rows:
+                raise ValueError(f"{clip.clip_id} was not tested, or is there twice")
+        except ValueError as exc:
+            raise RunError(f"{PREDICTIONS}, line {number}: {exc}. {_AGAIN}") from exc
+        rows[clip] = shares
+        predicted.append(guess)
+    if len(rows) != config.test_clips:
+        raise RunError(
+            f"{PREDICTIONS} has {len(rows)} clips, {CONFIG} says {config.test_clips}. {_AGAIN}"
+        )
+    return Predictions(
+        tuple(rows), np.array(list(rows.values())), np.array(predicted, dtype=np.int64)
+    )
+
+
+def _parse_prediction(row: list[str]) -> tuple[Clip, int, list[float]]:
+    """Clip, predicted class and probabilities of one row; ValueError says what is wrong."""
+    if len(row) != len(_COLUMNS):
+        raise ValueError(f"{len(row)} columns, expected {len(_COLUMNS)}")
+    clip_id, label, predicted, *written = row
+    clip, shares = Clip.parse(clip_id), [float(text) for text in written]
+    if label != str(clip.label):
+        raise ValueError(f"label is {label!r:.20}, {clip_id} has label {clip.label}")
+    if predicted not in map(str, range(len(EMOTIONS))):
+        raise ValueError(f"predicted is {predicted!r:.20}, expected 0..{len(EMOTIONS) - 1}")
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError("a probability is outside 0..1")
+    if abs(sum(shares) - 1) > _DECIMALS_TOLERANCE:
+        raise ValueError(f"probabilities sum to {sum(shares):.4f}, expected 1")
+    if shares[int(predicted)] < max(shares) - _DECIMALS_TOLERANCE:
+        raise ValueError(f"predicted is {predicted}, which is not the most probable class")
+    return clip, int(predicted), shares
+
+
+def write_predictions(folder: Path, clips: Sequence[Clip], probabilities: Tensor) -> None:
+    """Write predictions.csv.
+
+    Args:
+        folder: the folder of the run.
+        clips: the N held-out clips.
+        probabilities: float (N, 8) on the CPU.
+    """
+    with (
+        atomic_path(folder / PREDICTIONS) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as opened,
+    ):
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for clip, row in zip(clips, probabilities, strict=True):
+            shares = [f"{share:.6f}" for share in row.tolist()]
+            writer.writerow([clip.clip_id, clip.label, int(row.argmax()), *shares])
+
+
+# Checkpoints. ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of last.pt.
+
+    Attributes:
+        path: the file.
+        epoch: the number of finished epochs.
+        config: the settings of the run.
+        weights: the state of the evaluated network.
+        statistics: `mfcc_mean` and `mfcc_std` of the training clips, float32 (13, 1), or nothing.
+        training: the state of the trainer, to resume from.
+    """
+
+    path: Path
+    epoch: int
+    config: RunConfig
+    weights: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+    training: dict[str, Any] = field(repr=False)
+
+    def network(self, device: torch.device | str = "cpu") -> TrainedNetwork:
+        """The trained network, ready for use.
+
+        Raises:
+            RunError: if the weights are not those of the network.
+        """
+        try:
+            return TrainedNetwork.build(
+                self.config.model,
+                self.config.preset,
+                weights=self.weights,
+                statistics=self.statistics,
+                precision=self.config.precision,
+                device=device,
+            )
+        except (ValueError, AttributeError, TypeError, RuntimeError) as exc:
+            reason = " ".join(str(exc).split())[:300]
+            raise RunError(f"{self.path}: not a whole checkpoint ({reason})") from exc
+
+
+def save_checkpoint(
+    folder: Path,
+    config: RunConfig,
+    *,
+    epoch: int,
+    weights: Mapping[str, Tensor],
+    statistics: Mapping[str, Tensor],
+    training: Mapping[str, Any],
+) -> None:
+    """Write last.pt, whole or not at all; the arguments are the attributes of `Checkpoint`.
+
+    The file contains only tensors, numbers and text, so `torch.load(weights_only=True)` reads it.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    state = {
+        "checkpoint_version": CHECKPOINT_VERSION,
+        "epoch": epoch,
+        "config": config.to_json(),
+        "model": dict(weights),
+        "inputs": dict(statistics),
+        "training": dict(training),
+    }
+    path = folder / CHECKPOINT
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+    except RuntimeError as exc:  # torch raises this when a write fails
+        raise OSError(errno.EIO, f"{path} cannot be written: {str(exc).splitlines()[0]}") from exc
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read last.pt; code in the file is refused.
+
+    Raises:
+        RunError: if the file is damaged, is not a checkpoint, or has another version.
+        FileNotFoundError: if the file does not exist.
+    """
+    try:
+        data = read_data(path, device)
+    except WeightsError as exc:
+        raise RunError(str(exc)) from exc
+    if not is_checkpoint(data):
+        raise RunError(f"{path}: not a checkpoint of this program")
+    return parse_checkpoint(path, data)
+
+
+def is_checkpoint(data: Any) -> bool:
+    """Whether the content of a file is a checkpoint of this program, of whatever version."""
+    return isinstance(data, dict) and "checkpoint_version" in data
+
+
+def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint in `data`, which was read from `path`.
+
+    Raises:
+        RunError: if it has another version, or is not whole.
+    """
+    version = data["checkpoint_version"]
+    if type(version) is not int or version != CHECKPOINT_VERSION:
+        raise RunError(
+            f"{path}: checkpoint version {_shown(version)}, expected {CHECKPOINT_VERSION}. "
+            "Train that run again, in a new folder"
+        )
+    if set(data) != _CHECKPOINT_KEYS:
+        raise RunError(f"{path}: not a whole checkpoint")
+    try:
+        config = RunConfig.from_json(data["config"])
+    except RunError as exc:
+        raise RunError(f"{path}: {exc}") from exc
+    epoch = data["epoch"]
+    if type(epoch) is not int or not 1 <= epoch <= config.epochs:
+        raise RunError(f"{path}: epoch is {_shown(epoch)}, expected 1..{config.epochs}")
+    for name in ("model", "inputs", "training"):
+        if not isinstance(data[name], dict):
+            raise RunError(f"{path}: {name} is {_shown(data[name])}, expected a dictionary")
+    return Checkpoint(path, epoch, config, data["model"], data["inputs"], data["training"])
+
+
+# Text from others. -----------------------------------------------------------------------------
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        raise RunError(f"{path.name} is missing") from exc
+    except UnicodeDecodeError as exc:
+        raise RunError(f"{path.name} is not UTF-8 text ({exc.reason})") from exc
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise RunError(f"not JSON ({exc})") from exc
+
+
+def _shown(value: Any) -> str:
+    """A value on one line, safe to print, cut where it is long."""
+    text = " ".join(ascii(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
