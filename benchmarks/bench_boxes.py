@@ -17,10 +17,9 @@ from facenet_pytorch import MTCNN
 from tqdm import tqdm
 
 from benchmarks.clips import find_sources
-from preprocess.decode import decode
-from preprocess.detect import detect_faces
-from preprocess.face import crop_boxes
+from preprocess.face import crop_boxes, detect_faces
 from preprocess.settings import Settings
+from preprocess.windows import decode
 
 
 def reference_squares(pictures: list[np.ndarray], margin: float) -> np.ndarray:

@@ -29,13 +29,12 @@ from threadpoolctl import threadpool_limits
 from benchmarks.clips import find_sources
 from cache.command import positive, run
 from cache.ravdess import is_sample
-from preprocess.audio import cut, mfcc
+from preprocess.audio import mfcc
 from preprocess.clip import compute
 from preprocess.dataset import Source, origin
-from preprocess.decode import decode
-from preprocess.detect import detect_faces
-from preprocess.face import crop, crop_boxes
+from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.settings import Settings
+from preprocess.windows import decode
 from preprocess.workers import process, process_all
 
 
@@ -63,7 +62,7 @@ def decode_only(content: bytes) -> int:
     return frames
 
 
-def stage_seconds(content: bytes, settings: Settings) -> dict[str, float]:
+def stage_seconds(content: bytes, settings: Settings, synthetic: bool) -> dict[str, float]:
     """CPU seconds of only decoding, of each stage, and of all stages, for one clip."""
     seconds = {}
 
@@ -78,10 +77,10 @@ def stage_seconds(content: bytes, settings: Settings) -> dict[str, float]:
     boxes, _, _ = measure("detect", detect_faces, decoded.frames, settings.crop)
     boxes = crop_boxes(boxes, decoded.frames[0].height, decoded.frames[0].width, settings.crop)
     measure("crop", crop, decoded.frames, boxes)
-    measure("sound", lambda: mfcc(cut(decoded.sound, decoded.rate_hz)[0]))
-    measure("total", compute, content, settings, drawn=decoded.drawn)
+    measure("sound", mfcc, decoded.waveform)
+    measure("total", compute, content, settings, synthetic=synthetic)
     by_landmarks = replace(settings, faces="landmarks")
-    inputs = {"landmarks": landmark_table(), "drawn": decoded.drawn}
+    inputs = {"landmarks": landmark_table(), "synthetic": synthetic}
     measure("total_by_landmarks", compute, content, by_landmarks, **inputs)
     return seconds
 
@@ -155,12 +154,13 @@ def _bench(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     settings = Settings()
     with tempfile.TemporaryDirectory() as folder:
         raw, sources = find_sources(parser, args.raw, Path(folder) / "raw")
+        synthetic = is_sample(origin(raw)["dataset"])
         rows = []
         with threadpool_limits(1):
             for round_number in range(args.rounds + 1):
-                measured = [stage_seconds(source.file.read(), settings) for source in sources]
+                contents = (source.file.read() for source in sources)
+                measured = [stage_seconds(content, settings, synthetic) for content in contents]
                 rows += measured if round_number else []  # the first round warms up
-        synthetic = is_sample(origin(raw)["dataset"])
         rates = {jobs: clips_per_second(sources * 2, settings, jobs, synthetic) for jobs in (1, 2)}
         points = Path(folder) / "points"
         points.mkdir()

@@ -4,6 +4,7 @@ import io
 import struct
 from fractions import Fraction
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import av
 import numpy as np
@@ -23,6 +24,13 @@ def tone(
     """float32 (channels, samples): a sine."""
     wave = 0.1 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate_hz)) / rate_hz)
     return np.tile(wave.astype(np.float32), (channels, 1))
+
+
+def swept(seconds: float, rate_hz: int = RATE_HZ) -> np.ndarray:
+    """float32 (2, samples) that are different everywhere: a rising tone."""
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    wave = 0.2 * np.sin(2 * np.pi * (200 + 100 * time) * time)
+    return np.stack([wave, 0.5 * wave]).astype(np.float32)
 
 
 def encode(
@@ -68,19 +76,24 @@ def encode(
     return buffer.getvalue()
 
 
-def moved_to_front(content: bytes, folder: Path) -> bytes:
+def remuxed(content: bytes, container: str, **options: str) -> bytes:
+    """The same tracks in another container, or written with other options."""
+    with NamedTemporaryFile() as file:  # moving the index needs a file to read from again
+        with (
+            av.open(io.BytesIO(content)) as old,
+            av.open(file.name, "w", format=container, options=options) as new,
+        ):
+            tracks = {stream: new.add_stream_from_template(stream) for stream in old.streams}
+            for packet in old.demux():
+                if packet.dts is not None:
+                    packet.stream = tracks[packet.stream]
+                    new.mux(packet)
+        return Path(file.name).read_bytes()
+
+
+def moved_to_front(content: bytes) -> bytes:
     """The same clip with its index before its data ("faststart"), as files for the web have."""
-    path = folder / "faststart.mp4"  # moving the index needs a file to read from again
-    with (
-        av.open(io.BytesIO(content)) as old,
-        av.open(path, "w", format="mp4", options={"movflags": "faststart"}) as new,
-    ):
-        tracks = {stream: new.add_stream_from_template(stream) for stream in old.streams}
-        for packet in old.demux():
-            if packet.dts is not None:
-                packet.stream = tracks[packet.stream]
-                new.mux(packet)
-    return path.read_bytes()
+    return remuxed(content, "mp4", movflags="faststart")
 
 
 def turned(content: bytes, quarters: int) -> bytes:

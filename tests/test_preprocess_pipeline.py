@@ -25,7 +25,7 @@ from cache.reader import Cache
 from cache.shard import CacheError
 from preprocess.cli import main
 from preprocess.clip import compute
-from preprocess.decode import decode
+from preprocess.decode import open_video
 from preprocess.settings import FaceSettings, Settings, from_config
 
 JOYFUL = "01-01-03-01-01-01-01"  # a clip of `sample_clips`
@@ -306,7 +306,10 @@ def test_whatever_a_file_does_to_a_library_the_others_are_processed(
 def test_synthetic_clips_never_pass_for_ravdess(one_clip, tmp_path, capsys):
     (one_clip / "sample.json").unlink()
     assert features(one_clip, tmp_path / "cache") == 1
-    assert "is drawn, but its folder is not marked as a sample" in capsys.readouterr().err
+    assert (
+        "is synthetic, but its folder is not marked as a synthetic sample"
+        in capsys.readouterr().err
+    )
     assert list(contents(tmp_path / "cache")) == ["failures.json"]
 
 
@@ -388,10 +391,10 @@ def test_a_cache_of_recordings_has_no_pictures(cache):
 
 
 def test_the_recordings_sound_is_shifted_to_the_clips_time(one_clip, tmp_path):
-    decoded = decode((one_clip / f"Actor_01/{JOYFUL}.mp4").read_bytes())
-    lag = round(decoded.rate_hz / 30)
+    with open_video(one_clip / f"Actor_01/{JOYFUL}.mp4", picture=False) as video:
+        sound = np.concatenate(list(video.sound()))
     path = one_clip / "Actor_01" / f"03{JOYFUL[2:]}.wav"
-    soundfile.write(path, decoded.sound[:, lag:].T, decoded.rate_hz, subtype="PCM_16")
+    soundfile.write(path, sound[44_100 // 30 :], 44_100, subtype="PCM_16")
     waveforms = []
     for audio in ("mp4", "wav"):
         assert features(one_clip, tmp_path / audio, "--audio", audio, "--waveform") == 0
