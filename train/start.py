@@ -13,9 +13,9 @@ from model.weights import WeightsError, public_state, read_data
 from train.record import (
     CHECKPOINT,
     CONFIG,
-    START_SETTINGS,
     Checkpoint,
     RunError,
+    StartRun,
     is_checkpoint,
     is_unknown,
     parse_checkpoint,
@@ -73,7 +73,7 @@ def _record(checkpoint: Checkpoint) -> dict[str, Any]:
             f"{checkpoint.path}: {checkpoint.epoch} of {config.epochs} epochs are done. Finish "
             "that run first: only the last epoch of its schedule counts"
         )
-    return {name: getattr(config, name) for name in START_SETTINGS}
+    return {name: getattr(config, name) for name in StartRun.__annotations__}
 
 
 def _check_actors(path: Path, run: Mapping[str, Any], held_out: tuple[int, ...]) -> None:
