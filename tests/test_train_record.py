@@ -125,7 +125,10 @@ def test_weights_of_unknown_actors_stay_unknown_through_a_chain_of_runs():
         ({"init": []}, "init is [], expected dict"),
         ({"init": {"face": START}}, "init is {'face': {"),
         ({"init": {"video": {}}}, "init has {}, expected file, sha256 and run"),
-        ({"init": {"video": START | {"run": {}}}}, "epochs, fold, init, model, preset: missing or unknown"),
+        (
+            {"init": {"video": START | {"run": {}}}},
+            "epochs, fold, init, model, preset: missing or unknown",
+        ),
         (
             {"init": {"video": START | {"run": STARTED | {"epochs": "many"}}}},
             "epochs is 'many', expected int",
