@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ from train.record import (
     EpochMetrics,
     RunConfig,
     RunError,
+    is_unknown,
     load_checkpoint,
     read_config,
     read_metrics,
@@ -75,10 +76,7 @@ def train(args: argparse.Namespace) -> int:
             _exclusive(folder) if world.is_main else nullcontext(),
         ):
             trainer = Trainer(
-                *(config, cache, train_clips, test_clips),
-                device=device,
-                world=world,
-                starts=starts,
+                *(config, cache, train_clips, test_clips), device=device, world=world, starts=starts
             )
             if checkpoint:
                 trainer.restore(load_checkpoint(checkpoint, device), read_metrics(folder))
@@ -255,13 +253,13 @@ def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], l
         clips = cache.of_actors(own)
         if not clips:
             raise CacheError(
-                f"{cache.directory}: no clips of the {what} actors {_listed(own)} of this fold. "
+                f"{cache.directory}: no clips of the {what} actors {sorted(own)} of this fold. "
                 "Add them with `make features` or `python -m cache fetch`, or choose another --fold"
             )
         missing = sorted(set(own) - {clip.actor for clip in clips})
         if missing:
             warn(
-                f"{cache.directory} has no clips of {what} actors {_listed(missing)}: this is not "
+                f"{cache.directory} has no clips of {what} actors {missing}: this is not "
                 "the full fold"
             )
         parts.append(clips)
@@ -303,16 +301,12 @@ def read_starts(args: argparse.Namespace) -> dict[str, Start]:
                 f"--init-{part} is {path}, expected a file of weights{how_to_train_again(path)}"
             )
         starts[part] = read_start(path, part, held_out)
-        if starts[part].is_unknown:
+        if is_unknown(starts[part].record):
             warn(
                 f"{path}: the actors that its weights were trained on are unknown. If "
-                f"{_listed(held_out)} are among them, the accuracy says nothing about new actors"
+                f"{list(held_out)} are among them, the accuracy says nothing about new actors"
             )
     return starts
-
-
-def _listed(actors: Iterable[int]) -> str:
-    return ", ".join(map(str, actors))
 
 
 def make_parser() -> argparse.ArgumentParser:
