@@ -196,8 +196,8 @@ def find_checkpoint(folder: Path, config: RunConfig, *, resume: bool) -> Path | 
     differences = read_config(folder).differences(config)
     if differences:
         raise RunError(
-            f"{folder}: contains a run with other settings ({'; '.join(differences)}). "
-            "Choose another --runs, or remove that folder"
+            f"{folder}: contains a run with other settings (then and now, "
+            f"{'; '.join(differences)}). Choose another --runs, or remove that folder"
         )
     if not resume and not is_finished(folder):
         raise RunError(

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cache.diff import settings_apart
 from cache.files import atomic_path, write_json
 from cache.ravdess import EMOTIONS, Clip, actors_of
 from model.inference import TrainedNetwork
@@ -168,14 +169,13 @@ class RunConfig:
         _check_init(self.init)
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """One line per setting in which `other` is another run, the names of files aside."""
-        mine, its = self.to_json(), other.to_json()
-        return [
-            line
-            for name in mine
-            if name not in _MAY_DIFFER
-            for line in _differences(name, mine[name], its[name])
-        ]
+        """One line per setting in which `other` is another run; names of files may differ."""
+        mine, its = (
+            {name: value for name, value in config.to_json().items() if name not in _MAY_DIFFER}
+            for config in (self, other)
+        )
+        lines = settings_apart("", mine, its)
+        return [line for line in lines if not line.partition(":")[0].endswith(".file")]
 
 
 def _check_names(content: Any, names: Collection[str]) -> None:
@@ -248,16 +248,6 @@ def _check_init(init: Any, depth: int = 0) -> None:
 def is_unknown(start: Mapping[str, Any]) -> bool:
     """Whether an entry of `init` is a file of unknown actors, or started from one."""
     return start["run"] is None or any(map(is_unknown, start["run"]["init"].values()))
-
-
-def _differences(name: str, mine: Any, its: Any) -> list[str]:
-    if isinstance(mine, dict) and isinstance(its, dict):
-        return [
-            line
-            for key in sorted({*mine, *its} - {"file"})
-            for line in _differences(f"{name}.{key}", mine.get(key), its.get(key))
-        ]
-    return [] if mine == its else [f"{name} was {mine!r:.60}, is now {its!r:.60}"]
 
 
 # Metrics and predictions. ----------------------------------------------------------------------

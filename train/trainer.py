@@ -332,8 +332,8 @@ class Trainer:
         differences = checkpoint.config.differences(self.config)
         if differences:
             raise RunError(
-                f"{checkpoint.path}: of a run with other settings ({'; '.join(differences)}). "
-                "Remove that folder"
+                f"{checkpoint.path}: of a run with other settings (then and now, "
+                f"{'; '.join(differences)}). Remove that folder"
             )
         if len(metrics) < checkpoint.epoch:
             raise RunError(
