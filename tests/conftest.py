@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from noise import noise_arrays, write_noise_cache  # noqa: F401 (tests import both from here)
+from noise import write_noise_cache
 from server import Server
 
 from cache.files import write_json

@@ -170,8 +170,8 @@ def test_sigterm_is_handled_only_while_a_run_lasts(fold_cache, tmp_path):
     ("more", "message"),
     [
         ("--fold 6", "fold is 6, expected 0..5"),
-        ("--fold 2", "no clips of the held-out actors 9, 10, 11, 12 of this fold"),
-        ("--fold 1 --validate", "no clips of the held-out actors 9, 10, 11, 12"),
+        ("--fold 2", "no clips of the held-out actors [9, 10, 11, 12] of this fold"),
+        ("--fold 1 --validate", "no clips of the held-out actors [9, 10, 11, 12]"),
         ("--cache nowhere", "nowhere: no manifest.json"),
         ("--seed -1", "--seed is -1, expected 0 or more"),
         ("--epochs 0", "epochs is 0, expected 1 or more"),

@@ -30,7 +30,7 @@ class Recipe:
         0.0, "share of each target spread over all emotions: acted emotions are ambiguous"
     )
     ema: float = _setting(0.0, "EMA decay of the evaluated weights (0 = off)")
-    mfcc_normalise: bool = _setting(
+    mfcc_normalize: bool = _setting(
         False,
         "normalize each coefficient by its mean and std over the training clips: their scales "
         "differ by two orders of magnitude",
@@ -67,7 +67,7 @@ RECIPES = {
         weight_decay=0.3,
         label_smoothing=0.1,
         ema=0.99,
-        mfcc_normalise=True,
+        mfcc_normalize=True,
         mfcc_style=0.2,
         vocal_tract=0.2,
         mfcc_shift=20,

@@ -13,7 +13,7 @@ import errno
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ CONFIG, METRICS, PREDICTIONS, CHECKPOINT = (
 )
 _COLUMNS = ["clip_id", "label", "predicted", *(f"p_{emotion}" for emotion in EMOTIONS)]
 _CHECKPOINT_KEYS = {"checkpoint_version", "epoch", "config", "model", "inputs", "training"}
-_FOLDER_NAME = re.compile(r"(fold|validation)_(0|[1-9][0-9]?)", re.ASCII)
 _MODEL_NAME = re.compile(r"\w+", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DECIMALS_TOLERANCE = 1e-3  # the sum of eight probabilities written with six decimals
@@ -136,12 +135,8 @@ class RunConfig:
         Raises:
             RunError: if a setting is missing, unknown, of another type, or contradicts the split.
         """
-        if not isinstance(content, dict):
-            raise RunError(f"config is {_shown(content)}, expected a JSON object")
         names = {each.name for each in (*fields(cls), *fields(Recipe))} - {"settings"}
-        if names != set(content):
-            odd = ", ".join(sorted(str(name)[:40] for name in names ^ set(content))[:5])
-            raise RunError(f"{odd}: missing or unknown, so another version wrote this run")
+        _check_names(content, names)
         settings = Recipe(**_typed(Recipe, content))
         config = cls(**_typed(cls, content), settings=settings)
         config._check()
@@ -183,6 +178,14 @@ class RunConfig:
         ]
 
 
+def _check_names(content: Any, names: Collection[str]) -> None:
+    if not isinstance(content, dict):
+        raise RunError(f"{_shown(content)}, expected a JSON object")
+    if set(names) != set(content):
+        odd = ", ".join(sorted(str(name)[:40] for name in set(names) ^ set(content))[:5])
+        raise RunError(f"{odd}: missing or unknown, so another version wrote this run")
+
+
 def _typed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a dataclass from JSON, each of the declared type."""
     values = {}
@@ -215,6 +218,21 @@ def _check_cache(cache: Mapping[str, Any]) -> None:
         raise RunError("cache.dataset is not printable text, or cache.fingerprint no SHA-256")
 
 
+@dataclass(frozen=True)
+class StartRun:
+    """What `RunConfig.init` records of the run that wrote a file of starting weights."""
+
+    model: str
+    preset: str
+    split: str
+    fold: int
+    validation: bool
+    epochs: int
+    recipe: str
+    seed: int
+    init: dict[str, Any]
+
+
 def _check_init(init: Any, depth: int = 0) -> None:
     """Raise RunError unless `init` says what each encoder started from."""
     if depth == _MOST_STARTS or not isinstance(init, dict) or set(init) - {"video", "audio"}:
@@ -222,22 +240,9 @@ def _check_init(init: Any, depth: int = 0) -> None:
     for start in init.values():
         if not isinstance(start, dict) or set(start) != {"file", "sha256", "run"}:
             raise RunError(f"init has {_shown(start)}, expected file, sha256 and run")
-        run = start["run"]
-        if run is None:
-            continue
-        if not isinstance(run, dict) or set(run) != set(START_SETTINGS):
-            raise RunError(f"init has the run {_shown(run)}, expected {', '.join(START_SETTINGS)}")
-        for name, kind in START_SETTINGS.items():
-            if type(run[name]) is not kind or (kind is str and not run[name].isprintable()):
-                raise RunError(f"init: {name} of a run is {_shown(run[name])}")
-        _check_init(run["init"], depth + 1)
-
-
-# What `init` records of the run that a start comes from.
-START_SETTINGS = {
-    **{"model": str, "preset": str, "split": str, "fold": int, "validation": bool},
-    **{"epochs": int, "recipe": str, "seed": int, "init": dict},
-}
+        if start["run"] is not None:
+            _check_names(start["run"], StartRun.__annotations__)
+            _check_init(_typed(StartRun, start["run"])["init"], depth + 1)
 
 
 def is_unknown(start: Mapping[str, Any]) -> bool:
@@ -394,25 +399,18 @@ def read_metrics(folder: Path) -> list[EpochMetrics]:
         return []
     metrics = []
     for number, line in enumerate(_read_text(folder / METRICS).splitlines(), start=1):
-        where = f"{METRICS}, line {number}"
         try:
             content = _parse(line)
-            metrics.append(EpochMetrics(**{name: content[name] for name in _METRICS}))
-        except (RunError, TypeError, KeyError) as exc:
-            raise RunError(f"{where}: damaged ({exc}). {_AGAIN}") from exc
-        values = asdict(metrics[-1])
-        if values.pop("epoch") != number or not all(
-            type(value) is float or (type(value) is int and abs(value) < 2**63)
-            for value in values.values()
-        ):
-            raise RunError(f"{where}: expected epoch {number} and numbers. {_AGAIN}")
-        for name in ("train_accuracy", "test_accuracy"):
-            if not 0 <= values[name] <= 1:
-                raise RunError(f"{where}: {name} is {values[name]}, expected 0..1. {_AGAIN}")
+            _check_names(content, EpochMetrics.__annotations__)
+            metrics.append(EpochMetrics(**_typed(EpochMetrics, content)))
+            if metrics[-1].epoch != number:
+                raise RunError(f"epoch is {metrics[-1].epoch}, expected {number}")
+            for name in ("train_accuracy", "test_accuracy"):
+                if not 0 <= (share := getattr(metrics[-1], name)) <= 1:
+                    raise RunError(f"{name} is {share}, expected 0..1")
+        except RunError as exc:
+            raise RunError(f"{METRICS}, line {number}: {exc}. {_AGAIN}") from exc
     return metrics
-
-
-_METRICS = [each.name for each in fields(EpochMetrics)]
 
 
 def write_metrics(folder: Path, metrics: Sequence[EpochMetrics]) -> None:
