@@ -168,14 +168,13 @@ BAD_FOR_A_CLIP = {
         r"the sound starts at 0\.[78]\d s",
     ),
     "truncated": (lambda: moved_to_front(ordinary())[:-9_000], "frames could be read"),
-    "of the sample": (ordinary, "is not synthetic, but its folder is marked"),
 }
 
 
 @pytest.mark.parametrize(("content", "problem"), BAD_FOR_A_CLIP.values(), ids=BAD_FOR_A_CLIP)
 def test_a_clip_is_refused_where_a_prediction_may_go_on(content, problem):
     with pytest.raises(ClipError, match=problem):
-        decode(content(), synthetic=True if "synthetic" in problem else None)
+        decode(content())
     if "claims" not in problem:
         assert len(predicted(content()).frames) == 30
 
