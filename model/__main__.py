@@ -83,15 +83,9 @@ def main(argv: list[str] | None = None) -> int:
         "--preset", choices=PRESETS, default="paper", help="network size (default: paper)"
     )
     args = parser.parse_args(argv)
-
-    def work() -> int:
-        if args.list:
-            print_list(args.preset)
-        else:
-            print_description(args.describe, args.preset)
-        return 0
-
-    return run(work)
+    if args.list:
+        return run(lambda: print_list(args.preset))
+    return run(lambda: print_description(args.describe, args.preset))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from train.record import (
     CONFIG,
     METRICS,
     PREDICTIONS,
-    EpochMetrics,
     RunConfig,
     RunError,
     is_unknown,
@@ -88,18 +87,13 @@ def train(args: argparse.Namespace) -> int:
                     f"{folder}: interrupted after epoch {trainer.epoch}. Finished epochs are "
                     "saved; resume with --resume"
                 ) from exc
-    print(f"{folder}: {summary(metrics, config)}")
-    return 0
-
-
-def summary(metrics: list[EpochMetrics], config: RunConfig) -> str:
-    """The result in one line."""
-    best = max(metrics, key=lambda each: each.test_accuracy)
+    last, best = metrics[-1], max(metrics, key=lambda each: each.test_accuracy)
     where = "in validation" if config.validation else "on test"
-    return (
-        f"accuracy {metrics[-1].test_accuracy:.1%} in the last epoch, {metrics[-1].epoch} "
+    print(
+        f"{folder}: accuracy {last.test_accuracy:.1%} in the last epoch, {last.epoch} "
         f"(best {where} {best.test_accuracy:.1%} in epoch {best.epoch})"
     )
+    return 0
 
 
 def make_config(
@@ -120,22 +114,17 @@ def make_config(
     settings = from_arguments(args)
     trained, held_out = actors_of(args.split, args.fold, validate=args.validate)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    as_typed = ("model", "preset", "split", "fold", "recipe", "seed", "deterministic")
     return RunConfig(
-        model=args.model,
-        preset=args.preset,
+        **{name: getattr(args, name) for name in as_typed},
         parameters=count_parameters(args),
-        split=args.split,
-        fold=args.fold,
         validation=args.validate,
         train_actors=trained,
         test_actors=held_out,
         train_clips=len(train_clips),
         test_clips=len(test_clips),
-        recipe=args.recipe,
         settings=settings,
-        seed=args.seed,
         precision=pick_precision(args.precision, device, heavy=is_heavy(args.model, args.preset)),
-        deterministic=args.deterministic,
         compiled=args.compile,
         init={part: start.record for part, start in starts.items()},
         cache={

@@ -61,22 +61,16 @@ class RunConfig:
     """How a run was trained, and on whom: the content of config.json.
 
     Attributes:
-        model: the name of the network.
-        preset: the size of the network.
-        parameters: the number of its parameters.
-        split: the name of the split.
-        fold: the number of the fold.
+        model, preset, parameters: the network, its size, and the number of its parameters.
+        split, fold: the name of the split and the number of the fold.
         validation: whether validation actors were held out, not the fold's test actors.
-        train_actors: the actors that were trained on.
-        test_actors: the actors that were held out.
-        train_clips: the number of training clips.
-        test_clips: the number of held-out clips.
+        train_actors, test_actors: the actors that were trained on, and those held out.
+        train_clips, test_clips: the numbers of their clips.
         recipe: the name of the recipe.
         settings: the recipe with the settings that were changed; flat in config.json.
         seed: the random seed.
         precision: "float32" or "bfloat16".
-        deterministic: whether CUDA was asked for the same bits in every run.
-        compiled: whether torch.compile was used.
+        deterministic, compiled: whether --deterministic and --compile were used.
         init: what the encoders "video" and "audio" started from: `file`, `sha256`, and `run`, the
             settings of the run that wrote the file, or None where that is unknown.
         cache: `dataset`, `config`, `fingerprint` and `schema_version` of the cache.
