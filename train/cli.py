@@ -305,19 +305,20 @@ def make_parser() -> argparse.ArgumentParser:
         description="Train one fold from a cache; the result is the accuracy of the last epoch.",
     )
     add = parser.add_argument
-    add("--cache", type=Path, required=True, metavar="DIR", help="cache of shards and manifest")
+    add("--cache", type=Path, required=True, metavar="DIR", help="cache folder")
     folds = ", ".join(f"{name} 0..{len(folds) - 1}" for name, folds in SPLITS.items())
     add("--fold", type=int, required=True, metavar="K", help=f"fold to hold out: {folds}")
-    add("--split", choices=SPLITS, default="paper", help="named list of folds (default: paper)")
+    add("--split", choices=SPLITS, default="paper", help="fold definition (default: paper)")
     add("--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)")
     add("--preset", choices=model.PRESETS, default="paper", help="network size (default: paper)")
-    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="runs (default: runs)")
+    runs = "output folder (default: runs)"
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help=runs)
     add("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
     add(
         "--device",
         choices=("auto", "cuda", "cpu"),
         default="auto",
-        help="auto: a GPU if there is one (default: auto)",
+        help="auto: GPU if available, else CPU (default: auto)",
     )
     for part in PARTS:
         add(
@@ -333,11 +334,10 @@ def make_parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto: bfloat16 on a GPU and for full-size networks, else float32 (default: auto)",
     )
-    validate = "hold out four training actors, not the test actors, to choose settings by; writes "
+    validate = "hold out validation actors instead of the test actors, to choose settings; writes "
     add("--validate", action="store_true", help=f"{validate}validation_K, which is not a result")
     add("--compile", action="store_true", help="compile the network with torch.compile")
-    same_bits = "reproduce the same bits on a GPU too, which is slower"
-    add("--deterministic", action="store_true", help=same_bits)
+    add("--deterministic", action="store_true", help="bit-identical runs on a GPU (slower)")
     add_arguments(parser)
     add("--resume", action="store_true", help="resume from last.pt if it exists")
     return parser

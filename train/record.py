@@ -169,7 +169,7 @@ class RunConfig:
             for config in (self, other)
         )
         lines = settings_apart("", mine, its)
-        return [line for line in lines if not line.partition(":")[0].endswith(".file")]
+        return [f"{line:.160}" for line in lines if not line.partition(":")[0].endswith(".file")]
 
 
 def _check_names(content: Any, names: Collection[str]) -> None:
