@@ -141,10 +141,7 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
             return
         waveform, notes = heard
         yield replace(
-            window,
-            waveform=waveform,
-            notes=(*window.notes, *notes),
-            synthetic=video.is_synthetic,
+            window, waveform=waveform, notes=(*window.notes, *notes), synthetic=video.is_synthetic
         )
     if video.is_clip:
         deque(windows, maxlen=0)
