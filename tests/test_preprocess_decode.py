@@ -135,7 +135,7 @@ BAD_FOR_BOTH = {
         lambda: encode(np.zeros((95, 512, 64, 3), np.uint8), tone(3.2)),
         "the video claims 64x512 pixels",
     ),
-    "vast": (lambda: claiming(100_000, 100_000, 3.2), "claims one that no decoder takes"),
+    "vast": (lambda: claiming(65_535, 65_535, 3.2), "claims one that no decoder takes"),
     "large": (lambda: claiming(8_000, 8_000, 3.2), "claims 8000x8000 pixels"),
     "late picture": (
         lambda: encode(numbered(95), tone(3.2), container="matroska", picture_start_s=1.0),
