@@ -62,7 +62,7 @@ def decode_only(content: bytes) -> int:
     return frames
 
 
-def stage_seconds(content: bytes, settings: Settings, synthetic: bool) -> dict[str, float]:
+def stage_seconds(content: bytes, settings: Settings) -> dict[str, float]:
     """CPU seconds of only decoding, of each stage, and of all stages, for one clip."""
     seconds = {}
 
@@ -78,9 +78,9 @@ def stage_seconds(content: bytes, settings: Settings, synthetic: bool) -> dict[s
     boxes = crop_boxes(boxes, decoded.frames[0].height, decoded.frames[0].width, settings.crop)
     measure("crop", crop, decoded.frames, boxes)
     measure("sound", mfcc, decoded.waveform)
-    measure("total", compute, content, settings, synthetic=synthetic)
+    measure("total", compute, content, settings, synthetic=decoded.synthetic)
     by_landmarks = replace(settings, faces="landmarks")
-    inputs = {"landmarks": landmark_table(), "synthetic": synthetic}
+    inputs = {"landmarks": landmark_table(), "synthetic": decoded.synthetic}
     measure("total_by_landmarks", compute, content, by_landmarks, **inputs)
     return seconds
 
@@ -154,13 +154,12 @@ def _bench(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     settings = Settings()
     with tempfile.TemporaryDirectory() as folder:
         raw, sources = find_sources(parser, args.raw, Path(folder) / "raw")
-        synthetic = is_sample(origin(raw)["dataset"])
         rows = []
         with threadpool_limits(1):
             for round_number in range(args.rounds + 1):
-                contents = (source.file.read() for source in sources)
-                measured = [stage_seconds(content, settings, synthetic) for content in contents]
+                measured = [stage_seconds(source.file.read(), settings) for source in sources]
                 rows += measured if round_number else []  # the first round warms up
+        synthetic = is_sample(origin(raw)["dataset"])
         rates = {jobs: clips_per_second(sources * 2, settings, jobs, synthetic) for jobs in (1, 2)}
         points = Path(folder) / "points"
         points.mkdir()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from preprocess.audio import mfcc, to_int16
+from preprocess.decode import ClipError
 from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.landmarks import landmark_boxes
 from preprocess.settings import RECORDING_LAG_S, FaceSettings, Settings
@@ -34,12 +35,18 @@ def compute(
     if settings.modality == "audio":
         window = decode(content, picture=False)
     elif settings.audio == "mp4":
-        window = decode(content, synthetic=synthetic)
+        window = decode(content)
     else:
-        window = decode(content, sound=False, synthetic=synthetic)
+        window = decode(content, sound=False)
         heard = decode(recording, picture=False, sound_delay_s=RECORDING_LAG_S)
         window = replace(window, waveform=heard.waveform, notes=(*window.notes, *heard.notes))
     arrays, notes = window_arrays(window, settings.crop, landmarks)
+    if settings.modality == "av" and window.synthetic != synthetic:
+        clip, folder = ("is not", "is") if synthetic else ("is", "is not")
+        raise ClipError(
+            f"{clip} synthetic, but its folder {folder} marked as a synthetic sample "
+            "(sample.json): keep them apart"
+        )
     return {name: arrays[name] for name in settings.computed}, (*window.notes, *notes)
 
 

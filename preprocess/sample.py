@@ -222,12 +222,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.sample",
-        description="Draws a synthetic sample of talking faces, named and coded like RAVDESS.",
+        description="Generate a synthetic sample of talking faces with RAVDESS file names.",
     )
     add = partial(parser.add_argument, metavar="N", type=int)
     most = len(expected_clips(1))
     add("--out", metavar="DIR", type=Path, required=True, help="folder for the sample")
-    add("--actors", choices=ACTORS, default=24, help="draw actors 1..N (default: 24)")
+    add("--actors", choices=ACTORS, default=24, help="number of actors (default: 24)")
     add(
         "--clips-per-actor",
         choices=range(1, most + 1),
@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
         help=f"clips per actor, 1..{most}, spread over the emotions (default: 16)",
     )
     add("--seed", metavar="S", default=0, help="random seed, 0 or more (default: 0)")
-    add("--jobs", type=positive, default=cpu_count(), help="worker processes (default: CPUs)")
+    add("--jobs", type=positive, default=cpu_count(), help="worker processes (default: 1 per CPU)")
     args = parser.parse_args(argv)
     return run(lambda: _draw_sample(args), extras="features")
 

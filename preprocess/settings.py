@@ -93,12 +93,7 @@ class Settings:
             "channels": "mean",
             "sample_rate_hz": SAMPLE_RATE_HZ,
             "resampler": "soxr HQ",
-            "mfcc": {
-                "n_mfcc": MFCC_COUNT,
-                "n_fft": 2048,
-                "hop_length": HOP_LENGTH,
-                "n_mels": 128,
-            },
+            "mfcc": {"n_mfcc": MFCC_COUNT, "n_fft": 2048, "hop_length": HOP_LENGTH, "n_mels": 128},
             **window,
         }
         config = {"modality": self.modality, "waveform": self.waveform, "sound": sound}

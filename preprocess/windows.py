@@ -34,6 +34,7 @@ class Window:
         waveform: float32 (108045,) in -1..1, mono at 44.1 kHz; None without sound.
         notes: what was padded, repeated or unusual, for the manifest.
         problem: why the window cannot be used, or None.
+        synthetic: whether the file says that it belongs to the synthetic sample.
     """
 
     start_s: float
@@ -42,6 +43,7 @@ class Window:
     waveform: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,7 @@ def plan(path: Path, hop_s: float | None = None) -> Plan:
 
 
 def decode(
-    content: bytes,
-    *,
-    picture: bool = True,
-    sound: bool = True,
-    sound_delay_s: float = 0.0,
-    synthetic: bool | None = None,
+    content: bytes, *, picture: bool = True, sound: bool = True, sound_delay_s: float = 0.0
 ) -> Window:
     """Decode the part of a clip that is used, 0.5 to 2.95 s, and check the whole file.
 
@@ -101,7 +98,6 @@ def decode(
         picture: whether to decode the picture.
         sound: whether to decode the sound.
         sound_delay_s: the silence to insert before the sound, in seconds.
-        synthetic: whether the clip must belong to the synthetic sample, or must not; None: either.
 
     Raises:
         ClipError: if the file is damaged, cut off, more than 0.25 s too short, far from a RAVDESS
@@ -110,12 +106,6 @@ def decode(
     if len(content) > MAX_BYTES:
         raise ClipError(f"{len(content)} bytes, expected at most {MAX_BYTES} for one short clip")
     with open_video(content, picture=picture, sound=sound, clip=True) as video:
-        if synthetic not in (None, video.is_synthetic):
-            clip, folder = ("is not", "is") if synthetic else ("is", "is not")
-            raise ClipError(
-                f"{clip} synthetic, but its folder {folder} marked as a synthetic sample "
-                "(sample.json): keep them apart"
-            )
         [window] = read_windows(video, Plan(), sound_delay_s)
     if window.problem:
         raise ClipError(window.problem)
@@ -150,7 +140,9 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
                 yield Window(start_s, problem=f"the {ended} ends before this window does")
             return
         waveform, notes = heard
-        yield replace(window, waveform=waveform, notes=(*window.notes, *notes))
+        yield replace(
+            window, waveform=waveform, notes=(*window.notes, *notes), synthetic=video.is_synthetic
+        )
     if video.is_clip:
         deque(windows, maxlen=0)
         deque(sounds if video.has_sound else (), maxlen=0)

@@ -109,39 +109,13 @@ def turned(content: bytes, quarters: int) -> bytes:
 
 
 def claiming(width: int, height: int, seconds: float) -> bytes:
-    """A Matroska file of some bytes that claims a picture and sound of any size and length."""
-
-    def element(number: str, *content: bytes) -> bytes:
-        joined = b"".join(content)
-        return bytes.fromhex(number) + struct.pack(">Q", 1 << 56 | len(joined)) + joined
-
-    def whole(number: int) -> bytes:
-        return struct.pack(">Q", number)
-
-    head = element("1A45DFA3", element("4282", b"matroska"))
-    info = element(
-        "1549A966",
-        element("2AD7B1", whole(1_000_000)),
-        element("4489", struct.pack(">d", seconds * 1000)),
-    )
-    picture = element("E0", element("B0", whole(width)), element("BA", whole(height)))
-    sound = element("E1", element("B5", struct.pack(">d", 48_000)), element("9F", whole(2)))
-    tracks = [
-        element(
-            "AE",
-            element("D7", whole(number)),
-            element("73C5", whole(number)),
-            element("83", whole(number)),
-            element("86", codec),
-            details,
-        )
-        for number, codec, details in (
-            (1, b"V_MPEG4/ISO/ASP", picture),
-            (2, b"A_PCM/INT/LIT", sound),
-        )
-    ]
-    block = element("1F43B675", element("E7", whole(0)), element("A3", b"\x81\0\0\x80", bytes(64)))
-    return head + element("18538067", info, element("1654AE6B", *tracks), block)
+    """A Matroska file of one broken picture that claims any size and length."""
+    content = encode(noise_pictures(1, 256, 320), tone(0.1), container="matroska")
+    head = bytearray(content[: content.index(bytes.fromhex("1F43B675"))])
+    struct.pack_into(">H", head, head.index(bytes.fromhex("B0820140")) + 2, width)
+    struct.pack_into(">H", head, head.index(bytes.fromhex("BA820100")) + 2, height)
+    struct.pack_into(">d", head, head.index(bytes.fromhex("448988")) + 3, 1000 * seconds)
+    return bytes(head) + bytes.fromhex("1F43B6758A E78100 A3858100008000")
 
 
 def put(folder: Path, name: str, content: bytes) -> Path:

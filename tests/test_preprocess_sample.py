@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from cache.ravdess import EMOTIONS, Clip
+from cache.ravdess import EMOTIONS, FULL_AV, SPEECH, Clip
 from preprocess import sample, sample_acting, sample_face, sample_voice
 
 
@@ -52,7 +52,7 @@ def test_files_are_named_and_coded_like_ravdess(drawn):
     assert len(paths) == 4
     for path in paths:
         clip = Clip.parse(path.stem)
-        assert clip.is_full_av_speech
+        assert (clip.modality, clip.channel) == (FULL_AV, SPEECH)
         assert path.parent.name == f"Actor_{clip.actor:02d}"
         with av.open(path) as mp4:
             video, audio = mp4.streams.video[0], mp4.streams.audio[0]

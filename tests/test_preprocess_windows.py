@@ -44,6 +44,7 @@ def test_the_window_of_a_clip_is_what_is_cached_of_it(sample_clips):
         for one, other in zip(window.frames, clip.frames, strict=True):
             assert np.array_equal(one.to_ndarray(), other.to_ndarray())
         assert window.notes == clip.notes == ()
+        assert window.synthetic
 
 
 def test_a_longer_file_has_every_half_window_its_own_part_of_sound_and_picture(long_video):

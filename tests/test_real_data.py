@@ -8,6 +8,7 @@ import torch
 from finished import finished_run
 from training import CPU, make_config
 
+from cache.ravdess import FULL_AV, SPEECH
 from cache.reader import Cache
 from evaluate.export.cli import main as export_main
 from preprocess.audio import mfcc
@@ -31,7 +32,7 @@ def real_cache(real_data, tmp_path_factory):
 def test_the_full_av_clips_make_one_shard_and_the_video_only_clip_is_left_out(real_cache):
     assert [shard["file"] for shard in real_cache.manifest["shards"]] == ["actor_05.h5"]
     assert len(real_cache.clips) == 8
-    assert all(clip.is_full_av_speech for clip in real_cache.clips)
+    assert {(clip.modality, clip.channel) for clip in real_cache.clips} == {(FULL_AV, SPEECH)}
     assert not any(record["notes"] for record in real_cache.manifest["clips"].values())
 
 

@@ -9,10 +9,7 @@ import pytest
 import torch
 from noise import noise_arrays, write_noise_cache
 from torch import nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from training import (
     AUDIO,
     CPU,

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cache.diff import settings_apart
 from cache.files import atomic_path, write_json
 from cache.ravdess import EMOTIONS, Clip, actors_of
 from model.inference import TrainedNetwork
@@ -60,22 +61,16 @@ class RunConfig:
     """How a run was trained, and on whom: the content of config.json.
 
     Attributes:
-        model: the name of the network.
-        preset: the size of the network.
-        parameters: the number of its parameters.
-        split: the name of the split.
-        fold: the number of the fold.
+        model, preset, parameters: the network, its size, and the number of its parameters.
+        split, fold: the name of the split and the number of the fold.
         validation: whether validation actors were held out, not the fold's test actors.
-        train_actors: the actors that were trained on.
-        test_actors: the actors that were held out.
-        train_clips: the number of training clips.
-        test_clips: the number of held-out clips.
+        train_actors, test_actors: the actors that were trained on, and those held out.
+        train_clips, test_clips: the numbers of their clips.
         recipe: the name of the recipe.
         settings: the recipe with the settings that were changed; flat in config.json.
         seed: the random seed.
         precision: "float32" or "bfloat16".
-        deterministic: whether CUDA was asked for the same bits in every run.
-        compiled: whether torch.compile was used.
+        deterministic, compiled: whether --deterministic and --compile were used.
         init: what the encoders "video" and "audio" started from: `file`, `sha256`, and `run`, the
             settings of the run that wrote the file, or None where that is unknown.
         cache: `dataset`, `config`, `fingerprint` and `schema_version` of the cache.
@@ -168,14 +163,13 @@ class RunConfig:
         _check_init(self.init)
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """One line per setting in which `other` is another run, the names of files aside."""
-        mine, its = self.to_json(), other.to_json()
-        return [
-            line
-            for name in mine
-            if name not in _MAY_DIFFER
-            for line in _differences(name, mine[name], its[name])
-        ]
+        """One line per setting in which `other` is another run; names of files may differ."""
+        mine, its = (
+            {name: value for name, value in config.to_json().items() if name not in _MAY_DIFFER}
+            for config in (self, other)
+        )
+        lines = settings_apart("", mine, its)
+        return [f"{line:.160}" for line in lines if not line.partition(":")[0].endswith(".file")]
 
 
 def _check_names(content: Any, names: Collection[str]) -> None:
@@ -248,16 +242,6 @@ def _check_init(init: Any, depth: int = 0) -> None:
 def is_unknown(start: Mapping[str, Any]) -> bool:
     """Whether an entry of `init` is a file of unknown actors, or started from one."""
     return start["run"] is None or any(map(is_unknown, start["run"]["init"].values()))
-
-
-def _differences(name: str, mine: Any, its: Any) -> list[str]:
-    if isinstance(mine, dict) and isinstance(its, dict):
-        return [
-            line
-            for key in sorted({*mine, *its} - {"file"})
-            for line in _differences(f"{name}.{key}", mine.get(key), its.get(key))
-        ]
-    return [] if mine == its else [f"{name} was {mine!r:.60}, is now {its!r:.60}"]
 
 
 # Metrics and predictions. ----------------------------------------------------------------------

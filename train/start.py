@@ -17,7 +17,6 @@ from train.record import (
     RunError,
     StartRun,
     is_checkpoint,
-    is_unknown,
     parse_checkpoint,
 )
 
@@ -28,11 +27,6 @@ class Start:
 
     state: dict[str, Tensor]
     record: dict[str, Any]
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether the file, or one that it started from, is of unknown actors."""
-        return is_unknown(self.record)
 
 
 def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:

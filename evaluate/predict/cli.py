@@ -25,10 +25,10 @@ from preprocess.windows import plan
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a JSON line for each file, and draw what was found."""
     args = _parser().parse_args(argv)
-    return run(lambda: _main(args), extras="features,report")
+    return run(lambda: _predict_all(args), extras="features,report")
 
 
-def _main(args: argparse.Namespace) -> int:
+def _predict_all(args: argparse.Namespace) -> int:
     # Everything that could be wrong with the command, before the first file.
     if args.hop is not None and not 0.1 <= args.hop <= 3600:
         raise ValueError(f"--hop is {args.hop:g}, expected 0.1 to 3600 seconds")
@@ -137,27 +137,19 @@ def _print(line: dict[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m evaluate.predict",
-        description="Print the probabilities of eight emotions for each video, one JSON line per "
-        "file. In a file of up to 6 s, the network sees what it saw of RAVDESS clips in training "
-        "(0.5 to 2.95 s). In a longer file, it sees one window of 2.45 s after the other, and the "
-        "line also has their mean.",
+        description="Predict emotion probabilities for videos, one JSON line per file. Files of up "
+        "to 6 s are treated as one clip (0.5 to 2.95 s, as in training). Longer files are split "
+        "into overlapping windows of 2.45 s, and their probabilities are averaged.",
     )
-    clip = "a video, a folder of videos, or - for a list on standard input, one per line"
-    parser.add_argument("clips", nargs="+", metavar="CLIP", help=clip)
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="FILE", help="last.pt of a run"
-    )
-    out = "also draw a PNG of each file in DIR: face, probabilities, where the sound points"
-    parser.add_argument("--out", type=Path, metavar="DIR", help=out)
-    video = "also write an annotated mp4 beside each PNG"
-    parser.add_argument("--video", action="store_true", help=video)
-    parser.add_argument(
-        "--hop",
-        type=float,
-        metavar="S",
-        help="seconds from one window to the next, for short files too (default: 1.225, for files "
-        "of more than 6 s)",
-    )
-    device = "auto: a GPU if there is one (default: auto)"
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help=device)
+    add = parser.add_argument
+    clips = "a video, a folder of videos, or - for a list on standard input, one per line"
+    add("clips", metavar="CLIP", nargs="+", help=clips)
+    add("--checkpoint", metavar="FILE", type=Path, required=True, help="last.pt of a run")
+    out = "also save a PNG per file in DIR: face, probabilities, cross-modal attention"
+    add("--out", metavar="DIR", type=Path, help=out)
+    add("--video", action="store_true", help="also write an annotated mp4 beside each PNG")
+    hop = "seconds from one window to the next (default: 1.225; one window for files of up to 6 s)"
+    add("--hop", metavar="S", type=float, help=hop)
+    device = "auto: GPU if available, else CPU (default: auto)"
+    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help=device)
     return parser

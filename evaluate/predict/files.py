@@ -6,10 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-VIDEOS = (
-    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"),
-    *(".3gp", ".ogv"),
-)
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
+VIDEOS += (".3gp", ".ogv")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg")
 _MARK = ".emotions"  # before the suffix of each picture of a prediction
 _LONGEST_NAME = 100
@@ -18,15 +16,15 @@ _LONGEST_NAME = 100
 def list_files(
     given: Sequence[str], suffixes: tuple[str, ...]
 ) -> tuple[list[Path], list[str], list[str]]:
-    """List the files that are given, those of given folders, and those that stdin names for `-`.
+    """List the given files, those of given folders, and those that standard input names for `-`.
 
     Args:
         given: names of files and folders.
         suffixes: the suffixes of the files to take from folders, in lower case.
 
     Returns:
-        The files, each once and in order; a warning for each folder with other files; and an error
-        for each folder that cannot be read.
+        The files, each once; a warning for each folder with other files; and an error for each
+        folder that cannot be read.
 
     Raises:
         ValueError: if there is no file, or standard input is closed.

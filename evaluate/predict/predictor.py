@@ -3,7 +3,7 @@
 import bisect
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -29,13 +29,7 @@ MIDDLE = FRAME_COUNT // 2
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network, and how the features that it was trained on were made.
-
-    Attributes:
-        trained: the network.
-        settings: the settings of the features.
-        warnings: what readers of the predictions should know about the network.
-    """
+    """A trained network, the settings of its features, and what readers should know about it."""
 
     trained: TrainedNetwork
     settings: Settings
@@ -132,19 +126,16 @@ def load(path: Path, device: torch.device | str = "cpu") -> Predictor:
         FileNotFoundError: if it is missing.
     """
     checkpoint = load_checkpoint(path, device)
-    epoch, config = checkpoint.epoch, checkpoint.config
-    predictor = Predictor(checkpoint.network(device), from_config(config.cache["config"]))
-    warnings = []
-    dataset = config.cache["dataset"]
-    if not is_recordings(dataset):
+    trained, config = checkpoint.network(device), checkpoint.config
+    settings, warnings = from_config(config.cache["config"]), []
+    if not is_recordings(dataset := config.cache["dataset"]):
         warnings.append(f"trained on {dataset}: what it says about people means nothing")
-    if epoch != config.epochs:
-        warnings.append(
-            f"trained for {epoch} of {config.epochs} epochs: finish that run with train.py --resume"
-        )
-    if predictor.sees and predictor.settings.faces == "landmarks":
+    if checkpoint.epoch != config.epochs:
+        progress = f"{checkpoint.epoch} of {config.epochs} epochs"
+        warnings.append(f"trained for {progress}: finish that run with train.py --resume")
+    if "frames" in trained.fields and settings.faces == "landmarks":
         warnings.append("trained on faces from published landmarks; here a detector finds them")
-    return replace(predictor, warnings=tuple(warnings))
+    return Predictor(trained, settings, tuple(warnings))
 
 
 def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPrediction]:
