@@ -59,7 +59,7 @@ $(READY): setup.cfg constraints.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[features,share,weights,report,export,cluster,dev]'
 	@touch $@
 
-features: $(READY) ## make shards in CACHE=DIR from RAVDESS=DIR, or from the synthetic sample
+features: $(READY) ## extract features to CACHE=DIR from RAVDESS=DIR (default: the synthetic sample)
 ifeq ($(RAVDESS),)
 	$(RUN) -m preprocess.sample --out data/sample --jobs $(JOBS)
 	$(RUN) -m preprocess --raw data/sample --cache '$(CACHE)' --jobs $(JOBS) --waveform
@@ -70,13 +70,13 @@ endif
 ifeq ($(filter ravdess,$(MAKECMDGOALS))$(DIR),ravdess) # before anything is installed
 $(error DIR is not set: make ravdess DIR=/path/to/ravdess)
 endif
-ravdess: $(READY) ## download RAVDESS to DIR=DIR and verify it (12.4 GiB)
+ravdess: $(READY) ## download RAVDESS to DIR=PATH and verify it (12.4 GiB)
 	$(RUN) -m preprocess.download --out '$(DIR)' $(ARGS)
 
 train: $(READY) ## train FOLD=K of MODEL=NAME from CACHE=DIR
 	$(TRAIN) --model $(MODEL) --fold $(FOLD)
 
-cv: $(call jobs_of,$(MODEL)) ## train FOLDS as the paper does: video, audio, then MODEL from their weights
+cv: $(call jobs_of,$(MODEL)) ## train MODEL on FOLDS, initialized from video and audio networks trained first, as in the paper
 
 table1: $(READY) ## train every row of the paper's Table 1, then write the report
 	@$(call train_table,$(TABLE1))
@@ -92,7 +92,7 @@ $(if $(filter 1,$(TRAIN_JOBS)),,TQDM_DISABLE=1) $(MAKE) --no-print-directory --k
 exit $$status
 endef
 
-rows: ## print one target per run of both tables, unimodal runs first, for a job array
+rows: ## list all runs of both tables as make targets, unimodal first, for job arrays
 	@printf '%s\n' $(call jobs_of,$(UNIMODAL) $(FUSION))
 
 # A fusion network starts from the weights of its fold's unimodal networks, as in the paper.
@@ -104,13 +104,13 @@ row/%: $(READY)
 $(foreach fold,$(FOLDS),$(foreach model,$(FUSION),$(eval \
 	row/$(model)/$(fold): row/video_resnext50/$(fold) row/audio_mfcc_cnn/$(fold))))
 
-robustness: $(READY) ## test RUNS=DIR with missing or degraded sound and frames of CACHE=DIR
+robustness: $(READY) ## re-evaluate the runs in RUNS=DIR with missing or degraded inputs from CACHE=DIR
 	$(RUN) -m evaluate.robustness --runs '$(RUNS)' --cache '$(CACHE)'
 
-evaluate: $(READY) ## write the report of RUNS=DIR to OUT=DIR, with faces from CACHE=DIR
+evaluate: $(READY) ## write a report on RUNS=DIR to OUT=DIR (with faces if CACHE=DIR exists)
 	@$(EVALUATE)
 
-demo: $(READY) ## synthetic sample, features, five folds of a tiny network, report
+demo: $(READY) ## run the whole pipeline on the synthetic sample
 	$(RUN) -m preprocess.sample --out demo/sample --clips-per-actor $(DEMO_CLIPS) --jobs $(JOBS)
 	$(RUN) -m preprocess --raw demo/sample --cache demo/cache --jobs $(JOBS)
 	@for fold in $(FOLDS); do \
@@ -130,20 +130,20 @@ lint: $(READY) ## check style with ruff
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-bench-features: $(READY) ## measure CPU seconds per clip against decoding only
+bench-features: $(READY) ## benchmark feature extraction against plain decoding
 	$(RUN) -m benchmarks.bench_features $(ARGS)
 
-bench-stream: $(READY) ## measure clips per second from a cache against a plain copy
+bench-stream: $(READY) ## benchmark reading a cache against a plain copy
 	$(RUN) -m benchmarks.bench_stream $(ARGS)
 
-bench-train: $(READY) ## measure training clips per second against a plain trainer
+bench-train: $(READY) ## benchmark training against a plain trainer
 	$(RUN) -m benchmarks.bench_train $(ARGS)
 
-bench-predict: $(READY) ## measure seconds per clip of full-size predictions
+bench-predict: $(READY) ## benchmark full-size prediction
 	$(RUN) -m benchmarks.bench_predict $(ARGS)
 
-fuzz: $(READY) ## open damaged shards for three minutes: clean errors, no crash
+fuzz: $(READY) ## open damaged shards for three minutes; expect errors but no crash
 	$(RUN) -m benchmarks.fuzz_shards
 
-clean: ## remove the files of the demo
+clean: ## remove the demo's files
 	rm -rf demo

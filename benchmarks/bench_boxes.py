@@ -17,10 +17,9 @@ from facenet_pytorch import MTCNN
 from tqdm import tqdm
 
 from benchmarks.clips import find_sources
-from preprocess.decode import decode
-from preprocess.detect import detect_faces
-from preprocess.face import crop_boxes
+from preprocess.face import crop_boxes, detect_faces
 from preprocess.settings import Settings
+from preprocess.windows import decode
 
 
 def reference_squares(pictures: list[np.ndarray], margin: float) -> np.ndarray:
@@ -35,8 +34,8 @@ def reference_squares(pictures: list[np.ndarray], margin: float) -> np.ndarray:
             raise RuntimeError("the reference finds no face in a frame")
         x1, y1, x2, y2 = max(boxes.astype(float), key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
         half = margin * max(x2 - x1, y2 - y1) / 2
-        centre = (x1 + x2) / 2, (y1 + y2) / 2
-        squares.append([centre[0] - half, centre[1] - half, centre[0] + half, centre[1] + half])
+        center = (x1 + x2) / 2, (y1 + y2) / 2
+        squares.append([center[0] - half, center[1] - half, center[0] + half, center[1] + half])
     return np.array(squares)
 
 
@@ -49,7 +48,7 @@ def overlap(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 
 def jitter(boxes: np.ndarray) -> float:
-    """Mean absolute second difference over time of the centre, in pixels."""
+    """Mean absolute second difference over time of the center, in pixels."""
     return float(np.abs(np.diff((boxes[:, :2] + boxes[:, 2:]) / 2, 2, axis=0)).mean())
 
 

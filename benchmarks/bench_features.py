@@ -29,13 +29,12 @@ from threadpoolctl import threadpool_limits
 from benchmarks.clips import find_sources
 from cache.command import positive, run
 from cache.ravdess import is_sample
-from preprocess.audio import cut, mfcc
+from preprocess.audio import mfcc
 from preprocess.clip import compute
 from preprocess.dataset import Source, origin
-from preprocess.decode import decode
-from preprocess.detect import detect_faces
-from preprocess.face import crop, crop_boxes
+from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.settings import Settings
+from preprocess.windows import decode
 from preprocess.workers import process, process_all
 
 
@@ -78,10 +77,10 @@ def stage_seconds(content: bytes, settings: Settings) -> dict[str, float]:
     boxes, _, _ = measure("detect", detect_faces, decoded.frames, settings.crop)
     boxes = crop_boxes(boxes, decoded.frames[0].height, decoded.frames[0].width, settings.crop)
     measure("crop", crop, decoded.frames, boxes)
-    measure("sound", lambda: mfcc(cut(decoded.sound, decoded.rate_hz)[0]))
-    measure("total", compute, content, settings, drawn=decoded.drawn)
+    measure("sound", mfcc, decoded.waveform)
+    measure("total", compute, content, settings, synthetic=decoded.synthetic)
     by_landmarks = replace(settings, faces="landmarks")
-    inputs = {"landmarks": landmark_table(), "drawn": decoded.drawn}
+    inputs = {"landmarks": landmark_table(), "synthetic": decoded.synthetic}
     measure("total_by_landmarks", compute, content, by_landmarks, **inputs)
     return seconds
 

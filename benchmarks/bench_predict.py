@@ -14,28 +14,30 @@ import time
 from pathlib import Path
 
 import torch
-from model.checkpoint import Trained
-from model.prepare import Prepare
 
 import model
 from benchmarks.clips import find_sources
-from cache.arguments import positive
-from evaluate.predict.overlay import draw
-from evaluate.predict.prediction import Prediction
-from evaluate.predict.predictor import Predictor, predict
+from cache.command import positive
+from evaluate.predict.picture import draw
+from evaluate.predict.predictor import Prediction, Predictor, predict
 from model.device import pick_device, pick_precision
+from model.inference import TrainedNetwork
+from preprocess.decode import open_video
 from preprocess.settings import Settings
-from preprocess.windows import picture_windows, plan, sound_windows
+from preprocess.windows import plan, read_windows
 
 
 def full_size(device: torch.device, name: str = "cfn_sr") -> Predictor:
     """The full-size network with random weights, as a run on this device would leave it."""
     torch.manual_seed(0)
-    net = model.build(name).to(device, memory_format=torch.channels_last_3d).eval()
-    frames, size = model.input_size("paper")
-    precision = pick_precision("auto", device, "paper", name)
-    config = {"model": name, "preset": "paper", "precision": precision}
-    trained = Trained(config, 1, net, Prepare(size), frames, getattr(torch, precision))
+    trained = TrainedNetwork.build(
+        name,
+        "paper",
+        weights=model.build(name).state_dict(),
+        statistics={},
+        precision=pick_precision("auto", device, heavy=True),
+        device=device,
+    )
     return Predictor(trained, Settings())
 
 
@@ -67,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         "rounds": args.rounds,
         "device": device.type,
         "threads": torch.get_num_threads(),
-        "precision": predictor.trained.config["precision"],
+        "precision": str(predictor.trained.precision).removeprefix("torch."),
         "seconds_per_clip": median["whole"],
         "slowest_s": max(row["whole"] for row in rows),
         "stages_s": median,
@@ -81,8 +83,8 @@ def seconds(predictor: Predictor, path: Path, picture: Path) -> dict[str, float]
     """Seconds of decoding one clip, of its prediction, and of both with the picture."""
     started = time.perf_counter()
     windows = plan(path)
-    next(sound_windows(path, windows))
-    next(picture_windows(path, windows))
+    with open_video(path) as video:
+        next(read_windows(video, windows))
     decoded = time.perf_counter()
     prediction = Prediction(list(predict(predictor, path, windows)))
     predicted = time.perf_counter()

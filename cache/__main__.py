@@ -1,4 +1,4 @@
-"""Look at, check and share caches: `python -m cache info|verify|inspect|diff|pack|fetch`."""
+"""Inspect, verify and share caches: `python -m cache info|verify|inspect|diff|pack|fetch`."""
 
 import argparse
 import json
@@ -97,7 +97,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cache", description="Look at, check and share caches."
+        prog="python -m cache", description="Inspect, verify and share caches."
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -112,24 +112,24 @@ def _parser() -> argparse.ArgumentParser:
     cache = "directory DIR the cache"
     command("info", _info, "show what a cache contains", cache)
     verify = command("verify", _verify, "check a cache against its manifest", cache)
-    quick = "sizes and structure only: does not notice changed bytes in arrays"
+    quick = "check sizes and structure only, not hashes"
     verify.add_argument("--quick", action="store_true", help=quick)
-    inspect = command("inspect", _inspect, "write a contact sheet of the faces as PNG", cache)
+    inspect = command("inspect", _inspect, "save a contact sheet of face crops as PNG", cache)
     out, sheet = "the file to write (default: contact_sheet.png)", Path("contact_sheet.png")
     inspect.add_argument("--out", type=Path, default=sheet, metavar="PNG", help=out)
     clips = "number of clips, spread over actors and emotions (default: 24)"
     inspect.add_argument("--clips", type=positive, default=24, metavar="N", help=clips)
     does = "show where two caches differ, and by how much"
     command("diff", _diff, does, "directory A a cache", "other B another cache")
-    does = "write a folder that is ready to upload"
+    does = "package a cache for upload"
     packing = command("pack", _pack, does, cache, "out OUT the folder to write")
-    codec = "jpeg: an eighth of the bytes, slightly lossy (default: frames as they are)"
+    codec = "jpeg: a sixth of the bytes, slightly lossy (default: frames as they are)"
     packing.add_argument("--codec", choices=("raw", "jpeg"), help=codec)
-    parts = "divide the actors among OUT/part_1 .. OUT/part_N (default: 1, OUT itself)"
+    parts = "split the actors into N folders, OUT/part_1 .. (default: 1, no split)"
     packing.add_argument("--parts", type=positive, default=1, metavar="N", help=parts)
-    fetching = command("fetch", _fetch, "fetch a published cache")
-    fetching.add_argument("address", metavar="URL", help="the published folder, or its path")
-    fetching.add_argument("directory", type=Path, metavar="DIR", help="where the cache goes")
+    fetching = command("fetch", _fetch, "download a published cache")
+    fetching.add_argument("address", metavar="URL", help="URL or path of the published folder")
+    fetching.add_argument("directory", type=Path, metavar="DIR", help="destination folder")
     add_only(fetching)
     jobs = "number of simultaneous downloads, 1..16 (default: 4)"
     fetching.add_argument(

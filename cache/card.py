@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import schema
+from cache.files import load_template
 from cache.ravdess import EMOTIONS, HOME_PAGE, LICENSES, Clip, is_recordings
 from cache.schema import FIELDS, JPEG_FIELDS, NAMED, shard_name
 
@@ -57,8 +58,6 @@ def render(
         fields: the names of the fields that its clips have.
         files: the bytes and SHA-256 of each file to describe, by name.
     """
-    import jinja2  # belongs to the extra `share`
-
     clips = [Clip.parse(clip_id) for clip_id in manifest["clips"]]
     counts = Counter(clip.label for clip in clips)
     codec = manifest["config"].get("frames", {}).get("codec")
@@ -69,14 +68,7 @@ def render(
     what = f"{schema.MFCC_COUNT} MFCCs over {schema.DURATION_S} s of audio"
     if "frames" in fields:
         what = f"{schema.FRAME_COUNT} face crops of {schema.FRAME_SIZE}x{schema.FRAME_SIZE}, {what}"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(template).render(
+    return load_template(Path(__file__).with_name(template)).render(
         manifest=manifest,
         title=f"{'Face crops and ' if 'frames' in fields else ''}MFCCs of {manifest['dataset']}",
         description=f"{what}, for each of {len(clips)} clips of {manifest['dataset']}, made by "

@@ -19,11 +19,11 @@ class FailedError(Exception):
     """Work that was asked for correctly failed; the command ends with status 1."""
 
 
-def run(work: Callable[[], int], *, extras: str = "") -> int:
+def run(work: Callable[[], int | None], *, extras: str = "") -> int:
     """Run a command and turn what it raises into one line and an exit status.
 
     Args:
-        work: does the work and returns the exit status.
+        work: does the work and returns the exit status, or None for 0.
         extras: the extras of setup.cfg that the command needs, named if a package is missing.
 
     Returns:
@@ -31,7 +31,7 @@ def run(work: Callable[[], int], *, extras: str = "") -> int:
         OSError, an interrupt, or a closed output pipe.
     """
     try:
-        status = work()
+        status = work() or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe

@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 class BusyError(ValueError):
@@ -84,6 +87,25 @@ def write_text(final: Path, text: str) -> None:
 def write_json(final: Path, content: Any) -> None:
     """Write `content` as sorted, indented UTF-8 JSON: the same content gives the same bytes."""
     write_text(final, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def load_template(path: Path, **filters: Callable) -> "jinja2.Template":
+    """Load a jinja2 template: strict about missing values, and escaping for .html.j2.
+
+    jinja2 belongs to the extras `share` and `report`, so it is imported here.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(path.parent),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= filters
+    return environment.get_template(path.name)
 
 
 def sha256_file(path: Path) -> str:

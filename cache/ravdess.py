@@ -86,11 +86,6 @@ class Clip:
         """The class index 0..7 into `EMOTIONS`."""
         return self.emotion - 1
 
-    @property
-    def is_full_av_speech(self) -> bool:
-        """Whether this is one of the 1,440 clips that the network is trained on."""
-        return (self.modality, self.channel) == (FULL_AV, SPEECH)
-
 
 def expected_clips(actor: int | None = None) -> list[Clip]:
     """The 1,440 full-AV speech clips of RAVDESS, sorted, or the 60 of one actor.

@@ -32,7 +32,7 @@ FIELDS: dict[str, Field] = {
     "frames": Field(
         np.dtype("u1"), (FRAME_COUNT, FRAME_SIZE, FRAME_SIZE, 3), "RGB face crops, (T, H, W, 3)"
     ),
-    "mfcc": Field(np.dtype("<f4"), (MFCC_COUNT, MFCC_STEPS), "MFCCs, not normalised"),
+    "mfcc": Field(np.dtype("<f4"), (MFCC_COUNT, MFCC_STEPS), "MFCCs, not normalized"),
     "label": Field(np.dtype("u1"), (), "0..7, neutral to surprised"),
     "clip_id": Field(np.dtype("S20"), (), "RAVDESS file name without extension"),
     "actor": Field(np.dtype("u1"), (), "1..24"),

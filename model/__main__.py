@@ -1,4 +1,4 @@
-"""`python -m model --list` and `--describe NAME`: what the networks are, without training one."""
+"""List the networks, or describe the layers of one: `python -m model --list|--describe NAME`."""
 
 import argparse
 import sys
@@ -77,21 +77,15 @@ def print_description(name: str, preset: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="one row per network")
-    what.add_argument("--describe", metavar="NAME", choices=NAMES, help="one row per layer")
+    what.add_argument("--list", action="store_true", help="all networks with parameters and GFLOPs")
+    what.add_argument("--describe", metavar="NAME", choices=NAMES, help="the layers of one network")
     parser.add_argument(
         "--preset", choices=PRESETS, default="paper", help="network size (default: paper)"
     )
     args = parser.parse_args(argv)
-
-    def work() -> int:
-        if args.list:
-            print_list(args.preset)
-        else:
-            print_description(args.describe, args.preset)
-        return 0
-
-    return run(work)
+    if args.list:
+        return run(lambda: print_list(args.preset))
+    return run(lambda: print_description(args.describe, args.preset))
 
 
 if __name__ == "__main__":

@@ -52,13 +52,7 @@ class Erann(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        width: int = 4,
-        blocks: int = 4,
-        bands: int = 128,
-        hop: int = 345,
-        classes: int = 8,
+        self, *, width: int = 4, blocks: int = 4, bands: int = 128, hop: int = 345, classes: int = 8
     ):
         super().__init__()
         self.log_mel = LogMel(bands=bands, window=1_380, hop=hop, low_hz=50, high_hz=14_000)

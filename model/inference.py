@@ -42,19 +42,12 @@ class TrainedNetwork:
         precision: str,
         device: torch.device | str = "cpu",
     ) -> "TrainedNetwork":
-        """Make a network and load its weights.
+        """Make a network and load its weights, as a checkpoint has them.
 
-        Args:
-            name: one of `model.NAMES`.
-            preset: one of `model.PRESETS`.
-            weights: the state of the network.
-            statistics: `mfcc_mean` and `mfcc_std`, float32 (13, 1), or nothing.
-            precision: one of `PRECISIONS`.
-            device: the device to load it to.
+        `statistics` are `mfcc_mean` and `mfcc_std`, float32 (13, 1), or nothing.
 
         Raises:
-            ValueError: if the name, the preset, the precision, the weights or the statistics are
-                not those of a trained network.
+            ValueError: if an argument is not that of a trained network.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r:.80}, expected one of {PRECISIONS}")

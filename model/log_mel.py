@@ -50,9 +50,9 @@ def mel_filters(bands: int, window: int, low_hz: float, high_hz: float) -> Tenso
     """
     low, high = hz_to_mel(torch.tensor([low_hz, high_hz], dtype=torch.float64))
     edges = mel_to_hz(low + (high - low) * torch.arange(bands + 2) / (bands + 1))
-    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    left, center, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     hz = torch.arange(window // 2 + 1, dtype=torch.float64) * SAMPLE_RATE_HZ / window
-    rising, falling = (hz - left) / (centre - left), (right - hz) / (right - centre)
+    rising, falling = (hz - left) / (center - left), (right - hz) / (right - center)
     triangles = torch.minimum(rising, falling).clamp(min=0)
     return (triangles * 2 / (right - left)).float()
 

@@ -42,10 +42,7 @@ ROWS = {
     "cfn_sr_no_residual": PaperRow("w/o residual", "Model", "26.30M", 75.33),
 }
 
-TABLES = {
-    "Table 1": tuple(ROWS)[:11],
-    "Table 2": tuple(ROWS)[10:],
-}
+TABLES = {"Table 1": tuple(ROWS)[:11], "Table 2": tuple(ROWS)[10:]}
 
 # The authors' published log of CFN-SR, means over its five folds, 0..1. What the same run reached
 # in its last epoch is the figure to compare with.

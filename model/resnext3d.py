@@ -102,7 +102,7 @@ class ResNeXt3D(nn.Module):
         return self.maxpool(x)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Encode normalised frames, float (B, 3, T, H, W), into (B, C, S, H', W')."""
+        """Encode normalized frames, float (B, 3, T, H, W), into (B, C, S, H', W')."""
         return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(frames)))))
 
 

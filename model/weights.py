@@ -194,10 +194,7 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         classifier.load_state_dict(of_classifier)
         return f"{loaded}, and its classifier"
     found = ", ".join(f"{n} {_shape(t)}" for n, t in of_classifier.items())
-    if classifier is None:
-        return f"{loaded}; its classifier ({found}) is skipped, the network has a different one"
-    sizes = ", ".join(f"{n} {_shape(t)}" for n, t in wanted.items())
-    return f"{loaded}; its classifier ({found}) is skipped, the network's is {sizes}"
+    return f"{loaded}; its classifier ({found}) is skipped, since the network has a different one"
 
 
 def _refuse(part: str, problems: dict[str, list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Computes the features: from raw RAVDESS clips to a cache of HDF5 shards."""
+"""Extract features from raw RAVDESS clips into a cache of HDF5 shards."""
 
 import argparse
 import sys
@@ -85,7 +85,7 @@ def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_rav
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m preprocess", description=__doc__)
     add = parser.add_argument
-    add("--raw", type=Path, required=True, metavar="DIR", help="Actor_NN/*.mp4, or Zenodo's zips")
+    add("--raw", type=Path, required=True, metavar="DIR", help="Actor_NN folders, or Zenodo's zips")
     add("--cache", type=Path, required=True, metavar="DIR", help="folder for shards and manifest")
     jobs = "worker processes, about 0.6 GB of memory each (default: one per CPU)"
     add("--jobs", type=positive, default=cpu_count(), metavar="N", help=jobs)
@@ -94,13 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         "--modality",
         choices=("av", "audio"),
         default="av",
-        help="audio: only the recordings 03-01-*, without frames (default: %(default)s)",
+        help="audio: use only the audio recordings 03-01-* (default: %(default)s)",
     )
     add(
         "--faces",
         choices=("mtcnn", "landmarks"),
         default="mtcnn",
-        help="face detector (default: %(default)s)",
+        help="face detector: MTCNN, or published landmarks (default: %(default)s)",
     )
     add("--landmarks", type=Path, metavar="DIR", help="OpenFace CSVs or their zip, for --faces")
     add(
@@ -109,12 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         default="mp4",
         help="sound of the video, or of its recording 03-01-* in --raw (default: %(default)s)",
     )
-    add("--waveform", action="store_true", help="also keep the samples that the MFCCs come from")
+    add("--waveform", action="store_true", help="also store the samples, as erann requires")
     add(
         "--backend",
         choices=("loky", "dask"),
         default="loky",
-        help="where to run: processes of this machine, or a dask cluster (default: %(default)s)",
+        help="where to run: local processes, or a dask cluster (default: %(default)s)",
     )
     add("--scheduler", metavar="ADDRESS", help="dask scheduler, for example tcp://host:8786")
     return parser

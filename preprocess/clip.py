@@ -1,12 +1,15 @@
-"""One clip, from its bytes to its arrays."""
+"""From the bytes of one clip to its arrays."""
+
+from dataclasses import replace
 
 import numpy as np
 
-from preprocess.audio import cut, mfcc, read_recording, to_int16
-from preprocess.decode import ClipError, decode
-from preprocess.face import crop, crop_boxes
+from preprocess.audio import mfcc, to_int16
+from preprocess.decode import ClipError
+from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.landmarks import landmark_boxes
-from preprocess.settings import RECORDING_LAG_S, Settings
+from preprocess.settings import RECORDING_LAG_S, FaceSettings, Settings
+from preprocess.windows import Window, decode
 
 
 def compute(
@@ -15,58 +18,65 @@ def compute(
     *,
     recording: bytes | None = None,
     landmarks: bytes | None = None,
-    drawn: bool = False,
+    synthetic: bool = False,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The computed arrays of one clip (`Settings.computed`) and notes on it.
+    """The arrays of one clip (`Settings.computed`), and notes on it for the manifest.
 
     Args:
-        content: the bytes of the video file, or of the recording for a cache of sound alone.
-        settings: of the cache.
-        recording: the bytes of the recording that belongs to the clip, where its sound is taken.
-        landmarks: the bytes of the landmark CSV, where they say where the face is.
-        drawn: whether the clips are of the synthetic sample.
+        content: the bytes of the video, or of the recording for a cache of sound only.
+        settings: the settings of the cache.
+        recording: the bytes of the clip's separate recording, for `audio="wav"`.
+        landmarks: the bytes of the clip's landmark CSV, for `faces="landmarks"`.
+        synthetic: whether the clip belongs to the synthetic sample.
 
     Raises:
         ClipError: with the reason why the clip cannot be used.
     """
     if settings.modality == "audio":
-        return _compute_sound(*read_recording(content), settings)
-    decoded = decode(content, with_sound=settings.audio == "mp4")
-    if settings.audio == "mp4":
-        sound, rate_hz = decoded.sound, decoded.rate_hz
+        window = decode(content, picture=False)
+    elif settings.audio == "mp4":
+        window = decode(content)
     else:
-        sound, rate_hz = read_recording(recording)
-        sound = np.pad(sound, ((0, 0), (round(RECORDING_LAG_S * rate_hz), 0)))
-    arrays, sound_notes = _compute_sound(sound, rate_hz, settings)
-    if settings.faces == "landmarks":
-        boxes, scores, face_notes = landmark_boxes(landmarks, decoded.frame_index)
-    else:
-        # Here and not above, because torch takes more memory than all the rest.
-        from preprocess.detect import detect_faces
-
-        boxes, scores, face_notes = detect_faces(decoded.frames, settings.crop)
-    height, width = decoded.frames[0].height, decoded.frames[0].width
-    boxes = crop_boxes(boxes, height, width, settings.crop)
-    arrays |= {
-        "frames": crop(decoded.frames, boxes),
-        "frame_index": decoded.frame_index,
-        "face_box": boxes,
-        "face_score": scores,
-    }
-    if decoded.drawn != drawn:
+        window = decode(content, sound=False)
+        heard = decode(recording, picture=False, sound_delay_s=RECORDING_LAG_S)
+        window = replace(window, waveform=heard.waveform, notes=(*window.notes, *heard.notes))
+    arrays, notes = window_arrays(window, settings.crop, landmarks)
+    if settings.modality == "av" and window.synthetic != synthetic:
+        clip, folder = ("is not", "is") if synthetic else ("is", "is not")
         raise ClipError(
-            "is drawn, but its folder is not marked as a sample (sample.json): keep it apart"
-            if decoded.drawn
-            else "is not drawn, but its folder is marked as a sample (sample.json): keep it apart"
+            f"{clip} synthetic, but its folder {folder} marked as a synthetic sample "
+            "(sample.json): keep them apart"
         )
-    return arrays, (*decoded.notes, *sound_notes, *face_notes)
+    return {name: arrays[name] for name in settings.computed}, (*window.notes, *notes)
 
 
-def _compute_sound(
-    sound: np.ndarray, rate_hz: int, settings: Settings
+def window_arrays(
+    window: Window, settings: FaceSettings, landmarks: bytes | None = None
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    waveform, notes = cut(sound, rate_hz)
-    arrays = {"mfcc": mfcc(waveform)}
-    if settings.waveform:
-        arrays["waveform"] = to_int16(waveform)
+    """The arrays of a window, by the names of `schema.COMPUTED`, and notes on its face.
+
+    Args:
+        window: with picture, sound, or both; only the arrays of what is there are returned.
+        settings: how faces are found and cropped.
+        landmarks: the bytes of a landmark CSV that says where the face is; None for MTCNN.
+
+    Raises:
+        ClipError: if there is no face.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    notes: tuple[str, ...] = ()
+    if window.waveform is not None:
+        arrays |= {"mfcc": mfcc(window.waveform), "waveform": to_int16(window.waveform)}
+    if window.frames is not None:
+        if landmarks is None:
+            boxes, scores, notes = detect_faces(window.frames, settings)
+        else:
+            boxes, scores, notes = landmark_boxes(landmarks, window.frame_index)
+        boxes = crop_boxes(boxes, window.frames[0].height, window.frames[0].width, settings)
+        arrays |= {
+            "frames": crop(window.frames, boxes),
+            "frame_index": window.frame_index,
+            "face_box": boxes,
+            "face_score": scores,
+        }
     return arrays, notes

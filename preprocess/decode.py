@@ -1,282 +1,297 @@
-"""From the bytes of a video file to its frames and its sound."""
+"""A video or sound file to its frames and its sound, for training and prediction alike.
+
+A clip for training must be whole and ordinary, because a cache is made once and used by many.
+`clip=True` refuses what a prediction accepts: any length, late tracks, gaps in the sound.
+"""
 
 import io
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
+import soxr
 
-from cache.schema import DURATION_S, FRAME_COUNT, OFFSET_S
-from preprocess.settings import SHORTFALL_S
+from cache.schema import OFFSET_S, SAMPLE_RATE_HZ
 
+# Limits of a clip.
 MAX_BYTES = 256 * 2**20
-MAX_PIXELS = 4096 * 2304
-MAX_DURATION_S = 60.0
+MAX_DURATION_S = 60
 MAX_FRAMES = 7200
-MAX_ASPECT = 4
 
-# Time stamps of sound may be off by this much; more is a gap or an overlap.
+# Limits of every file. Beyond them, a small hostile file could claim any amount of memory or time.
+MAX_PIXELS = 4096 * 2304
+MAX_ASPECT = 4
+MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
+MAX_GAP_S = 60
+
+# Time stamps of sound may be wrong by this much; more is a gap or an overlap.
 SOUND_JITTER_S = 0.02
 
-# Containers that hold one clip in one file. Play lists (HLS, DASH, concat) are not among them,
+# The comment in the metadata of every clip of the synthetic sample.
+SAMPLE_COMMENT = "synthetic sample drawn by CFN-SR"
+
+# Formats that keep everything in one file. Playlists (HLS, DASH, concat) are not among them,
 # because they make the decoder open other files and addresses.
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg"
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,mpegvideo,flv,asf,ogg,wav,flac,mp3,aac"
+)
 
-
-class ClipError(ValueError):
-    """A clip cannot be used; the message is the reason that `failures.json` gives."""
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What a clip shows and says.
-
-    Attributes:
-        frames: 30 frames as decoded (so not yet RGB, which takes twice the memory and is needed
-            of a part only), in the middle of 30 equal parts of 0.5 s .. 2.95 s.
-        frame_index: uint16 (30,), the number of each frame in the video, from 0.
-        sound: float32 (channels, samples), from the clip's time zero on; None if not asked for.
-        rate_hz: of the sound.
-        notes: what had to be repeated or was odd, for the manifest.
-        drawn: whether the file says of itself that it is of the synthetic sample.
-    """
-
-    frames: list[av.VideoFrame]
-    frame_index: np.ndarray
-    sound: np.ndarray | None
-    rate_hz: int
-    notes: tuple[str, ...]
-    drawn: bool
-
-
-# What turns a picture upright, by the degrees counterclockwise that its file asks for.
+# The filters that turn a picture upright, by the rotation in degrees that its file declares.
 _TURNS = {
-    0: (),
     90: (("transpose", "cclock"),),
     180: (("hflip", None), ("vflip", None)),
     270: (("transpose", "clock"),),
 }
 
-# What every clip of the synthetic sample carries as its comment.
-SAMPLE_COMMENT = "synthetic sample drawn by CFN-SR"
+
+class ClipError(ValueError):
+    """A file cannot be used; the message is the reason."""
 
 
-def frame_times_s() -> np.ndarray:
-    """When the 30 frames are taken, float64 (30,) in seconds of the clip.
-
-    Differs from the paper: it takes frames from the whole video and sound from 0.5 s .. 2.95 s;
-    we take both from the same 2.45 s, so that face and voice belong together.
-    """
-    return OFFSET_S + (np.arange(FRAME_COUNT) + 0.5) * (DURATION_S / FRAME_COUNT)
-
-
-def decode(content: bytes, *, with_sound: bool = True) -> Decoded:
-    """Decode a clip once, from front to end, picture and sound.
+@contextmanager
+def open_video(
+    source: Path | bytes, *, picture: bool = True, sound: bool = True, clip: bool = False
+) -> "Iterator[Video]":
+    """Open a video or sound file.
 
     Args:
-        content: the bytes of a video file (mp4 and a few other containers).
-        with_sound: False leaves the sound out, and a file without any will do.
+        source: the path of the file, or its bytes.
+        picture: whether the picture will be read.
+        sound: whether the sound will be read.
+        clip: whether to check what is expected of a clip for training.
 
     Raises:
-        ClipError: if the file is no video, is damaged or cut off, is far from a RAVDESS clip in
-            size, has no picture or no sound, or is more than 0.25 s too short.
+        ClipError: if the file cannot be read, or has no such track.
     """
-    if len(content) > MAX_BYTES:
-        raise ClipError(f"{len(content)} bytes, expected at most {MAX_BYTES}: not one short clip")
-    options = {"err_detect": "explode", "format_whitelist": _CONTAINERS}
-    try:
-        with av.open(io.BytesIO(content), options=options) as container:
-            return _decode(container, with_sound)
-    except av.FFmpegError as exc:
-        raise ClipError(f"not a readable video: {exc.strerror or exc}") from exc
+    options = {"format_whitelist": _FORMATS} | ({"err_detect": "explode"} if clip else {})
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    with _decoder_errors():
+        container = av.open(file, options=options)
+    with container:
+        yield Video(container, picture, sound, clip)
 
 
-def _decode(container: av.container.InputContainer, with_sound: bool) -> Decoded:
-    if not container.streams.video:
-        raise ClipError("no picture in the file, expected one video track")
-    if with_sound and not container.streams.audio:
-        raise ClipError("no sound in the file, expected an audio track (a full-AV clip has one)")
-    video = container.streams.video[0]
-    audio = container.streams.audio[0] if with_sound else None
-    streams = [stream for stream in (video, audio) if stream is not None]
-    check_picture(video)
-    duration_s = (container.duration or 0) / av.time_base
-    if duration_s > MAX_DURATION_S:
-        raise ClipError(f"the file claims {duration_s:.0f} s, expected at most {MAX_DURATION_S} s")
-    zero = zero_s(container)
-    picked = FramePicker(frame_times_s() + zero)
-    heard = _SoundCollector(zero)
-    for stream in streams:
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"err_detect": "explode"}
-    discarded = 0  # an edit list hides frames that the header still counts
-    for packet in container.demux(streams):
-        discarded += packet.stream is video and packet.is_discard
-        for frame in packet.decode():
-            if isinstance(frame, av.VideoFrame):
-                picked.see(frame)
-            else:
-                heard.hear(frame)
-    if video.frames and picked.seen != video.frames - discarded:
-        raise ClipError(
-            f"{picked.seen} frames could be read, the file declares {video.frames - discarded}: "
-            "it is cut off or damaged"
-        )
-    if not picked.seen:
-        raise ClipError("no frame could be read from the video track")
-    frames, frame_index, notes = picked.finish()
-    drawn = container.metadata.get("comment") == SAMPLE_COMMENT
-    if audio is None:
-        return Decoded(frames, frame_index, None, 0, notes, drawn)
-    sound = heard.finish()
-    return Decoded(frames, frame_index, sound, heard.rate_hz, notes, drawn)
+class Video:
+    """An open file. Picture and sound can each be read once, from front to end.
 
-
-def zero_s(container: av.container.InputContainer) -> float:
-    """Where the time of a file starts; that of some (MPEG program streams) does not at zero."""
-    return max(0, container.start_time or 0) / av.time_base
-
-
-def check_picture(video: av.VideoStream) -> None:
-    """Raise ClipError for pictures of a size that no camera makes."""
-    width, height = video.codec_context.width, video.codec_context.height
-    if not width * height:
-        raise ClipError("the video has no size, or claims one that no decoder takes")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
-        raise ClipError(
-            f"the video claims {width}x{height} pixels, expected {MAX_PIXELS} at most and no side "
-            f"{MAX_ASPECT} times the other"
-        )
-
-
-class FramePicker:
-    """Sees every frame in turn and keeps those on the screen at the wanted times.
-
-    A frame that is on the screen at two of them is kept twice.
-
-    Args:
-        times_s: in the time of the file, rising.
+    Attributes:
+        has_picture, has_sound, is_clip: as it was opened.
+        is_synthetic: whether the file says that it belongs to the synthetic sample.
     """
 
-    def __init__(self, times_s: np.ndarray):
-        self._missing = list(times_s)
-        self._previous: av.VideoFrame | None = None
-        self._frames: list[av.VideoFrame] = []
-        self._indices: list[int] = []
-        self.seen = 0
-
-    def see(self, frame: av.VideoFrame) -> None:
-        if frame.time is None:
-            raise ClipError(f"frame {self.seen} has no time stamp")
-        if self.seen == MAX_FRAMES:
-            raise ClipError(f"more than {MAX_FRAMES} frames: not one short clip")
-        if frame.width * frame.height > MAX_PIXELS:
-            raise ClipError(f"frame {self.seen} has {frame.width}x{frame.height} pixels")
-        if self._previous is None and frame.time > self._missing[0]:
+    def __init__(
+        self, container: av.container.InputContainer, picture: bool, sound: bool, clip: bool
+    ):
+        streams = container.streams
+        if picture and not streams.video:
+            raise ClipError("no picture in the file, expected a video track")
+        if sound and not streams.audio:
+            raise ClipError("no sound in the file, expected an audio track")
+        declared_s = (container.duration or 0) / av.time_base
+        if clip and declared_s > MAX_DURATION_S:
             raise ClipError(
-                f"the video starts at {frame.time:.2f} s, its first frame is due at "
-                f"{self._missing[0]:.2f} s"
+                f"the file claims {declared_s:.0f} s, expected at most {MAX_DURATION_S}"
             )
-        if self._previous is not None:
-            while self._missing and self._missing[0] < frame.time:
-                self._keep()
-        self._previous = frame
-        self.seen += 1
+        self.has_picture, self.has_sound, self.is_clip = picture, sound, clip
+        self.is_synthetic = container.metadata.get("comment") == SAMPLE_COMMENT
+        self._container = container
+        # The time of some formats (MPEG program streams) does not start at 0.
+        self._zero_s = max(0, container.start_time or 0) / av.time_base
+        self._tracks = [*streams.video[:picture], *streams.audio[:sound]]
+        for track in self._tracks:
+            if track.codec_context is None:
+                raise ClipError(f"the {track.type} track has an unknown codec")
+            track.codec_context.thread_count = 1  # several files are decoded at the same time
+            track.codec_context.options = {"err_detect": "explode"}
+        if picture:
+            _check_size(self._tracks[0].codec_context)
+        self._demuxed = container.demux(self._tracks)
+        self._waiting = {track.index: deque[av.Packet]() for track in self._tracks}
+        self._discarded = 0
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the frames of all times are there."""
-        return not self._missing
+    def length_s(self) -> float:
+        """The length in seconds; the packets tell it if the file does not declare it."""
+        if self._container.duration:
+            return self._container.duration / av.time_base
+        with _decoder_errors():
+            ends = [
+                float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                for packet in self._container.demux()
+                if packet.pts is not None and packet.time_base is not None
+            ]
+        return max(ends, default=0.0) - self._zero_s
 
-    def finish(self) -> tuple[list[av.VideoFrame], np.ndarray, tuple[str, ...]]:
-        """The kept frames, their indices, and notes on what was repeated at the end."""
-        last = self._previous
-        end_s = last.time + float(last.duration or 0) * float(last.time_base)
-        late = [time_s for time_s in self._missing if time_s > end_s]
-        if late and late[-1] - end_s > SHORTFALL_S:
+    def frames(self) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Yield each frame as decoded, not yet upright, with its time in seconds.
+
+        Raises:
+            ClipError: if the picture is damaged, or is missing for a minute.
+        """
+        track = self._tracks[0]
+        count, previous_s = 0, 0.0
+        for frame in self._decoded(track):
+            _check_size(frame)
+            if frame.time is None:
+                raise ClipError(f"frame {count} has no time stamp")
+            time_s = frame.time - self._zero_s
+            if time_s - previous_s > MAX_GAP_S:
+                raise ClipError(f"the picture is missing for {time_s - previous_s:.0f} s")
+            if self.is_clip and count == MAX_FRAMES:
+                raise ClipError(f"more than {MAX_FRAMES} frames, expected one short clip")
+            count, previous_s = count + 1, time_s
+            yield time_s, frame
+        # An edit list hides frames that the header counts.
+        declared = track.frames - self._discarded
+        if self.is_clip and track.frames and count != declared:
             raise ClipError(
-                f"the video ends at {end_s:.2f} s, expected at least {late[-1] - SHORTFALL_S:.2f} s"
+                f"{count} frames could be read, the file declares {declared}: it is cut off or "
+                "damaged"
             )
-        notes = (f"video ends at {end_s:.3f} s: last frame repeated {len(late)} times",)
-        while self._missing:
-            self._keep()
-        sizes = {(frame.width, frame.height, frame.format.name) for frame in self._frames}
-        if len(sizes) > 1:
-            raise ClipError(f"the picture changes within the clip: {sorted(sizes)}")
-        turned = {frame.rotation % 360 for frame in self._frames}
-        if len(turned) > 1:
-            raise ClipError(f"the picture is turned by {sorted(turned)} degrees within the clip")
-        angle = turned.pop()
-        frames = [upright(frame) for frame in self._frames]
-        notes = (*(notes if late else ()), *((f"turned by {angle} degrees",) if angle else ()))
-        return frames, np.array(self._indices, np.uint16), notes
+        if not count:
+            raise ClipError("no frame could be read from the video track")
 
-    def _keep(self) -> None:
-        self._missing.pop(0)
-        self._frames.append(self._previous)
-        self._indices.append(self.seen - 1)
+    def sound(self, delay_s: float = 0.0) -> Iterator[np.ndarray]:
+        """Yield the sound from the start of the file on, piece by piece.
+
+        Where sound is missing there is silence, and where pieces overlap the later one is cut; a
+        clip with such places is refused.
+
+        Args:
+            delay_s: the silence to insert before the sound, in seconds.
+
+        Yields:
+            float32 (samples,) in -1..1, mono at 44.1 kHz.
+
+        Raises:
+            ClipError: if the sound is damaged, or is missing for a minute.
+        """
+        resampler: soxr.ResampleStream | None = None
+        for rate_hz, samples in self._mono(delay_s):
+            # In pieces, soxr returns the same samples as for the whole sound at once.
+            if resampler is None:
+                resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, "float32", "HQ")
+            yield resampler.resample_chunk(samples)
+        if resampler is None:
+            raise ClipError("no sound could be read from the audio track")
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+
+    def _mono(self, delay_s: float) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the rate in Hz and the samples of each piece. See `sound`."""
+        track = self._tracks[-1]
+        to_float = av.AudioResampler(format="fltp")
+        rate_hz = count = 0  # samples so far, at that rate
+        for frame in self._decoded(track):
+            if frame.time is None:
+                raise ClipError("a piece of sound has no time stamp")
+            rate_hz = rate_hz or frame.sample_rate
+            if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+                raise ClipError(
+                    f"the sound has {rate_hz} samples per second, expected {MIN_RATE_HZ} to "
+                    f"{MAX_RATE_HZ}"
+                )
+            if frame.sample_rate != rate_hz:
+                raise ClipError(f"the sound changes from {rate_hz} to {frame.sample_rate} Hz")
+            # Put the piece where its time stamp says, unless that is off by a trifle.
+            gap = round((frame.time - self._zero_s + delay_s) * rate_hz) - count
+            if count and abs(gap) <= SOUND_JITTER_S * rate_hz:
+                gap = 0
+            self._check_gap(gap / rate_hz, count / rate_hz)
+            parts = [part.to_ndarray() for part in to_float.resample(frame)]
+            mono = np.concatenate([part.mean(axis=0, dtype=np.float32) for part in parts])
+            if not np.isfinite(mono).all():
+                raise ClipError("the sound contains NaN or Inf")
+            mono = np.pad(mono, (gap, 0)) if gap > 0 else mono[-gap:]
+            count += len(mono)
+            if self.is_clip and count > MAX_DURATION_S * rate_hz:
+                raise ClipError(f"the sound is longer than {MAX_DURATION_S} s")
+            yield rate_hz, mono
+        # In a video, the frames are counted instead; its sound may well be shorter than declared.
+        declared_s = float((track.duration or 0) * track.time_base) + delay_s
+        is_recording = not self._container.streams.video
+        if self.is_clip and is_recording and count < (declared_s - SOUND_JITTER_S) * rate_hz:
+            raise ClipError(
+                f"{count / rate_hz:.2f} s of sound could be read, the file declares "
+                f"{declared_s:.2f} s: it is cut off or damaged"
+            )
+
+    def _check_gap(self, gap_s: float, end_s: float) -> None:
+        """Raise ClipError if too much sound is missing (or overlaps, below 0) at `end_s`."""
+        if gap_s > MAX_GAP_S:
+            raise ClipError(f"the sound is missing for {gap_s:.0f} s")
+        if self.is_clip and end_s and gap_s:
+            raise ClipError(f"the sound jumps from {end_s:.2f} s to {end_s + gap_s:.2f} s")
+        if self.is_clip and gap_s > OFFSET_S:
+            raise ClipError(f"the sound starts at {gap_s:.2f} s, expected {OFFSET_S} s at most")
+
+    def _decoded(self, track: av.stream.Stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        """Yield what a track decodes to, in one pass over the file for both tracks.
+
+        Packets of the other track wait until it is read, still compressed.
+        """
+        waiting = self._waiting[track.index]
+        with _decoder_errors():
+            while waiting or (packet := next(self._demuxed, None)):
+                if not waiting:
+                    self._waiting[packet.stream.index].append(packet)
+                    continue
+                packet = waiting.popleft()
+                self._discarded += track.type == "video" and packet.is_discard
+                yield from packet.decode()
 
 
 def upright(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame as it is to be shown; a telephone held upright writes its pictures lying.
+    """Turn a frame the way it is meant to be shown; phones record portraits sideways.
 
     Raises:
-        ClipError: if it is turned by no quarter turn.
+        ClipError: if its rotation is not a multiple of 90 degrees.
     """
     angle = frame.rotation % 360
-    if angle not in _TURNS:
-        raise ClipError(f"the picture is turned by {angle} degrees, no quarter turn")
     if angle == 0:
         return frame
+    if angle not in _TURNS:
+        raise ClipError(f"the picture is turned by {angle} degrees, expected a multiple of 90")
+    graph, _ = filter_graph(frame, *_TURNS[angle])
+    graph.push(frame)
+    return graph.pull()
+
+
+def filter_graph(
+    frame: av.VideoFrame, *filters: tuple[str, str | None]
+) -> tuple[av.filter.Graph, list[av.filter.context.FilterContext]]:
+    """A chain of filters, given by name and argument, for frames like this one; and its nodes."""
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(
         width=frame.width,
         height=frame.height,
         format=frame.format.name,
-        time_base=frame.time_base,
+        time_base=frame.time_base or Fraction(1, 1000),
     )
-    turn = [graph.add(name, argument) for name, argument in _TURNS[angle]]
-    graph.link_nodes(source, *turn, graph.add("buffersink")).configure()
-    graph.push(frame)
-    return graph.pull()
+    nodes = [graph.add(name, argument) for name, argument in (*filters, ("buffersink", None))]
+    graph.link_nodes(source, *nodes).configure()
+    return graph, nodes
 
 
-class _SoundCollector:
-    """Hears every piece of sound in turn and joins them from the clip's time zero on."""
+@contextmanager
+def _decoder_errors() -> Iterator[None]:
+    """Turn what the decoder raises into a ClipError."""
+    try:
+        yield
+    except av.FFmpegError as exc:
+        raise ClipError(f"not a readable video or recording: {exc.strerror or exc}") from exc
 
-    def __init__(self, zero_s: float):
-        self._zero_s = zero_s
-        self._start_s: float | None = None
-        self._pieces: list[np.ndarray] = []
-        self._count = 0
-        self._to_float = av.AudioResampler(format="fltp")
-        self.rate_hz = 0
 
-    def hear(self, frame: av.AudioFrame) -> None:
-        if frame.time is None:
-            raise ClipError("a piece of sound has no time stamp")
-        if self._start_s is None:
-            self._start_s, self.rate_hz = frame.time, frame.sample_rate
-            if frame.time - self._zero_s > OFFSET_S:
-                raise ClipError(
-                    f"the sound starts at {frame.time - self._zero_s:.2f} s, "
-                    f"expected {OFFSET_S} s at most"
-                )
-        due_s = self._start_s + self._count / self.rate_hz
-        if abs(frame.time - due_s) > SOUND_JITTER_S or frame.sample_rate != self.rate_hz:
-            raise ClipError(
-                f"the sound jumps from {due_s:.2f} s to {frame.time:.2f} s, or changes its rate"
-            )
-        self._count += frame.samples
-        if self._count > MAX_DURATION_S * self.rate_hz:
-            raise ClipError(f"the sound is longer than {MAX_DURATION_S:.0f} s: not one short clip")
-        self._pieces += [part.to_ndarray() for part in self._to_float.resample(frame)]
-
-    def finish(self) -> np.ndarray:
-        """float32 (channels, samples), shifted where it starts before or after zero."""
-        if not self._pieces:
-            raise ClipError("no sound could be read from the audio track")
-        waves = np.concatenate(self._pieces, axis=1).astype(np.float32, copy=False)
-        lead = round((self._start_s - self._zero_s) * self.rate_hz)
-        return np.pad(waves, ((0, 0), (lead, 0))) if lead > 0 else waves[:, -lead:]
+def _check_size(picture: av.VideoCodecContext | av.VideoFrame) -> None:
+    """Raise ClipError for a picture of a size that no camera records."""
+    width, height = picture.width, picture.height
+    if not width * height:
+        raise ClipError("the video has no size, or claims one that no decoder takes")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
+        raise ClipError(
+            f"the video claims {width}x{height} pixels, expected at most {MAX_PIXELS}, and no side "
+            f"longer than {MAX_ASPECT} times the other"
+        )

@@ -93,13 +93,13 @@ def main(argv: list[str] | None = None) -> int:
         "--out", type=Path, required=True, metavar="DIR", help="the folder to download into"
     )
     parser.add_argument(
-        "--audio", action="store_true", help="also the audio-only recordings as WAV (0.2 GB)"
+        "--audio", action="store_true", help="also download the recordings as WAV (0.2 GB)"
     )
     parser.add_argument(
-        "--landmarks", action="store_true", help="also the facial landmarks as CSV (0.4 GB)"
+        "--landmarks", action="store_true", help="also download the landmarks as CSV (0.4 GB)"
     )
     add_only(parser)
-    parser.add_argument("--no-video", action="store_true", help="skip the videos (13.4 GB)")
+    parser.add_argument("--no-video", action="store_true", help="skip the videos (12.4 GiB)")
     jobs = "number of simultaneous downloads, 1..8 (default: 2)"
     parser.add_argument("--jobs", type=int, choices=range(1, 9), default=2, metavar="N", help=jobs)
     args = parser.parse_args(argv)

@@ -1,33 +1,122 @@
-"""The steady square crop around a face."""
+"""Where the face is (MTCNN on a few small frames), and the steady square crop around it."""
 
+import warnings
 from collections.abc import Sequence
-from fractions import Fraction
+from functools import lru_cache
+from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 
 from cache.schema import DURATION_S, FRAME_COUNT, FRAME_SIZE
-from preprocess.decode import ClipError
-from preprocess.settings import FaceSettings
+from preprocess.decode import ClipError, filter_graph
+from preprocess.settings import MIN_FOUND, FaceSettings
 
-# A face of fewer pixels shows nothing; the detector finds none, but landmarks may say anything.
+# A smaller face shows nothing. The detector does not find one, but landmarks may say anything.
 MIN_SIDE = 16
 
 # How swscale converts and resizes: the mean of the area under each pixel (bilinear where it
-# enlarges), colour kept at full resolution, and the same bytes whatever the processor can do.
+# enlarges), color at full resolution, and the same bytes on every processor.
 _SCALING = "area+full_chroma_inp+full_chroma_int+accurate_rnd+bitexact"
+
+
+def detect_faces(
+    frames: Sequence[av.VideoFrame], settings: FaceSettings
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Find the speaker's face in every `settings.every`-th frame and interpolate between.
+
+    Args:
+        frames: 30 frames of one size.
+        settings: see `FaceSettings`.
+
+    Returns:
+        Boxes float64 (30, 4), x1, y1, x2, y2 in pixels of the frames; scores float32 (30,), 0
+        where interpolated; notes for the manifest.
+
+    Raises:
+        ClipError: if fewer than half of the frames looked at show a face.
+    """
+    looked_at = sorted({*range(0, FRAME_COUNT, settings.every), FRAME_COUNT - 1})
+    scale = settings.detect_height / frames[0].height
+    width = max(1, round(frames[0].width * scale))
+    small = [
+        frames[index]
+        .reformat(width, settings.detect_height, "rgb24", interpolation=Interpolation.AREA)
+        .to_ndarray()
+        for index in looked_at
+    ]
+    candidates = _candidates(np.stack(small), settings)
+    found = [number for number, faces in enumerate(candidates) if len(faces)]
+    if len(found) < MIN_FOUND * len(looked_at):
+        raise ClipError(f"a face in {len(found)} of {len(looked_at)} frames, expected half or more")
+    # Of several faces, take the one nearest to where the largest usually is.
+    faces = [candidates[number] for number in found]
+    centers = [(each[:, :2] + each[:, 2:4]) / 2 for each in faces]
+    largest = [np.prod(each[:, 2:4] - each[:, :2], axis=1).argmax() for each in faces]
+    typical = np.median([own[one] for own, one in zip(centers, largest, strict=True)], axis=0)
+    nearest = [np.abs(own - typical).sum(axis=1).argmin() for own in centers]
+    chosen = np.array([each[one] for each, one in zip(faces, nearest, strict=True)])
+    at = [looked_at[number] for number in found]
+    boxes = np.column_stack(
+        [np.interp(range(FRAME_COUNT), at, chosen[:, side] / scale) for side in range(4)]
+    )
+    scores = np.zeros(FRAME_COUNT, np.float32)
+    scores[at] = chosen[:, 4]
+    notes = []
+    if len(found) < len(looked_at):
+        notes.append(f"face found in {len(found)} of {len(looked_at)} frames looked at")
+    crowd = max(map(len, candidates))
+    if crowd > 1:
+        notes.append(f"up to {crowd} faces in a frame: the largest, most central in time, was kept")
+    return boxes, scores, tuple(notes)
+
+
+def _candidates(pictures: np.ndarray, settings: FaceSettings) -> list[np.ndarray]:
+    """The faces in each picture, uint8 RGB (n, H, W, 3), as rows x1, y1, x2, y2, probability."""
+    # Imported here, because torch takes more memory than all the rest, and runs with published
+    # landmarks or only sound do not need it.
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a sum that is split over threads is rounded differently
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            # facenet-pytorch stacks ragged arrays in ways that newer numpy versions warn about.
+            warnings.simplefilter("ignore")
+            detected, probabilities = _detector(settings.min_face_size).detect(pictures)
+    finally:
+        torch.set_num_threads(threads)
+    candidates = []
+    for boxes, scores in zip(detected, probabilities, strict=True):
+        if boxes is None:  # no face
+            boxes, scores = np.empty((0, 4)), np.empty(0)
+        faces = np.column_stack([boxes.astype(float), scores.astype(float)])
+        candidates.append(faces[faces[:, 4] >= settings.score])
+    return candidates
+
+
+@lru_cache(maxsize=1)
+def _detector(min_face_size: int) -> Any:
+    """The MTCNN of this process. Only `detect` is used: `forward` fails without a face."""
+    import torch
+    from facenet_pytorch import MTCNN
+
+    detector = MTCNN(keep_all=True, min_face_size=min_face_size, post_process=False, device="cpu")
+    # Its pooling takes half of the time in the default layout.
+    return detector.to(memory_format=torch.channels_last)
 
 
 def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSettings) -> np.ndarray:
     """Turn face boxes into the steady square crops that are cut out, whole pixels in the frame.
 
     One side length for the clip, `settings.margin` times the median of the boxes' longer sides;
-    centres smoothed over time by a Gaussian of `settings.smoothing_s`, so that the crop follows
+    centers smoothed over time by a Gaussian of `settings.smoothing_s`, so that the crop follows
     the head and does not tremble with the detector; shifted inside where it would leave the frame.
 
     Args:
         boxes: (30, 4), x1, y1, x2, y2 in pixels.
-        height, width: of the frame in pixels.
+        height, width: the size of the frame in pixels.
         settings: see `FaceSettings`.
 
     Returns:
@@ -40,13 +129,13 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
     side = int(min(round(settings.margin * np.median(longer)), height, width))
     if side < MIN_SIDE:
         raise ClipError(f"a face of {side} pixels, expected {MIN_SIDE} or more")
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     sigma = settings.smoothing_s / (DURATION_S / FRAME_COUNT)
     distance = np.arange(FRAME_COUNT)[:, None] - np.arange(FRAME_COUNT)
     weights = np.exp(-0.5 * (distance / sigma) ** 2)
-    centres = (weights @ centres) / weights.sum(axis=1, keepdims=True)
+    centers = (weights @ centers) / weights.sum(axis=1, keepdims=True)
     # The last digits are noise; at the middle between two pixels they would make the crop jump.
-    corner = np.rint(np.round(centres - side / 2, 3))
+    corner = np.rint(np.round(centers - side / 2, 3))
     corner = np.clip(corner, 0, (width - side, height - side))
     return np.concatenate([corner, corner + side], axis=1).astype(np.float32)
 
@@ -54,7 +143,7 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
 def crop(frames: Sequence[av.VideoFrame], boxes: np.ndarray) -> np.ndarray:
     """Cut out each frame's box, and resize and convert no more than that.
 
-    The file's own matrix (RAVDESS: BT.709, limited range) decides the colours.
+    The file's own matrix (RAVDESS: BT.709, limited range) decides the colors.
 
     Args:
         frames: 30 frames of one size and format.
@@ -64,20 +153,14 @@ def crop(frames: Sequence[av.VideoFrame], boxes: np.ndarray) -> np.ndarray:
         uint8 RGB (30, 224, 224, 3).
     """
     side = int(boxes[0, 2] - boxes[0, 0])
-    graph = av.filter.Graph()
-    graph.threads = 1
-    source = graph.add_buffer(
-        width=frames[0].width,
-        height=frames[0].height,
-        format=frames[0].format.name,
-        time_base=Fraction(1, 1000),
+    graph, (cut, *_) = filter_graph(
+        frames[0],
+        # exact=1: color has half the resolution of light, so at odd pixels it is half of its pixel
+        # off. Without it, crops would jump by two pixels, which is worse.
+        ("crop", f"{side}:{side}:0:0:exact=1"),
+        ("scale", f"{FRAME_SIZE}:{FRAME_SIZE}:flags={_SCALING}"),
+        ("format", "rgb24"),
     )
-    # Exact: a video's colour has half the resolution of its light, and at odd pixels it lies half
-    # of its pixel off. The alternative are crops that jump by two pixels, which is worse.
-    cut = graph.add("crop", f"{side}:{side}:0:0:exact=1")
-    scale = graph.add("scale", f"{FRAME_SIZE}:{FRAME_SIZE}:flags={_SCALING}")
-    to_rgb, sink = graph.add("format", "rgb24"), graph.add("buffersink")
-    graph.link_nodes(source, cut, scale, to_rgb, sink).configure()
     crops = np.empty((len(frames), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
     for out, frame, (left, top) in zip(crops, frames, boxes[:, :2].astype(int), strict=True):
         cut.process_command("x", str(left))

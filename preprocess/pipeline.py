@@ -4,11 +4,11 @@ A run may be killed at any moment, and the next one resumes. Until it is done, `
 
     state.json       dataset, settings and library versions of the run
     <clip_id>.npz    a finished clip, arrays and record in one file
-    <sha256>.json    a finished shard's entry in the manifest, and the records of its clips
-    manifest.json    the manifest of an earlier run, moved here before one of its shards changes
+    <sha256>.json    a shard's entry in the manifest, and the records of its clips
 
-so arrays never get the record of other arrays, and a manifest in `CACHE` always fits its shards.
-A shard whose sha256 has no record does not count: its clips are processed again.
+so arrays never get the record of other arrays. A shard whose sha256 has no record does not count:
+its clips are processed again. The manifest goes before the first shard changes, and comes back
+last, so it always fits the shards.
 """
 
 import hashlib
@@ -159,13 +159,13 @@ class _Finished:
 
         # All shards that were ever recorded, by their sha256.
         recorded: dict[str, dict[str, Any]] = {}
-        for folder in (cache, self.work):
-            if (folder / MANIFEST_NAME).exists():
-                recorded |= self._shards_of(read_manifest(folder))
+        if (cache / MANIFEST_NAME).exists():
+            recorded = self._shards_of(read_manifest(cache))
         if state := _read_json(self.work / _STATE_NAME):
             self._check_same(state)
         for path in self.work.glob("?" * 64 + ".json"):
             recorded[path.stem] = _read_json(path)
+        self.recorded = recorded
         self.known = {}
         for shard in recorded.values():
             self.known |= shard["clips"]
@@ -219,6 +219,8 @@ class _Finished:
         sweep(self.cache)
         sweep(self.work)
         write_json(self.work / _STATE_NAME, self.state)
+        for sha256, shard in self.recorded.items():
+            write_json(self.work / f"{sha256}.json", shard)
 
     def add(self, clip_id: str, record: dict[str, Any]) -> None:
         """Add a clip that was saved in the work folder."""
@@ -237,9 +239,7 @@ class _Finished:
             entry = describe_shard(self.work / file, len(clips))
             content = {"entry": entry, "clips": {c.clip_id: self.records[c.clip_id] for c in clips}}
             write_json(self.work / f"{entry['sha256']}.json", content)
-        # From here on, the manifest of an earlier run does not fit.
-        if (self.cache / MANIFEST_NAME).exists():
-            os.replace(self.cache / MANIFEST_NAME, self.work / MANIFEST_NAME)
+        (self.cache / MANIFEST_NAME).unlink(missing_ok=True)  # it would no longer fit
         if not clips:  # all were replaced by files that cannot be used
             (self.cache / file).unlink()
             del self.shards[file]

@@ -131,20 +131,20 @@ def draw_frames(
     """
     look = portrait.look
     zoom = rng.uniform(0.97, 1.03)
-    centre = np.array(look.centre_px) + rng.uniform(-12, 12, size=2)
+    center = np.array(look.center_px) + rng.uniform(-12, 12, size=2)
     luma = np.arange(256) - 16
     light = np.clip(16 + luma * rng.uniform(0.95, 1.05), 0, 255).astype(np.uint8)
 
     # Where the body and, for each pose, the head go.
     framing = np.array([[zoom, 0, 0], [0, zoom, 0]])
-    framing[:, 2] = centre - zoom * np.array(look.centre_px)
+    framing[:, 2] = center - zoom * np.array(look.center_px)
     body = cv2.warpAffine(
         portrait.body, framing, (_WIDTH, _HEIGHT), borderMode=cv2.BORDER_REPLICATE
     )
     moves = []
     for pose in poses:
         move = cv2.getRotationMatrix2D(portrait.origin, -pose.roll_deg, zoom * pose.scale)
-        move[:, 2] += centre - portrait.origin + look.half_width_px * np.array([pose.x, pose.y])
+        move[:, 2] += center - portrait.origin + look.half_width_px * np.array([pose.x, pose.y])
         moves.append(move)
 
     # The rectangle that the head sweeps, at even pixels, because chroma has half the resolution.
@@ -222,12 +222,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.sample",
-        description="Draws a synthetic sample of talking faces, named and coded like RAVDESS.",
+        description="Generate a synthetic sample of talking faces with RAVDESS file names.",
     )
     add = partial(parser.add_argument, metavar="N", type=int)
     most = len(expected_clips(1))
     add("--out", metavar="DIR", type=Path, required=True, help="folder for the sample")
-    add("--actors", choices=ACTORS, default=24, help="draw actors 1..N (default: 24)")
+    add("--actors", choices=ACTORS, default=24, help="number of actors (default: 24)")
     add(
         "--clips-per-actor",
         choices=range(1, most + 1),
@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
         help=f"clips per actor, 1..{most}, spread over the emotions (default: 16)",
     )
     add("--seed", metavar="S", default=0, help="random seed, 0 or more (default: 0)")
-    add("--jobs", type=positive, default=cpu_count(), help="worker processes (default: CPUs)")
+    add("--jobs", type=positive, default=cpu_count(), help="worker processes (default: 1 per CPU)")
     args = parser.parse_args(argv)
     return run(lambda: _draw_sample(args), extras="features")
 

@@ -65,6 +65,7 @@ def animate(
     Returns:
         One pose per frame.
     """
+    # What is fixed for the clip.
     calm = np.concatenate(_DISPLAYS["relaxed"])
     change = (np.concatenate(_DISPLAYS[group]) - calm) * strength * rng.uniform(0.92, 1.05)
     phase = rng.uniform(0, 2 * np.pi, size=4)
@@ -73,6 +74,7 @@ def animate(
     wander = rng.uniform(-0.02, 0.02, size=2)
     blink_s = np.cumsum(rng.uniform(0.7, 2.4, size=4))
     gaze = rng.uniform(-0.02, 0.02, size=(4, 2))
+    # The display builds up within the first quarter of a second; the head swings all the time.
     features = len(Expression._fields)
     poses = []
     for time_s, opening in zip(seconds, speech, strict=True):

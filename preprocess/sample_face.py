@@ -25,7 +25,7 @@ _SAMPLES = np.linspace(-1, 1, 25)
 _DOME = 1 - _SAMPLES**2
 _CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 40, endpoint=False))
 
-Colour = tuple[float, ...]  # RGB, 0..255
+Color = tuple[float, ...]  # RGB, 0..255
 Point = tuple[float, float]
 
 
@@ -76,13 +76,13 @@ class Pose:
 
 
 def draw_look(rng: np.random.Generator, male: bool) -> Look:
-    """A random appearance: colours are RGB 0..255, sizes without unit in half face widths."""
+    """A random appearance: colors are RGB 0..255, sizes without unit in half face widths."""
     skin = np.array(_SKINS[rng.integers(len(_SKINS))]) + rng.uniform(-6, 6)
     hair = np.array(_HAIRS[rng.integers(len(_HAIRS))]) + rng.uniform(-6, 6)
     backdrop = 226 + rng.uniform(-8, 8) + rng.uniform(-7, 7, size=3)
     return Look(
         half_width_px=rng.uniform(134, 150),
-        centre_px=(640 + rng.uniform(-25, 25), 318 + rng.uniform(-14, 14)),
+        center_px=(640 + rng.uniform(-25, 25), 318 + rng.uniform(-14, 14)),
         skin=tuple(skin),
         hair=tuple(hair),
         iris=_IRISES[rng.integers(len(_IRISES))],
@@ -106,7 +106,7 @@ def draw_look(rng: np.random.Generator, male: bool) -> Look:
 
 
 def _fill(
-    image: np.ndarray, x: np.ndarray, y: np.ndarray, origin: Point, unit: float, colour: Colour
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, origin: Point, unit: float, color: Color
 ) -> None:
     """Fill a polygon, (N,) and (N,) in half face widths of `unit` pixels, in place.
 
@@ -114,14 +114,14 @@ def _fill(
     """
     points = np.stack((origin[0] + unit * x, origin[1] + unit * y), axis=1)
     sixteenths = np.rint(points * 16).astype(np.int32)
-    cv2.fillPoly(image, [sixteenths], (*colour, 255), cv2.LINE_AA, 4)
+    cv2.fillPoly(image, [sixteenths], (*color, 255), cv2.LINE_AA, 4)
 
 
-def _shade(colour: Colour, factor: float) -> Colour:
-    return tuple(min(255.0, part * factor) for part in colour)
+def _shade(color: Color, factor: float) -> Color:
+    return tuple(min(255.0, part * factor) for part in color)
 
 
-def _mix(one: Colour, other: Colour, share: float) -> Colour:
+def _mix(one: Color, other: Color, share: float) -> Color:
     return tuple(a + (b - a) * share for a, b in zip(one, other, strict=True))
 
 
@@ -164,10 +164,10 @@ class _Easel:
         turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
         return self.mask(x + rx * np.cos(turn), y + ry * np.sin(turn), blur)
 
-    def paint(self, mask: np.ndarray, colour: np.ndarray | tuple, opacity: float = 1.0) -> None:
-        """Paint with one colour (3,), or with one per pixel (H, W, 3)."""
+    def paint(self, mask: np.ndarray, color: np.ndarray | tuple, opacity: float = 1.0) -> None:
+        """Paint with one color (3,), or with one per pixel (H, W, 3)."""
         weight = (mask * opacity)[..., None]
-        self.image += (np.asarray(colour, np.float32) - self.image) * weight
+        self.image += (np.asarray(color, np.float32) - self.image) * weight
 
 
 def _outline(look: Look) -> tuple[np.ndarray, np.ndarray]:
@@ -287,7 +287,7 @@ def _paint_head(look: Look) -> tuple[np.ndarray, Point]:
 
 def _paint_body(look: Look) -> np.ndarray:
     """Backdrop, neck and shoulders, (720, 1280, 3) uint8 RGB."""
-    easel = _Easel(WIDTH, HEIGHT, look.centre_px, look.half_width_px)
+    easel = _Easel(WIDTH, HEIGHT, look.center_px, look.half_width_px)
     glow = 1.03 - 0.016 * (easel.x**2 + 0.7 * easel.y**2)
     easel.image += np.asarray(look.backdrop, np.float32) * glow[..., None]
     side_x = np.array([0.55, 0.80, 1.55, 2.08, 2.30, 2.45, 2.5])
@@ -322,15 +322,15 @@ class _Pen:
         self.image = portrait.head.copy()
         self._origin = portrait.origin
 
-    def fill(self, x: np.ndarray, y: np.ndarray, colour: Colour) -> None:
+    def fill(self, x: np.ndarray, y: np.ndarray, color: Color) -> None:
         """Fill a polygon, (N,) and (N,)."""
-        _fill(self.image, x, y, self._origin, self.look.half_width_px, colour)
+        _fill(self.image, x, y, self._origin, self.look.half_width_px, color)
 
     def fill_between(
-        self, x: np.ndarray, top: np.ndarray, bottom: np.ndarray, colour: Colour
+        self, x: np.ndarray, top: np.ndarray, bottom: np.ndarray, color: Color
     ) -> None:
         """Fill the area between two edges, each (N,), over the same x."""
-        self.fill(_there_and_back(x, x), _there_and_back(top, bottom), colour)
+        self.fill(_there_and_back(x, x), _there_and_back(top, bottom), color)
 
     def draw_lines(self) -> None:
         """Folds from nose to mouth and furrows between the brows, as strong as the expression."""
@@ -341,8 +341,8 @@ class _Pen:
 
         def stroke(x: np.ndarray, y: np.ndarray, width: float, share: float) -> None:
             thick = width * np.sin(np.pi * along) + 0.002
-            colour = _shade(self.look.skin, 0.92 - 0.22 * share)
-            self.fill(_there_and_back(x - thick, x + thick), _there_and_back(y, y), colour)
+            color = _shade(self.look.skin, 0.92 - 0.22 * share)
+            self.fill(_there_and_back(x - thick, x + thick), _there_and_back(y, y), color)
 
         crease, furrow = self.face.crease, self.face.furrow
         for side in (-1, 1):
@@ -367,11 +367,11 @@ class _Pen:
         self.fill_between(x, lid, y + lower, _shade(look.skin, 0.80))
         self.fill_between(x, y + upper, y + lower, (240, 238, 236))
         rings = (0.100, _shade(look.iris, 0.6)), (0.086, look.iris), (0.044, (16, 16, 16))
-        for radius, colour in rings:
+        for radius, color in rings:
             dx = np.clip(gaze_x + radius * _CIRCLE.real, -0.95 * size, 0.95 * size)
             dy = gaze_y - 0.012 + radius * _CIRCLE.imag
             top, bottom = (np.interp(dx, size * _SAMPLES, edge) for edge in (upper, lower))
-            self.fill(middle + dx, y + np.clip(dy, top, bottom), colour)
+            self.fill(middle + dx, y + np.clip(dy, top, bottom), color)
         if opening > 0.06:
             dx = gaze_x - 0.035 + 0.022 * _CIRCLE.real
             self.fill(middle + dx, y - 0.045 + 0.022 * _CIRCLE.imag, (255, 255, 255))
@@ -402,8 +402,8 @@ class _Pen:
         lower = middle + (0.65 * gape + 0.008) * dome
         bow = 1 - 0.35 * np.exp(-((_SAMPLES / 0.16) ** 2))
 
-        def fill_between(top: np.ndarray, bottom: np.ndarray, colour: Colour) -> None:
-            self.fill_between(x, _MOUTH_Y + top, _MOUTH_Y + bottom, colour)
+        def fill_between(top: np.ndarray, bottom: np.ndarray, color: Color) -> None:
+            self.fill_between(x, _MOUTH_Y + top, _MOUTH_Y + bottom, color)
 
         lips = _mix(look.skin, (160, 52, 58), 0.62)
         fill_between(upper - plump * bow * _DOME**0.55, middle, _shade(lips, 0.88))

@@ -197,9 +197,9 @@ def _formant_gain(
     targets = np.array([(*_VOWELS[syllable[1]][0], 3500, 4500) for syllable in spoken])
     gain = np.full((len(frame_s), len(_BINS_HZ)), 0.02)
     for number, weight in enumerate((1.0, 0.8, 0.6, 0.4, 0.3)):
-        centre = np.interp(frame_s, middles, targets[:, number])[:, None] * scale
-        half_band = 45 + 0.03 * centre
-        gain += weight / np.sqrt(1 + ((_BINS_HZ - centre) / half_band) ** 2)
+        center = np.interp(frame_s, middles, targets[:, number])[:, None] * scale
+        half_band = 45 + 0.03 * center
+        gain += weight / np.sqrt(1 + ((_BINS_HZ - center) / half_band) ** 2)
     return gain * 10 ** (tilt_db * np.log2(np.maximum(_BINS_HZ, 500) / 500) / 20)
 
 
@@ -209,11 +209,11 @@ def _consonants(
     """The spectra (frames, bins) and the loudness (length,) of the noise that opens syllables."""
     gain, loud = np.zeros((len(frame_s), len(_BINS_HZ))), np.zeros(length)
     for syllable, onset in zip(spoken, onsets, strict=True):
-        centre, long_s = _CONSONANTS[syllable[0]]
+        center, long_s = _CONSONANTS[syllable[0]]
         if not long_s:
             continue
         near = np.abs(frame_s - onset) < 0.06 + long_s
-        gain[near] = np.exp(-((np.log2(np.maximum(_BINS_HZ, 1) / centre) / 0.5) ** 2))
+        gain[near] = np.exp(-((np.log2(np.maximum(_BINS_HZ, 1) / center) / 0.5) ** 2))
         first = int(onset * SAMPLE_RATE_HZ)
         burst = np.hanning(int(2 * long_s * SAMPLE_RATE_HZ))[: length - first]
         loud[first : first + len(burst)] += burst

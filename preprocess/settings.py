@@ -1,6 +1,6 @@
 """Every setting that changes a byte of a shard, in one place."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -53,17 +53,6 @@ class FaceSettings:
     smoothing_s: float = 0.15
 
 
-# The lowest and highest accepted value: a checkpoint's settings may come from a stranger.
-_LIMITS = {
-    "detect_height": (36, 2160),
-    "min_face_size": (8, 1080),
-    "every": (1, FRAME_COUNT),
-    "score": (0.0, 1.0),
-    "margin": (0.5, 4.0),
-    "smoothing_s": (0.001, 10.0),
-}
-
-
 @dataclass(frozen=True)
 class Settings:
     """The settings of one cache; the shapes of its arrays are in `cache.schema`.
@@ -104,12 +93,7 @@ class Settings:
             "channels": "mean",
             "sample_rate_hz": SAMPLE_RATE_HZ,
             "resampler": "soxr HQ",
-            "mfcc": {
-                "n_mfcc": MFCC_COUNT,
-                "n_fft": 2048,
-                "hop_length": HOP_LENGTH,
-                "n_mels": 128,
-            },
+            "mfcc": {"n_mfcc": MFCC_COUNT, "n_fft": 2048, "hop_length": HOP_LENGTH, "n_mels": 128},
             **window,
         }
         config = {"modality": self.modality, "waveform": self.waveform, "sound": sound}
@@ -138,29 +122,21 @@ def from_config(config: Any) -> Settings:
     """The settings from which a manifest's config was written: the inverse of `Settings.config`.
 
     Raises:
-        ValueError: if no settings of this version give this config.
+        ValueError: if it was not written from the settings of this version.
     """
     try:
-        faces = config.get("faces", {})
-        crop = {each.name: faces[each.name] for each in fields(FaceSettings) if each.name in faces}
-        crop.pop("detector", None)
-        for name, value in crop.items():
-            low, high = _LIMITS[name]
-            if type(value) is not type(low) or not low <= value <= high:
-                raise ValueError(f"faces.{name} is {value!r:.40}, expected {low} to {high}")
         settings = Settings(
             modality=config["modality"],
-            faces=faces.get("source", "mtcnn"),
+            faces=config.get("faces", {}).get("source", "mtcnn"),
             audio=config["sound"]["source"] if config["modality"] == "av" else "mp4",
             waveform=config["waveform"],
-            crop=FaceSettings(**crop),
         )
         apart = "; ".join(settings_apart("", config, settings.config()))
     except (AttributeError, KeyError, TypeError) as exc:
         raise ValueError(f"the settings of the features are not readable ({exc!r:.80})") from exc
     if apart:
         raise ValueError(
-            f"the features were made with settings that this version does not have ({apart:.200}). "
-            "Use the version that made them"
+            "the features were made with other settings than this version has (then and now, "
+            f"{apart:.200}). Use the version that made them"
         )
     return settings

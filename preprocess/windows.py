@@ -1,59 +1,60 @@
-"""A video of any length, as windows that are each as long as what is used of a clip."""
+"""Which 2.45 s of a video are looked at: the first window of a clip, or one after the other."""
 
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
 import numpy as np
-import soxr
 
-from cache.schema import DURATION_S, OFFSET_S, SAMPLE_COUNT, SAMPLE_RATE_HZ
-from preprocess.decode import (
-    SOUND_JITTER_S,
-    ClipError,
-    FramePicker,
-    check_picture,
-    frame_times_s,
-    upright,
-    zero_s,
-)
+from cache.schema import DURATION_S, FRAME_COUNT, OFFSET_S, SAMPLE_COUNT, SAMPLE_RATE_HZ
+from preprocess.decode import MAX_BYTES, ClipError, Video, open_video, upright
 from preprocess.settings import SHORTFALL_S
 
-# A file of no more than this is one clip, of which the network sees what it saw in training.
+# A file of up to 6 s is one clip; a longer one has a window every half window.
 CLIP_S = 6.0
-HOP_S = DURATION_S / 2  # from window to window of a longer one
+HOP_S = DURATION_S / 2
 
-# Sound and picture may be missing between two pieces, but not for longer than this.
-MAX_GAP_S = 60.0
+# A window with fewer different frames than this (6 per second) does not show how a face moves.
+FEW_FRAMES = FRAME_COUNT // 2
 
-# Fewer different frames than this in a window (6 a second) are no moving face.
-FEW_FRAMES = 15
 
-# Rates of sound that recorders write; a file that claims another would take any amount of memory.
-LEAST_HZ, MOST_HZ = 4_000, 384_000
+@dataclass(frozen=True)
+class Window:
+    """2.45 s of a file.
 
-# Containers that hold everything in one file, as for clips, and more of them. Play lists are not
-# among them, because they make the decoder open other files and addresses.
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,mpegvideo,flv,asf,ogg,wav,flac,mp3,aac"
-)
+    Attributes:
+        start_s: where the window starts, in seconds from the start of the file.
+        frames: the 30 frames on the screen in the middle of 30 equal parts of the window, upright,
+            as decoded (RGB would take twice the memory, and only the crops need it). None without
+            a picture, or where `problem` says why.
+        frame_index: uint16 (30,), the number of each frame in the file, from 0.
+        waveform: float32 (108045,) in -1..1, mono at 44.1 kHz; None without sound.
+        notes: what was padded, repeated or unusual, for the manifest.
+        problem: why the window cannot be used, or None.
+        synthetic: whether the file says that it belongs to the synthetic sample.
+    """
+
+    start_s: float
+    frames: list[av.VideoFrame] | None = None
+    frame_index: np.ndarray | None = None
+    waveform: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the windows of a file lie: the first at `first_s`, then every `hop_s`; None is alone.
+    """Where the windows of a file start: at `first_s`, then every `hop_s`; None: only one."""
 
-    Times are seconds from the file's time zero; a window lasts 2.45 s.
-    """
-
-    first_s: float
-    hop_s: float | None
+    first_s: float = OFFSET_S
+    hop_s: float | None = None
 
     def starts_s(self) -> Iterator[float]:
+        """Yield the starts in seconds, without end if there is a hop."""
         if self.hop_s is None:
             return iter([self.first_s])
         return (self.first_s + number * self.hop_s for number in itertools.count())
@@ -62,229 +63,181 @@ class Plan:
 def plan(path: Path, hop_s: float | None = None) -> Plan:
     """Choose the windows of a file by its length.
 
-    A file of up to 6 s is one clip: its window starts at 0.5 s as in training, or earlier where it
-    would end too soon. A longer one has windows from 0.5 s on.
+    A file of up to 6 s is one clip: its window starts at 0.5 s as in training, or earlier if it
+    would end too late. A longer file has windows from 0.5 s on.
 
     Args:
-        path: the file.
-        hop_s: from window to window; None is half a window, and one window for a clip.
+        path: a video or sound file.
+        hop_s: the seconds from one window to the next; None means half a window, and only one
+            window for a clip.
 
     Raises:
-        ClipError: if the file is no video or sound, or is too short for a window.
+        ClipError: if the file cannot be read, or is too short for a window.
     """
-    with _opened(path) as container:
-        length_s = _length_s(container)
-    if length_s < DURATION_S - SHORTFALL_S:
-        raise ClipError(
-            f"lasts {length_s:.2f} s, expected at least {DURATION_S - SHORTFALL_S:.2f} s"
-        )
+    with open_video(path, picture=False, sound=False) as video:
+        length_s = video.length_s()
+    least_s = DURATION_S - SHORTFALL_S
+    if length_s < least_s:
+        raise ClipError(f"lasts {length_s:.2f} s, expected at least {least_s:.2f} s")
     first_s = OFFSET_S
-    if length_s < OFFSET_S + DURATION_S - SHORTFALL_S:
+    if length_s < OFFSET_S + least_s:
         first_s = max(0.0, length_s - DURATION_S)
     return Plan(first_s, hop_s or (None if length_s <= CLIP_S else HOP_S))
 
 
-def _length_s(container: av.container.InputContainer) -> float:
-    """How long a file lasts; recordings of browsers do not say, so that their packets must."""
-    if container.duration:
-        return container.duration / av.time_base
-    ends = [
-        float((packet.pts + (packet.duration or 0)) * packet.time_base)
-        for packet in container.demux()
-        if packet.pts is not None and packet.time_base is not None
-    ]
-    return max(ends, default=0.0) - zero_s(container)
+def decode(
+    content: bytes, *, picture: bool = True, sound: bool = True, sound_delay_s: float = 0.0
+) -> Window:
+    """Decode the part of a clip that is used, 0.5 to 2.95 s, and check the whole file.
 
-
-def sound_windows(path: Path, windows: Plan) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
-    """Yield the sound of each window, and what is odd about it.
-
-    The same samples as `audio.cut` takes of a clip. Memory is that of a window, whatever the
-    length of the file.
+    Differs from the paper: it takes frames from the whole video and sound from 0.5 s to 2.95 s; we
+    take both from the same 2.45 s, so that face and voice belong together.
 
     Args:
-        path: a file with sound.
-        windows: as from `plan`; those that end more than 0.25 s after the sound are left out.
-
-    Yields:
-        float32 (108045,), mono at 44.1 kHz, and notes.
+        content: the bytes of a video or sound file.
+        picture: whether to decode the picture.
+        sound: whether to decode the sound.
+        sound_delay_s: the silence to insert before the sound, in seconds.
 
     Raises:
-        ClipError: if there is no sound, or it cannot be read.
+        ClipError: if the file is damaged, cut off, more than 0.25 s too short, far from a RAVDESS
+            clip in size or length, or lacks a wanted track.
     """
-    pieces = sound_pieces(path)
-    kept, origin = np.empty(0, np.float32), 0  # samples, and the number of the first of them
-    for start_s in windows.starts_s():
-        start = round(start_s * SAMPLE_RATE_HZ)
-        while origin + len(kept) < start + SAMPLE_COUNT:
-            piece = next(pieces, None)
-            if piece is None:
-                break
-            kept = np.concatenate([kept, piece])
-            passed = min(max(start - origin, 0), len(kept))
-            kept, origin = kept[passed:], origin + passed
-        window = kept[max(start - origin, 0) :][:SAMPLE_COUNT]
-        missing = SAMPLE_COUNT - len(window)
-        if missing > SHORTFALL_S * SAMPLE_RATE_HZ:
-            if start == round(windows.first_s * SAMPLE_RATE_HZ):
-                end_s = (origin + len(kept)) / SAMPLE_RATE_HZ
-                needed_s = start_s + DURATION_S - SHORTFALL_S
-                raise ClipError(f"the sound ends at {end_s:.2f} s, expected {needed_s:.2f} s")
+    if len(content) > MAX_BYTES:
+        raise ClipError(f"{len(content)} bytes, expected at most {MAX_BYTES} for one short clip")
+    with open_video(content, picture=picture, sound=sound, clip=True) as video:
+        [window] = read_windows(video, Plan(), sound_delay_s)
+    if window.problem:
+        raise ClipError(window.problem)
+    return window
+
+
+def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterator[Window]:
+    """Yield the windows of a file, with its picture and sound as it was opened.
+
+    Memory is that of a few windows, whatever the length of the file. Windows that end more than
+    0.25 s after the file are left out. A clip is then read to its end.
+
+    Args:
+        video: as from `open_video`.
+        plan: as from `plan`.
+        sound_delay_s: the silence to insert before the sound, in seconds.
+
+    Raises:
+        ClipError: if the file is damaged, or is too short for any window.
+    """
+    windows: Iterator[Window] = map(Window, plan.starts_s())
+    sounds: Iterator[tuple[np.ndarray | None, tuple[str, ...]]] = itertools.repeat((None, ()))
+    if video.has_picture:
+        windows = _picture_windows(video.frames(), plan)
+    if video.has_sound:
+        sounds = _sound_windows(video.sound(sound_delay_s), plan)
+    for start_s in plan.starts_s():
+        window, heard = next(windows, None), next(sounds, None)
+        if window is None or heard is None:
+            if video.has_picture and video.has_sound and (window or heard):
+                ended = "sound" if window else "picture"
+                yield Window(start_s, problem=f"the {ended} ends before this window does")
             return
-        notes = (f"{missing} zero samples appended to the sound",) if missing else ()
-        yield np.pad(window, (0, missing)), notes if window.any() else (*notes, "sound is silent")
+        waveform, notes = heard
+        yield replace(
+            window, waveform=waveform, notes=(*window.notes, *notes), synthetic=video.is_synthetic
+        )
+    if video.is_clip:
+        deque(windows, maxlen=0)
+        deque(sounds if video.has_sound else (), maxlen=0)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """The 30 frames of a window as decoded; None where `problem` says why not."""
-
-    frames: list[av.VideoFrame] | None
-    notes: tuple[str, ...] = ()
-    problem: str | None = None
+def frame_times_s(start_s: float = OFFSET_S) -> np.ndarray:
+    """When the 30 frames of a window are taken, float64 (30,) in seconds from the file's start."""
+    return start_s + (np.arange(FRAME_COUNT) + 0.5) * (DURATION_S / FRAME_COUNT)
 
 
-def picture_windows(path: Path, windows: Plan) -> Iterator[Picture]:
-    """Yield the frames of each window, and what is odd about them.
-
-    The same frames as `decode` takes of a clip. Memory is that of a few windows, whatever the
-    length of the file.
-
-    Args:
-        path: a video.
-        windows: as from `plan`; those that end more than 0.25 s after the video are left out.
-
-    Raises:
-        ClipError: if there is no picture, it cannot be read, or it is too short for any window.
-    """
-    with _opened(path) as container:
-        video = _picture_track(container)
-        check_picture(video)
-        zero = zero_s(container)
-        wanted = (zero + start_s - OFFSET_S + frame_times_s() for start_s in windows.starts_s())
-        upcoming = next(wanted, None)
-        under_way: deque[FramePicker] = deque()
-        previous, done = None, 0
-        for frame in container.decode(video):
-            if frame.time is None:
-                raise ClipError("a frame has no time stamp")
-            gap_s = frame.time - (zero if previous is None else previous.time)
-            if gap_s > MAX_GAP_S:
-                raise ClipError(f"the picture is missing for {gap_s:.0f} s")
-            while upcoming is not None and upcoming[0] < frame.time:
-                if previous is None:
-                    problem = f"the video starts at {frame.time - zero:.2f} s, within this window"
-                    yield Picture(None, problem=problem)
-                    done += 1
-                else:
-                    under_way.append(FramePicker(upcoming))
-                    under_way[-1].see(previous)
-                upcoming = next(wanted, None)
-            for picker in under_way:
-                picker.see(frame)
-            previous = frame
-            while under_way and under_way[0].is_full:
-                try:
-                    yield _finished(under_way.popleft())
-                except ClipError as exc:  # its frames are of two sizes, say; those after it are not
-                    yield Picture(None, problem=str(exc))
-                done += 1
-    if previous is None:
-        raise ClipError("no frame could be read from the video track")
-    if not under_way and not done:  # it ends before its first frame is due
-        under_way.append(FramePicker(upcoming))
-        under_way[-1].see(previous)
-    for picker in under_way:
-        try:
-            last = _finished(picker)
-        except ClipError:
-            if not done:
-                raise
-            return  # this window, and so those after it, are longer than the video
-        yield last
-        done += 1
+def _picture_windows(frames: Iterator[tuple[float, av.VideoFrame]], plan: Plan) -> Iterator[Window]:
+    """Yield each window with its frames. See `read_windows`."""
+    starts = plan.starts_s()
+    upcoming = next(starts)
+    # Windows under way: start, times of the frames, and the (number, frame) kept so far.
+    under_way: deque[tuple[float, np.ndarray, list[tuple[int, av.VideoFrame]]]] = deque()
+    shown, shown_s, done = None, 0.0, False
+    for number, (time_s, frame) in enumerate(frames):
+        # Begin the windows whose first frame is due before this one.
+        while upcoming is not None and (times := frame_times_s(upcoming))[0] < time_s:
+            if shown:
+                under_way.append((upcoming, times, []))
+            else:
+                due = f"its first frame is due at {times[0]:.2f} s"
+                yield Window(upcoming, problem=f"the video starts at {time_s:.2f} s, {due}")
+                done = True
+            upcoming = next(starts, None)
+        # The frame before this one was on the screen until now: at none of the times, or at some.
+        for _, times, kept in under_way:
+            kept += [shown] * (int(np.searchsorted(times, time_s)) - len(kept))
+        while under_way and len(under_way[0][2]) == FRAME_COUNT:
+            start_s, _, kept = under_way.popleft()
+            yield _picture_window(start_s, kept)
+            done = True
+        shown, shown_s = (number, frame), time_s
+    # The file has ended. Its last frame may be repeated for up to 0.25 s.
+    if not done and not under_way:
+        under_way.append((upcoming, frame_times_s(upcoming), []))
+    end_s = shown_s + float((shown[1].duration or 0) * shown[1].time_base)
+    for start_s, times, kept in under_way:
+        least_s = times[-1] - SHORTFALL_S
+        if end_s < least_s and not done:
+            raise ClipError(f"the video ends at {end_s:.2f} s, expected at least {least_s:.2f} s")
+        if end_s < least_s:
+            return
+        late = (times > end_s).sum()
+        note = f"video ends at {end_s:.3f} s: last frame repeated {late} times"
+        kept += [shown] * (FRAME_COUNT - len(kept))
+        yield _picture_window(start_s, kept, *([note] if late else []))
+        done = True
 
 
-def upright_frames(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Yield all frames of a video as they are to be shown, each with its time in seconds.
-
-    Raises:
-        ClipError: if there are none, or they cannot be read.
-    """
-    with _opened(path) as container:
-        zero = zero_s(container)
-        for frame in container.decode(_picture_track(container)):
-            if frame.time is not None:
-                yield frame.time - zero, upright(frame)
-
-
-def _picture_track(container: av.container.InputContainer) -> av.VideoStream:
-    if not container.streams.video:
-        raise ClipError("no picture in the file, expected a video track")
-    return container.streams.video[0]
-
-
-def _finished(picker: FramePicker) -> Picture:
-    frames, indices, notes = picker.finish()
-    different = len(set(indices.tolist()))
+def _picture_window(start_s: float, kept: list[tuple[int, av.VideoFrame]], *notes: str) -> Window:
+    """The window with these 30 numbered frames, turned upright."""
+    numbers, frames = zip(*kept, strict=True)
+    looks = {
+        (frame.width, frame.height, frame.format.name, frame.rotation % 360) for frame in frames
+    }
+    if len(looks) > 1:
+        return Window(start_s, problem=f"the picture changes within the window: {sorted(looks)}")
+    if angle := frames[0].rotation % 360:
+        notes += (f"turned by {angle} degrees",)
+    different = len(set(numbers))
     if different < FEW_FRAMES:
         notes += (f"the picture stands still: {different} different frames in {DURATION_S} s",)
-    return Picture(frames, notes)
+    index = np.array(numbers).astype(np.uint16)
+    return Window(start_s, [upright(frame) for frame in frames], index, notes=notes)
 
 
-def sound_pieces(path: Path) -> Iterator[np.ndarray]:
-    """Yield the sound of a file from its time zero on, piece by piece.
-
-    Where sound is missing there is silence; where pieces overlap, the later one is cut.
-
-    Yields:
-        float32 (samples,), mono at 44.1 kHz.
-
-    Raises:
-        ClipError: if there is none, or it cannot be read.
-    """
-    with _opened(path) as container:
-        if not container.streams.audio:
-            raise ClipError("no sound in the file, expected an audio track")
-        zero = zero_s(container)
-        to_float = av.AudioResampler(format="fltp")
-        stream, rate_hz, heard = None, 0, 0
-        for frame in container.decode(container.streams.audio[0]):
-            if frame.time is None:
-                raise ClipError("a piece of sound has no time stamp")
-            if stream is None:
-                rate_hz = frame.sample_rate
-                if not LEAST_HZ <= rate_hz <= MOST_HZ:
-                    raise ClipError(
-                        f"the sound has {rate_hz} samples a second, "
-                        f"expected {LEAST_HZ} to {MOST_HZ}"
-                    )
-                stream = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, "float32", quality="HQ")
-            if frame.sample_rate != rate_hz:
-                raise ClipError(f"the sound changes its rate to {frame.sample_rate} Hz")
-            gap = round((frame.time - zero) * rate_hz) - heard
-            if gap > MAX_GAP_S * rate_hz:
-                raise ClipError(f"the sound is missing for {gap / rate_hz:.0f} s")
-            if heard and abs(gap) <= SOUND_JITTER_S * rate_hz:
-                gap = 0
-            parts = [part.to_ndarray() for part in to_float.resample(frame)]
-            mono = np.concatenate([part.mean(axis=0, dtype=np.float32) for part in parts])
-            if not np.isfinite(mono).all():
-                raise ClipError("the sound holds values that are no numbers")
-            mono = np.pad(mono, (gap, 0)) if gap > 0 else mono[-gap:]  # silence, or an overlap
-            heard += len(mono)
-            yield stream.resample_chunk(mono)
-        if stream is None:
-            raise ClipError("no sound could be read from the audio track")
-        yield stream.resample_chunk(np.empty(0, np.float32), last=True)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[av.container.InputContainer]:
-    try:
-        with av.open(str(path), options={"format_whitelist": _CONTAINERS}) as container:
-            for stream in (*container.streams.video, *container.streams.audio):
-                stream.codec_context.options = {"err_detect": "explode"}
-            yield container
-    except av.FFmpegError as exc:
-        raise ClipError(f"not a readable video: {exc.strerror or exc}") from exc
+def _sound_windows(
+    pieces: Iterator[np.ndarray], plan: Plan
+) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
+    """Yield the waveform of each window, and notes. See `read_windows`."""
+    kept, end = np.empty(0, np.float32), 0  # the samples before number `end`
+    for start_s in plan.starts_s():
+        # Read up to the end of the window, and drop what is before its start.
+        start = round(start_s * SAMPLE_RATE_HZ)
+        parts = [kept]
+        while end < start + SAMPLE_COUNT and (piece := next(pieces, None)) is not None:
+            end += len(piece)
+            parts.append(piece)
+            if end <= start:
+                parts.clear()
+        kept = np.concatenate([kept[:0], *parts])
+        kept = kept[len(kept) - (end - start) :]
+        window = kept[:SAMPLE_COUNT]
+        # The file may have ended. Silence may be appended for up to 0.25 s.
+        missing = SAMPLE_COUNT - len(window)
+        end_s = end / SAMPLE_RATE_HZ
+        least_s = start_s + DURATION_S - SHORTFALL_S
+        if missing > SHORTFALL_S * SAMPLE_RATE_HZ and start_s == plan.first_s:
+            raise ClipError(f"the sound ends at {end_s:.2f} s, expected at least {least_s:.2f} s")
+        if missing > SHORTFALL_S * SAMPLE_RATE_HZ:
+            return
+        notes = [f"sound ends at {end_s:.3f} s: {missing} zero samples appended"] * bool(missing)
+        notes += ["sound is silent: every sample is zero"] * (not window.any())
+        yield np.pad(window, (0, missing)), tuple(notes)
+    deque(pieces, maxlen=0)

@@ -60,7 +60,7 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
                 settings,
                 recording=source.recording and source.recording.read(),
                 landmarks=source.landmarks and source.landmarks.read(),
-                drawn=synthetic,
+                synthetic=synthetic,
             )
     except (ClipError, OSError) as exc:
         return str(exc)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-LIGHT, DARK = 1, 0  # Blink's numbers of the preferred colour scheme
+LIGHT, DARK = 1, 0  # Blink's numbers of the preferred color scheme
 _SECONDS = 120
 
 # Runs in a copy of the page, with everything folded open, and writes what it finds into the page.

@@ -16,8 +16,8 @@ from cache.ravdess import Clip, expected_clips
 from preprocess import sample
 from preprocess.cli import main as preprocess_main
 from preprocess.dataset import SAMPLE_NAME
-from preprocess.decode import decode
 from preprocess.sample import VERSION, clip_path, write_clip
+from preprocess.windows import decode
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import io
 import struct
 from fractions import Fraction
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import av
 import numpy as np
@@ -23,6 +24,13 @@ def tone(
     """float32 (channels, samples): a sine."""
     wave = 0.1 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate_hz)) / rate_hz)
     return np.tile(wave.astype(np.float32), (channels, 1))
+
+
+def swept(seconds: float, rate_hz: int = RATE_HZ) -> np.ndarray:
+    """float32 (2, samples) that are different everywhere: a rising tone."""
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    wave = 0.2 * np.sin(2 * np.pi * (200 + 100 * time) * time)
+    return np.stack([wave, 0.5 * wave]).astype(np.float32)
 
 
 def encode(
@@ -68,19 +76,24 @@ def encode(
     return buffer.getvalue()
 
 
-def moved_to_front(content: bytes, folder: Path) -> bytes:
+def remuxed(content: bytes, container: str, **options: str) -> bytes:
+    """The same tracks in another container, or written with other options."""
+    with NamedTemporaryFile() as file:  # moving the index needs a file to read from again
+        with (
+            av.open(io.BytesIO(content)) as old,
+            av.open(file.name, "w", format=container, options=options) as new,
+        ):
+            tracks = {stream: new.add_stream_from_template(stream) for stream in old.streams}
+            for packet in old.demux():
+                if packet.dts is not None:
+                    packet.stream = tracks[packet.stream]
+                    new.mux(packet)
+        return Path(file.name).read_bytes()
+
+
+def moved_to_front(content: bytes) -> bytes:
     """The same clip with its index before its data ("faststart"), as files for the web have."""
-    path = folder / "faststart.mp4"  # moving the index needs a file to read from again
-    with (
-        av.open(io.BytesIO(content)) as old,
-        av.open(path, "w", format="mp4", options={"movflags": "faststart"}) as new,
-    ):
-        tracks = {stream: new.add_stream_from_template(stream) for stream in old.streams}
-        for packet in old.demux():
-            if packet.dts is not None:
-                packet.stream = tracks[packet.stream]
-                new.mux(packet)
-    return path.read_bytes()
+    return remuxed(content, "mp4", movflags="faststart")
 
 
 def turned(content: bytes, quarters: int) -> bytes:
@@ -96,39 +109,13 @@ def turned(content: bytes, quarters: int) -> bytes:
 
 
 def claiming(width: int, height: int, seconds: float) -> bytes:
-    """A Matroska file of some bytes that claims a picture and sound of any size and length."""
-
-    def element(number: str, *content: bytes) -> bytes:
-        joined = b"".join(content)
-        return bytes.fromhex(number) + struct.pack(">Q", 1 << 56 | len(joined)) + joined
-
-    def whole(number: int) -> bytes:
-        return struct.pack(">Q", number)
-
-    head = element("1A45DFA3", element("4282", b"matroska"))
-    info = element(
-        "1549A966",
-        element("2AD7B1", whole(1_000_000)),
-        element("4489", struct.pack(">d", seconds * 1000)),
-    )
-    picture = element("E0", element("B0", whole(width)), element("BA", whole(height)))
-    sound = element("E1", element("B5", struct.pack(">d", 48_000)), element("9F", whole(2)))
-    tracks = [
-        element(
-            "AE",
-            element("D7", whole(number)),
-            element("73C5", whole(number)),
-            element("83", whole(number)),
-            element("86", codec),
-            details,
-        )
-        for number, codec, details in (
-            (1, b"V_MPEG4/ISO/ASP", picture),
-            (2, b"A_PCM/INT/LIT", sound),
-        )
-    ]
-    block = element("1F43B675", element("E7", whole(0)), element("A3", b"\x81\0\0\x80", bytes(64)))
-    return head + element("18538067", info, element("1654AE6B", *tracks), block)
+    """A Matroska file of one broken picture that claims any size and length."""
+    content = encode(noise_pictures(1, 256, 320), tone(0.1), container="matroska")
+    head = bytearray(content[: content.index(bytes.fromhex("1F43B675"))])
+    struct.pack_into(">H", head, head.index(bytes.fromhex("B0820140")) + 2, width)
+    struct.pack_into(">H", head, head.index(bytes.fromhex("BA820100")) + 2, height)
+    struct.pack_into(">d", head, head.index(bytes.fromhex("448988")) + 3, 1000 * seconds)
+    return bytes(head) + bytes.fromhex("1F43B6758A E78100 A3858100008000")
 
 
 def put(folder: Path, name: str, content: bytes) -> Path:

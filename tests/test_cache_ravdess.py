@@ -12,12 +12,6 @@ def test_a_name_is_read_into_its_seven_numbers():
     assert clip.clip_id == "01-01-06-02-01-02-14"
 
 
-def test_only_full_av_speech_is_for_the_cache():
-    assert Clip.parse("01-01-06-01-02-01-12").is_full_av_speech
-    for other in ("02-01-06-01-02-01-12", "03-01-06-01-02-01-12", "01-02-06-01-02-01-12"):
-        assert not Clip.parse(other).is_full_av_speech
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -15,7 +15,7 @@ def test_runs_are_grouped_by_model_in_the_order_of_the_tables_and_sorted_by_fold
     models, left_out = read_runs(tmp_path)
     assert left_out == []
     assert [(model, [run.fold for run in runs]) for model, runs in models.items()] == [
-        *(("msaf", [1]), ("cfn_sr", [0, 3]), ("a", [1, 5]), ("x", [0])),
+        *(("msaf", [1]), ("cfn_sr", [0, 3]), ("a", [1, 5]), ("x", [0]))
     ]
     assert models["cfn_sr"][1].predictions.accuracy == 0.75
 

@@ -1,7 +1,6 @@
 """Figures inside the page: the page's colors, words, their own ids, the same bytes."""
 
 import re
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -53,11 +52,3 @@ def test_a_confusion_matrix_has_counts_and_the_percentage_of_the_row():
     assert texts.count("0") == 62
     shades = [re.search(r"opacity: ([0-9.]*)", each.get("style", "")) for each in root.iter("path")]
     assert sorted(float(shade[1]) for shade in shades if shade) == pytest.approx([0.325, 0.775])
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_diverged_loss_is_drawn_without_a_warning(loss):
-    run = make_run(0, 180)
-    *others, last = run.metrics
-    diverged = replace(run, metrics=(*others, replace(last, train_loss=loss)))
-    assert "<svg" in svg.inline(plots.curves_figure([diverged]), "c", "t", "d")

@@ -11,7 +11,6 @@ from torch import nn
 import model
 from model import paper
 from model.__main__ import gflops, main, one_clip
-from model.inputs import reduce
 from model.resnext3d import ResNeXt3D
 
 PARAMETERS = {
@@ -106,13 +105,6 @@ def test_unimodal_networks_ignore_the_other_modality(name):
     for other in (torch.zeros_like(inputs[ignored]), None):
         inputs[ignored] = other
         assert torch.equal(net(*inputs), logits)
-
-
-def test_frames_that_are_reduced_already_give_the_same_logits():
-    net, (frames, mfcc) = tiny("cfn_sr"), clips("cfn_sr", 1)
-    reduced = reduce(frames, *model.input_size("tiny"))
-    assert reduced.shape == (1, 3, 10, 56, 56)
-    torch.testing.assert_close(net(reduced, mfcc), net(frames, mfcc))
 
 
 def test_wrong_names_presets_and_options_are_refused():

@@ -1,164 +1,228 @@
+"""Files to frames and sound: strict for a clip of a cache, lenient for a prediction."""
+
+import io
+from fractions import Fraction
+from functools import cache
+
 import numpy as np
 import pytest
-from media import claiming, encode, moved_to_front, noise_pictures, tone, turned
+import soundfile
+from media import claiming, encode, moved_to_front, noise_pictures, swept, tone, turned
 
-from preprocess.decode import ClipError, decode, frame_times_s
+from preprocess.decode import ClipError, open_video, upright
+from preprocess.windows import Plan, decode, frame_times_s, read_windows
 
 
+@cache
 def numbered(count):
-    """Pictures whose grey tells their number: 2 levels a frame."""
-    levels = (2 * np.arange(count)).astype(np.uint8)
-    return np.tile(levels[:, None, None, None], (1, 64, 64, 3))
+    """Pictures whose red tells their number: 2 levels per frame."""
+    red = (2 * np.arange(count, dtype=np.uint8))[:, None, None, None] * np.uint8([1, 0, 0])
+    return np.tile(red, (1, 64, 64, 1))
 
 
-def pictures(decoded):
-    return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded.frames])
+@cache
+def ordinary():
+    return encode(noise_pictures(95), tone(3.2))
 
 
-def test_frames_are_taken_evenly_from_the_window_of_the_sound():
-    times = frame_times_s()
-    assert len(times) == 30
-    np.testing.assert_allclose(np.diff(times), 2.45 / 30)
-    assert times[0] - 0.5 == pytest.approx(2.95 - times[-1])
+def recording(samples, rate_hz=48_000, kind="WAV", subtype="PCM_16"):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples.T, rate_hz, format=kind, subtype=subtype)
+    return buffer.getvalue()
 
 
-def test_each_frame_is_the_one_on_the_screen_at_its_time():
-    decoded = decode(encode(numbered(95), tone(3.2)))
-    expected = np.floor(frame_times_s() * 30_000 / 1_001).astype(int)
-    np.testing.assert_array_equal(decoded.frame_index, expected)
-    assert decoded.frame_index.dtype == np.uint16
-    shown = pictures(decoded).mean(axis=(1, 2, 3)) / 2
-    np.testing.assert_allclose(shown, expected, atol=1.5)
-    assert decoded.notes == ()
+def pictures(window):
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in window.frames])
 
 
-def test_colours_come_out_as_rgb():
-    red = np.zeros((95, 64, 64, 3), np.uint8)
-    red[..., 0] = 220
-    mean = pictures(decode(encode(red, tone(3.2)))).mean(axis=(0, 1, 2))
-    np.testing.assert_allclose(mean, [220, 0, 0], atol=6)
+def predicted(content):
+    """The window of a file that a prediction is made for; ClipError if there is none."""
+    with open_video(content) as video:
+        [window] = read_windows(video, Plan())
+    if window.problem:
+        raise ClipError(window.problem)
+    return window
 
 
-def test_the_sound_comes_with_its_rate_and_length():
-    decoded = decode(encode(numbered(95), tone(3.2, 16_000), rate_hz=16_000))
-    assert decoded.rate_hz == 16_000
-    assert decoded.sound.shape[0] == 2
-    assert decoded.sound.shape[1] == pytest.approx(3.2 * 16_000, abs=2_048)
-    assert np.abs(decoded.sound).max() == pytest.approx(0.1, rel=0.3)
+@pytest.mark.parametrize(("count", "rate"), [(95, Fraction(30_000, 1_001)), (48, Fraction(10))])
+def test_each_frame_is_the_one_on_the_screen_at_its_time(count, rate):
+    """Of a slow video, some frames are shown twice."""
+    window = decode(encode(numbered(count), tone(4.8), frame_rate=rate))
+    expected = np.floor(frame_times_s() * float(rate)).astype(int)
+    np.testing.assert_array_equal(window.frame_index, expected)
+    assert window.frame_index.dtype == np.uint16
+    np.testing.assert_allclose(np.diff(frame_times_s()), 2.45 / 30)
+    red, *others = pictures(window).mean(axis=(1, 2)).T
+    np.testing.assert_allclose(red / 2, expected, atol=2)
+    np.testing.assert_allclose(others, 0, atol=6)
+    assert window.notes == ()
 
 
-def test_a_slower_video_shows_some_frames_twice():
-    decoded = decode(encode(numbered(48), tone(3.2), frame_rate=10))
-    assert (np.diff(decoded.frame_index) == 0).any()
-    np.testing.assert_array_equal(decoded.frame_index, np.floor(frame_times_s() * 10))
+@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 48_000])
+def test_sound_is_resampled_with_its_pitch_and_level(rate_hz):
+    wave = decode(encode(None, tone(3.2, rate_hz), rate_hz=rate_hz), picture=False).waveform
+    assert (wave.shape, wave.dtype) == ((108_045,), np.float32)
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
+    assert spectrum.argmax() * 44_100 / len(wave) == pytest.approx(440, abs=0.5)
+    assert np.abs(wave).max() == pytest.approx(0.1, rel=0.1)
 
 
-def test_a_video_that_ends_a_little_early_is_noted():
-    decoded = decode(encode(numbered(83), tone(3.2)))  # ends at 2.77 s, the last time is 2.91 s
-    assert decoded.frame_index[-1] == 82
-    assert len(decoded.notes) == 1
-    assert decoded.notes[0].startswith("video ends at 2.769 s: last frame repeated 2 times")
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_a_recording_is_cut_sample_by_sample_and_its_channels_averaged(kind):
+    samples = np.round(swept(4, 44_100) * 32_768) / 32_768
+    window = decode(recording(samples, 44_100, kind), picture=False)
+    expected = samples.mean(axis=0, dtype=np.float32)[22_050 : 22_050 + 108_045]
+    np.testing.assert_array_equal(window.waveform, expected)
+    assert (window.notes, window.frames) == ((), None)
+    delayed = decode(recording(samples, 44_100, kind), picture=False, sound_delay_s=0.1)
+    np.testing.assert_array_equal(delayed.waveform[4_410:], expected[:-4_410])
 
 
-def test_sound_that_starts_late_is_heard_at_its_time():
-    decoded = decode(encode(numbered(95), tone(3.2), sound_starts_s=(0.3,)))
-    loud = np.flatnonzero(np.abs(decoded.sound[0]) > 0.03)
-    assert loud[0] / decoded.rate_hz == pytest.approx(0.3, abs=0.03)
+def test_silence_is_noted():
+    """Here because opposite channels cancel out."""
+    left = tone(3.2, channels=1)
+    content = recording(np.concatenate([left, -left]), subtype="FLOAT")
+    assert decode(content, picture=False).notes == ("sound is silent: every sample is zero",)
 
 
-def fails(content, message):
-    with pytest.raises(ClipError, match=message):
-        decode(content)
+def test_sound_that_starts_late_is_at_its_time():
+    content = encode(numbered(95), tone(3.2), sound_starts_s=(0.3,))
+    with open_video(content, picture=False, clip=True) as video:
+        wave = np.concatenate(list(video.sound()))
+    loud = np.flatnonzero(np.abs(wave) > 0.03)
+    assert loud[0] / 44_100 == pytest.approx(0.3, abs=0.03)
 
 
-def test_a_video_that_ends_far_too_early_is_refused():
-    fails(encode(numbered(60), tone(3.2)), r"the video ends at 2.00 s, expected at least 2.66 s")
-    fails(encode(numbered(1), tone(3.2)), r"the video ends at 0.03 s")
-
-
-def test_a_clip_without_sound_is_refused():
-    fails(encode(numbered(95), None), "no sound in the file")
-
-
-def test_a_clip_without_picture_is_refused():
-    fails(encode(None, tone(3.2)), "no picture in the file")
-
-
-@pytest.mark.parametrize("content", [b"", b"a text, not a video\n" * 50, bytes(10_000)])
-def test_a_file_that_is_no_video_is_refused(content):
-    fails(content, "not a readable video")
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
-@pytest.mark.parametrize("front", [False, True])
-def test_a_truncated_clip_is_refused(share, front, tmp_path):
-    content = encode(noise_pictures(95), tone(3.2))
-    content = moved_to_front(content, tmp_path) if front else content
-    assert len(decode(content).frames) == 30
-    fails(content[: int(len(content) * share)], r"not a readable video|frames could be read")
-
-
-def test_flipped_bytes_are_noticed():
-    content = encode(noise_pictures(95), tone(3.2))
-    damaged = np.frombuffer(content, np.uint8).copy()
-    where = np.random.default_rng(1).integers(len(damaged) // 10, len(damaged) * 8 // 10, 200)
-    damaged[where] ^= 255
-    fails(damaged.tobytes(), r"not a readable video|frames could be read")
-
-
-def test_a_playlist_does_not_make_the_decoder_open_other_files(tmp_path):
-    (tmp_path / "secret.mp4").write_bytes(encode(numbered(95), tone(3.2)))
-    address = tmp_path / "secret.mp4"
-    for text in (
-        f"ffconcat version 1.0\nfile '{address}'\n",
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nfile://{address}\n#EXT-X-ENDLIST\n",
-    ):
-        fails(text.encode(), "not a readable video")
-
-
-def test_ten_minutes_are_no_clip():
-    fails(encode(numbered(95)[::30], tone(70)), r"the file claims 70 s, expected at most 60")
-
-
-def test_sound_with_a_gap_is_refused():
-    sound = tone(3.2)
-    content = encode(numbered(95), sound, container="matroska", sound_starts_s=(0.0, 2.6))
-    fails(content, r"the sound jumps from 1\.\d+ s to 2\.\d+ s")
-
-
-def test_tracks_that_start_too_late_are_refused():
-    fails(
-        encode(numbered(95), tone(3.2), sound_starts_s=(0.8,)), r"the sound starts at 0\.[78]\d s"
-    )
-    late = encode(numbered(95), tone(3.2), container="matroska", picture_start_s=1.0)
-    fails(late, r"the video starts at 1\.0\d s, its first frame is due at 0\.54 s")
-
-
-def test_a_narrow_picture_is_refused():
-    fails(encode(np.zeros((95, 512, 64, 3), np.uint8), tone(3.2)), "the video claims 64x512 pixels")
+def test_what_ends_a_little_early_is_repeated_or_silent_and_noted():
+    window = decode(encode(numbered(83), tone(3.2)))  # ends at 2.77 s, the last time is 2.91 s
+    assert window.frame_index[-1] == 82
+    assert window.notes == ("video ends at 2.769 s: last frame repeated 2 times",)
+    window = decode(recording(tone(2.936)), picture=False)
+    missing = 130_095 - round(2.936 * 44_100)
+    assert window.notes == (f"sound ends at 2.936 s: {missing} zero samples appended",)
+    assert not window.waveform[-missing:].any()
+    assert window.waveform[: -missing - 10].any()
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_picture_that_is_to_be_turned_is_shown_upright(quarters):
-    pictures_there = np.zeros((95, 48, 96, 3), np.uint8)
-    pictures_there[:, :24, :48] = 255  # the upper left is light
-    decoded = decode(turned(encode(pictures_there, tone(3.2)), quarters))
-    expected = np.rot90(pictures_there[:30], -quarters, axes=(1, 2))
-    shown = pictures(decoded)
-    assert shown.shape == expected.shape
-    assert np.abs(shown.astype(int) - expected).mean() < 4
-    assert decoded.notes == (f"turned by {360 - 90 * quarters} degrees",)
+    shown = np.zeros((95, 48, 96, 3), np.uint8)
+    shown[:, :24, :48] = 255  # the upper left is light
+    content = turned(encode(shown, tone(3.2)), quarters)
+    expected = np.rot90(shown[:30], -quarters, axes=(1, 2))
+    window = decode(content)
+    assert np.abs(pictures(window).astype(int) - expected).mean() < 4
+    assert window.notes == (f"turned by {360 - 90 * quarters} degrees",)
+    with open_video(content, sound=False) as video:
+        _, frame = next(video.frames())
+    assert upright(frame).to_ndarray(format="rgb24").shape == expected.shape[1:]
+
+
+# What becomes of a strange file: as a clip, and as a video to predict.
+BAD_FOR_BOTH = {
+    "nothing": (lambda: b"", "not a readable video"),
+    "text": (lambda: b"a text, not a video\n" * 50, "not a readable video"),
+    "zeros": (lambda: bytes(10_000), "not a readable video"),
+    "no sound": (lambda: encode(numbered(95), None), "no sound in the file"),
+    "no picture": (lambda: encode(None, tone(3.2)), "no picture in the file"),
+    "short": (
+        lambda: encode(numbered(60), tone(3.2)),
+        r"the video ends at 2.00 s, expected .*2.66",
+    ),
+    "one frame": (lambda: encode(numbered(1), tone(3.2)), r"the video ends at 0.03 s"),
+    "short sound": (lambda: encode(numbered(95), tone(1.5)), r"the sound ends at 1.5\d s, .*2.70"),
+    "narrow": (
+        lambda: encode(np.zeros((95, 512, 64, 3), np.uint8), tone(3.2)),
+        "the video claims 64x512 pixels",
+    ),
+    "vast": (lambda: claiming(65_535, 65_535, 3.2), "claims one that no decoder takes"),
+    "large": (lambda: claiming(8_000, 8_000, 3.2), "claims 8000x8000 pixels"),
+    "late picture": (
+        lambda: encode(numbered(95), tone(3.2), container="matroska", picture_start_s=1.0),
+        r"the video starts at 1\.0\d s, its first frame is due at 0\.54 s",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "problem"), BAD_FOR_BOTH.values(), ids=BAD_FOR_BOTH)
+def test_a_strange_file_has_one_reason_as_a_clip_and_for_a_prediction(content, problem):
+    content = content()
+    with pytest.raises(ClipError, match=problem):
+        decode(content)
+    with pytest.raises(ClipError, match=problem):
+        predicted(content)
+
+
+BAD_FOR_A_CLIP = {
+    "long": (
+        lambda: encode(numbered(95), tone(70, 8_000, 1), rate_hz=8_000),
+        "the file claims 70 s, expected at most 60",
+    ),
+    "claims hours": (lambda: claiming(1280, 720, 36_000), "claims 36000 s"),
+    "a gap": (
+        lambda: encode(numbered(95), tone(3.2), container="matroska", sound_starts_s=(0.0, 2.6)),
+        r"the sound jumps from 1\.\d+ s to 2\.\d+ s",
+    ),
+    "late sound": (
+        lambda: encode(numbered(95), tone(3.2), sound_starts_s=(0.8,)),
+        r"the sound starts at 0\.[78]\d s",
+    ),
+    "truncated": (lambda: moved_to_front(ordinary())[:-9_000], "frames could be read"),
+}
+
+
+@pytest.mark.parametrize(("content", "problem"), BAD_FOR_A_CLIP.values(), ids=BAD_FOR_A_CLIP)
+def test_a_clip_is_refused_where_a_prediction_may_go_on(content, problem):
+    with pytest.raises(ClipError, match=problem):
+        decode(content())
+    if "claims" not in problem:
+        assert len(predicted(content()).frames) == 30
 
 
 @pytest.mark.parametrize(
-    ("claim", "message"),
+    ("content", "problem"),
     [
-        ((100_000, 100_000, 3.2), "claims one that no decoder takes"),
-        ((8_000, 8_000, 3.2), "claims 8000x8000 pixels"),
-        ((1280, 720, 36_000), "claims 36000 s"),
+        (recording(tone(4) + np.where(tone(4) < 0.1, 0, np.nan), subtype="FLOAT"), "NaN or Inf"),
+        (recording(tone(61, 8_000), 8_000), "the file claims 61 s, expected at most 60"),
+        (recording(tone(3.2), kind="FLAC")[:20_000], "not a readable|could be read"),
+        (recording(tone(3.2), kind="RF64")[:-9_000], "3.15 s .* the file declares 3.20 s"),
+        (recording(np.zeros((1, 50)), 1), "the sound has 1 samples per second"),
+        (recording(np.zeros((1, 16_000)), 3_999), "the sound has 3999 samples per second"),
+        (recording(np.zeros((1, 1_600_000)), 400_000), "the sound has 400000 samples per second"),
+    ],
+)  # fmt: skip
+def test_a_recording_that_cannot_be_used_is_refused(content, problem):
+    with pytest.raises(ClipError, match=problem):
+        decode(content, picture=False)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("front", [False, True])
+def test_a_truncated_clip_is_refused(share, front):
+    content = moved_to_front(ordinary()) if front else ordinary()
+    assert len(decode(content).frames) == 30
+    with pytest.raises(ClipError, match=r"not a readable video|frames could be read"):
+        decode(content[: int(len(content) * share)])
+
+
+def test_flipped_bytes_are_noticed():
+    damaged = np.frombuffer(ordinary(), np.uint8).copy()
+    where = np.random.default_rng(1).integers(len(damaged) // 10, len(damaged) * 8 // 10, 200)
+    damaged[where] ^= 255
+    with pytest.raises(ClipError, match=r"not a readable video|frames could be read"):
+        decode(damaged.tobytes())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile '{}'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n",
     ],
 )
-def test_a_claim_of_too_much_is_refused_before_it_is_believed(claim, message):
-    content = claiming(*claim)
-    assert len(content) < 1000
-    fails(content, message)
+def test_a_playlist_does_not_make_the_decoder_open_other_files(text, tmp_path):
+    (tmp_path / "secret.mp4").write_bytes(ordinary())
+    (tmp_path / "list.m3u8").write_text(text.format(tmp_path / "secret.mp4"))
+    for source in ((tmp_path / "list.m3u8").read_bytes(), tmp_path / "list.m3u8"):
+        with pytest.raises(ClipError, match="not a readable video"), open_video(source):
+            pass

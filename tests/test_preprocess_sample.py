@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from cache.ravdess import EMOTIONS, Clip
+from cache.ravdess import EMOTIONS, FULL_AV, SPEECH, Clip
 from preprocess import sample, sample_acting, sample_face, sample_voice
 
 
@@ -52,7 +52,7 @@ def test_files_are_named_and_coded_like_ravdess(drawn):
     assert len(paths) == 4
     for path in paths:
         clip = Clip.parse(path.stem)
-        assert clip.is_full_av_speech
+        assert (clip.modality, clip.channel) == (FULL_AV, SPEECH)
         assert path.parent.name == f"Actor_{clip.actor:02d}"
         with av.open(path) as mp4:
             video, audio = mp4.streams.video[0], mp4.streams.audio[0]
@@ -156,28 +156,16 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(
 
 @pytest.mark.parametrize(
     "option",
-    ["--actors=0", "--actors=25", "--clips-per-actor=61", "--clips-per-actor=x", "--jobs=0"],
+    ["--actors=0", "--actors=25", "--clips-per-actor=61", "--jobs=0", "--seed=-1", "--seed=x"],
 )
 def test_values_out_of_range_are_refused(option, tmp_path, capsys):
-    with pytest.raises(SystemExit) as left:
-        sample.main(["--out", str(tmp_path / "new"), option])
-    assert left.value.code == 2
-    assert f"argument {option.split('=')[0]}" in capsys.readouterr().err
+    try:
+        status = sample.main(["--out", str(tmp_path / "new"), option])
+    except SystemExit as exc:  # argparse's way
+        status = exc.code
+    assert status == 2
+    assert option.split("=")[0] in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "new").exists()
-
-
-def test_a_negative_seed_is_refused(tmp_path, capsys):
-    assert sample.main(["--out", str(tmp_path / "new"), "--seed=-1"]) == 2
-    assert "--seed is -1, expected 0 or more" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_folder_that_cannot_be_written_is_one_line_and_status_1(tmp_path, capsys):
-    (tmp_path / "file").write_text("in the way")
-    assert sample.main(["--out", str(tmp_path / "file" / "sample")]) == 1
-    assert capsys.readouterr().err == (
-        f"error: [Errno 20] Not a directory: '{tmp_path}/file/sample'\n"
-    )
 
 
 def test_a_clip_that_fails_is_reported_and_leaves_no_file(tmp_path, capsys):

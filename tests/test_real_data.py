@@ -4,23 +4,21 @@ import time
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from finished import finished_run
 from training import CPU, make_config
 
+from cache.ravdess import FULL_AV, SPEECH
 from cache.reader import Cache
 from evaluate.export.cli import main as export_main
-from preprocess.audio import cut, mfcc
+from preprocess.audio import mfcc
 from preprocess.cli import main
 from preprocess.clip import compute
-from preprocess.decode import ClipError, decode
+from preprocess.decode import ClipError
 from preprocess.landmarks import landmark_boxes
-from preprocess.settings import Settings
+from preprocess.settings import RECORDING_LAG_S, Settings
+from preprocess.windows import decode
 from train.trainer import Trainer
-
-# The sound of a clip lies 33.3 ms after that of the recording of the same words, at 48 kHz.
-LAG_SAMPLES = 1_600
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,7 @@ def real_cache(real_data, tmp_path_factory):
 def test_the_full_av_clips_make_one_shard_and_the_video_only_clip_is_left_out(real_cache):
     assert [shard["file"] for shard in real_cache.manifest["shards"]] == ["actor_05.h5"]
     assert len(real_cache.clips) == 8
-    assert all(clip.is_full_av_speech for clip in real_cache.clips)
+    assert {(clip.modality, clip.channel) for clip in real_cache.clips} == {(FULL_AV, SPEECH)}
     assert not any(record["notes"] for record in real_cache.manifest["clips"].values())
 
 
@@ -56,14 +54,10 @@ def test_mfccs_agree_with_those_of_the_original_recordings(real_cache, real_data
     """
     for clip in real_cache.clips:
         name = f"03{clip.clip_id[2:]}.flac"
-        samples, rate_hz = soundfile.read(
-            real_data / "ravdess_audio" / name, always_2d=True, dtype="float32"
-        )
-        lead = np.zeros((LAG_SAMPLES, samples.shape[1]), np.float32)
-        original, _ = cut(np.concatenate([lead, samples]).T, rate_hz)
+        recording = (real_data / "ravdess_audio" / name).read_bytes()
+        original = decode(recording, picture=False, sound_delay_s=RECORDING_LAG_S).waveform
         content = (real_data / "ravdess" / "Actor_05" / f"{clip.clip_id}.mp4").read_bytes()
-        decoded = decode(content)
-        ours, _ = cut(decoded.sound, decoded.rate_hz)
+        ours = decode(content, picture=False).waveform
         assert np.corrcoef(ours, original)[0, 1] > 0.9995, clip.clip_id
         coefficients = real_cache.read(clip.clip_id, "mfcc").ravel()
         assert np.corrcoef(coefficients, mfcc(original).ravel())[0, 1] > 0.998, clip.clip_id

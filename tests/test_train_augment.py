@@ -49,7 +49,7 @@ def test_the_modern_recipe_is_the_one_whose_figures_are_published():
     assert asdict(parse("--recipe", "modern")) == {
         **{"epochs": 150, "batch_size": 16, "learning_rate": 1e-3, "warmup": 0.1, "cosine": True},
         **{"weight_decay": 0.3, "label_smoothing": 0.1, "ema": 0.99, "mixup": 0.0},
-        **{"mfcc_normalise": True, "mfcc_style": 0.2, "vocal_tract": 0.2, "mfcc_shift": 20},
+        **{"mfcc_normalize": True, "mfcc_style": 0.2, "vocal_tract": 0.2, "mfcc_shift": 20},
         **{"mfcc_mask_steps": 30, "mfcc_mask_coefficients": 3, "modality_dropout": 0.2},
     }
 

@@ -59,7 +59,7 @@ def test_a_second_run_changes_nothing_and_says_so(run, fold_cache, tmp_path, cap
 def test_a_run_with_other_settings_is_not_overwritten(run, epochs, fold_cache, tmp_path, capsys):
     before = contents_of(run)
     assert train(fold_cache, tmp_path, "--epochs", epochs, "--seed", 5, "--resume") == 2
-    assert "contains a run with other settings (seed was 0, is now 5)" in error_of(capsys)
+    assert "contains a run with other settings (then and now, seed: 0 and 5)" in error_of(capsys)
     assert contents_of(run) == before
 
 
@@ -129,10 +129,10 @@ def change_training(**changes):
     [
         (
             lambda run: shutil.copy(run.with_name("fold_1") / "last.pt", run),
-            "last.pt: of a run with other settings (fold was 1, is now 0",
+            "last.pt: of a run with other settings (then and now, fold: 1 and 0",
         ),
         (keep_lines(0), "epoch 2, but metrics.jsonl has 1 epochs. They do not belong together"),
-        (keep_lines(1), "metrics.jsonl, line 1: expected epoch 1"),
+        (keep_lines(1), "metrics.jsonl, line 1: epoch is 2, expected 1"),
         (change_training(optimizer={}), "last.pt: does not fit the network ("),
         (change_training(optimizer=3), "last.pt: does not fit the network ("),
     ],
@@ -170,18 +170,13 @@ def test_sigterm_is_handled_only_while_a_run_lasts(fold_cache, tmp_path):
     ("more", "message"),
     [
         ("--fold 6", "fold is 6, expected 0..5"),
-        ("--fold 2", "no clips of the held-out actors 9, 10, 11, 12 of this fold"),
-        ("--fold 1 --validate", "no clips of the held-out actors 9, 10, 11, 12"),
+        ("--fold 2", "no clips of the held-out actors [9, 10, 11, 12] of this fold"),
         ("--cache nowhere", "nowhere: no manifest.json"),
         ("--seed -1", "--seed is -1, expected 0 or more"),
-        ("--epochs 0", "epochs is 0, expected 1 or more"),
         ("--batch-size 1", "batch_size is 1, expected 2 or more, since batch norm cannot"),
         ("--lr 0", "learning_rate is 0.0, expected a number above 0"),
-        ("--lr nan", "learning_rate is nan"),
-        ("--warmup 1", "warmup is 1.0, expected 0 or more, below 1"),
         ("--ema 1", "ema is 1.0, expected 0 or more, below 1"),
         ("--mfcc-style nan", "mfcc_style is nan, expected 0 to 100"),
-        ("--mixup -1", "mixup is -1.0, expected 0 or more"),
         ("--mfcc-mask-coefficients 13", "mfcc_mask_coefficients is 13, expected 0 to 12"),
         ("--modality-dropout 2", "modality_dropout is 2.0, expected 0 to 1"),
         ("--model erann", "has no waveform, which erann requires. Build the cache with --waveform"),
@@ -214,5 +209,5 @@ def test_a_shard_that_is_not_the_manifests_is_not_trained_on(
 def test_a_fold_with_missing_actors_is_trained_with_a_warning(fold_cache, tmp_path, capsys):
     assert train(fold_cache, tmp_path) == 0
     printed = capsys.readouterr()
-    assert "has no clips of training actors 9, 10, 11" in printed.err
+    assert "has no clips of training actors [9, 10, 11" in printed.err
     assert "8 training clips, 8 held-out clips" in printed.out

@@ -176,12 +176,3 @@ def test_all_processes_have_the_gradients_of_the_whole_batch_and_end_with_equal_
     assert same_state(evaluated, checkpoint_of(tmp_path).weights)
     # The main process has five of the eight clips, but the accuracy is that of all of them.
     assert results_of(tmp_path)[-1]["train_accuracy"] > 5 / 8
-
-
-def test_wrong_use_is_one_line_of_each_process(fold_cache, tmp_path):
-    arguments = arguments_for(fold_cache, tmp_path / "runs", "--lr", "-1")
-    finish(begin_team(main, tmp_path, arguments), status=2)
-    for error in printed_by(tmp_path, "stderr"):
-        assert error.count("error: ") == 1
-        assert error.endswith("error: learning_rate is -1.0, expected a number above 0\n")
-    assert not (tmp_path / "runs").exists()

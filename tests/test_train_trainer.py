@@ -9,10 +9,7 @@ import pytest
 import torch
 from noise import noise_arrays, write_noise_cache
 from torch import nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from training import (
     AUDIO,
     CPU,
@@ -262,7 +259,7 @@ def test_mfccs_are_normalized_by_the_training_actors_only(tmp_path):
 
     clips = [expected_clips(actor)[0] for actor in (1, 2, 5, 6)]
     cache = write_noise_cache(tmp_path / "cache", clips, arrays)
-    assert train(cache, tmp_path / "normalized", "--mfcc-normalise") == 0
+    assert train(cache, tmp_path / "normalized", "--mfcc-normalize") == 0
     stored = checkpoint_of(tmp_path / "normalized").statistics
     trained = np.concatenate([noise_arrays(actor)["mfcc"] for actor in (5, 6)], axis=1)
     for name, expected in (("mfcc_mean", trained.mean(axis=1)), ("mfcc_std", trained.std(axis=1))):

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -28,9 +28,9 @@ from train.record import (
     CONFIG,
     METRICS,
     PREDICTIONS,
-    EpochMetrics,
     RunConfig,
     RunError,
+    is_unknown,
     load_checkpoint,
     read_config,
     read_metrics,
@@ -75,10 +75,7 @@ def train(args: argparse.Namespace) -> int:
             _exclusive(folder) if world.is_main else nullcontext(),
         ):
             trainer = Trainer(
-                *(config, cache, train_clips, test_clips),
-                device=device,
-                world=world,
-                starts=starts,
+                *(config, cache, train_clips, test_clips), device=device, world=world, starts=starts
             )
             if checkpoint:
                 trainer.restore(load_checkpoint(checkpoint, device), read_metrics(folder))
@@ -90,18 +87,13 @@ def train(args: argparse.Namespace) -> int:
                     f"{folder}: interrupted after epoch {trainer.epoch}. Finished epochs are "
                     "saved; resume with --resume"
                 ) from exc
-    print(f"{folder}: {summary(metrics, config)}")
-    return 0
-
-
-def summary(metrics: list[EpochMetrics], config: RunConfig) -> str:
-    """The result in one line."""
-    best = max(metrics, key=lambda each: each.test_accuracy)
+    last, best = metrics[-1], max(metrics, key=lambda each: each.test_accuracy)
     where = "in validation" if config.validation else "on test"
-    return (
-        f"accuracy {metrics[-1].test_accuracy:.1%} in the last epoch, {metrics[-1].epoch} "
+    print(
+        f"{folder}: accuracy {last.test_accuracy:.1%} in the last epoch, {last.epoch} "
         f"(best {where} {best.test_accuracy:.1%} in epoch {best.epoch})"
     )
+    return 0
 
 
 def make_config(
@@ -122,22 +114,17 @@ def make_config(
     settings = from_arguments(args)
     trained, held_out = actors_of(args.split, args.fold, validate=args.validate)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    as_typed = ("model", "preset", "split", "fold", "recipe", "seed", "deterministic")
     return RunConfig(
-        model=args.model,
-        preset=args.preset,
+        **{name: getattr(args, name) for name in as_typed},
         parameters=count_parameters(args),
-        split=args.split,
-        fold=args.fold,
         validation=args.validate,
         train_actors=trained,
         test_actors=held_out,
         train_clips=len(train_clips),
         test_clips=len(test_clips),
-        recipe=args.recipe,
         settings=settings,
-        seed=args.seed,
         precision=pick_precision(args.precision, device, heavy=is_heavy(args.model, args.preset)),
-        deterministic=args.deterministic,
         compiled=args.compile,
         init={part: start.record for part, start in starts.items()},
         cache={
@@ -198,8 +185,8 @@ def find_checkpoint(folder: Path, config: RunConfig, *, resume: bool) -> Path | 
     differences = read_config(folder).differences(config)
     if differences:
         raise RunError(
-            f"{folder}: contains a run with other settings ({'; '.join(differences)}). "
-            "Choose another --runs, or remove that folder"
+            f"{folder}: contains a run with other settings (then and now, "
+            f"{'; '.join(differences)}). Choose another --runs, or remove that folder"
         )
     if not resume and not is_finished(folder):
         raise RunError(
@@ -255,13 +242,13 @@ def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], l
         clips = cache.of_actors(own)
         if not clips:
             raise CacheError(
-                f"{cache.directory}: no clips of the {what} actors {_listed(own)} of this fold. "
+                f"{cache.directory}: no clips of the {what} actors {sorted(own)} of this fold. "
                 "Add them with `make features` or `python -m cache fetch`, or choose another --fold"
             )
         missing = sorted(set(own) - {clip.actor for clip in clips})
         if missing:
             warn(
-                f"{cache.directory} has no clips of {what} actors {_listed(missing)}: this is not "
+                f"{cache.directory} has no clips of {what} actors {missing}: this is not "
                 "the full fold"
             )
         parts.append(clips)
@@ -303,16 +290,12 @@ def read_starts(args: argparse.Namespace) -> dict[str, Start]:
                 f"--init-{part} is {path}, expected a file of weights{how_to_train_again(path)}"
             )
         starts[part] = read_start(path, part, held_out)
-        if starts[part].is_unknown:
+        if is_unknown(starts[part].record):
             warn(
                 f"{path}: the actors that its weights were trained on are unknown. If "
-                f"{_listed(held_out)} are among them, the accuracy says nothing about new actors"
+                f"{list(held_out)} are among them, the accuracy says nothing about new actors"
             )
     return starts
-
-
-def _listed(actors: Iterable[int]) -> str:
-    return ", ".join(map(str, actors))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -321,50 +304,40 @@ def make_parser() -> argparse.ArgumentParser:
         prog="train.py",
         description="Train one fold from a cache; the result is the accuracy of the last epoch.",
     )
-
-    def add(flag: str, text: str, **options: object) -> None:
-        parser.add_argument(flag, help=text, **options)
-
-    add("--cache", "cache of shards and manifest", type=Path, required=True, metavar="DIR")
-    add(
-        "--fold",
-        f"fold to hold out: {', '.join(f'{s} 0..{len(f) - 1}' for s, f in SPLITS.items())}",
-        **{"type": int, "required": True, "metavar": "K"},
-    )
-    add("--split", "named list of folds (default: paper)", choices=SPLITS, default="paper")
-    add("--model", "network (default: cfn_sr)", choices=model.NAMES, default="cfn_sr")
-    add("--preset", "network size (default: paper)", choices=model.PRESETS, default="paper")
-    add("--runs", "folder of runs (default: runs)", type=Path, default=Path("runs"), metavar="DIR")
-    add("--seed", "random seed (default: 0)", type=int, default=0, metavar="S")
+    add = parser.add_argument
+    add("--cache", type=Path, required=True, metavar="DIR", help="cache folder")
+    folds = ", ".join(f"{name} 0..{len(folds) - 1}" for name, folds in SPLITS.items())
+    add("--fold", type=int, required=True, metavar="K", help=f"fold to hold out: {folds}")
+    add("--split", choices=SPLITS, default="paper", help="fold definition (default: paper)")
+    add("--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)")
+    add("--preset", choices=model.PRESETS, default="paper", help="network size (default: paper)")
+    runs = "output folder (default: runs)"
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help=runs)
+    add("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
     add(
         "--device",
-        "auto: a GPU if there is one (default: auto)",
-        **{"choices": ("auto", "cuda", "cpu"), "default": "auto"},
+        choices=("auto", "cuda", "cpu"),
+        default="auto",
+        help="auto: GPU if available, else CPU (default: auto)",
     )
     for part in PARTS:
         add(
             f"--init-{part}",
-            f"start the {part} encoder from these weights: a public checkpoint, .safetensors, or "
-            "last.pt of a unimodal run of the same fold",
-            **{"type": Path, "metavar": "FILE"},
+            type=Path,
+            metavar="FILE",
+            help=f"start the {part} encoder from these weights: a public checkpoint, "
+            ".safetensors, or last.pt of a unimodal run of the same fold",
         )
     add(
         "--precision",
-        "auto: bfloat16 on a GPU and for full-size networks, else float32 (default: auto)",
-        **{"choices": ("auto", "float32", "bfloat16"), "default": "auto"},
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto: bfloat16 on a GPU and for full-size networks, else float32 (default: auto)",
     )
-    add(
-        "--validate",
-        "hold out four training actors, not the test actors, to choose settings by; writes "
-        "validation_K, which is not a result",
-        action="store_true",
-    )
-    add("--compile", "compile the network with torch.compile", action="store_true")
-    add(
-        "--deterministic",
-        "reproduce the same bits on a GPU too, which is slower",
-        action="store_true",
-    )
+    validate = "hold out validation actors instead of the test actors, to choose settings; writes "
+    add("--validate", action="store_true", help=f"{validate}validation_K, which is not a result")
+    add("--compile", action="store_true", help="compile the network with torch.compile")
+    add("--deterministic", action="store_true", help="bit-identical runs on a GPU (slower)")
     add_arguments(parser)
-    add("--resume", "resume from last.pt if it exists", action="store_true")
+    add("--resume", action="store_true", help="resume from last.pt if it exists")
     return parser

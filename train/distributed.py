@@ -64,7 +64,7 @@ class World:
             return net
         if device.type == "cpu":
             return nn.parallel.DistributedDataParallel(net)
-        _synchronize_batch_norms(net)
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # in place, under the same names
         return nn.parallel.DistributedDataParallel(net, device_ids=[device])
 
 
@@ -84,12 +84,3 @@ def world_of(device: torch.device) -> Iterator[World]:
         yield World(distributed.get_rank(), size)
     finally:
         distributed.destroy_process_group()
-
-
-def _synchronize_batch_norms(net: nn.Module) -> None:
-    """Replace the batch norms in `net`, which keep their names, by synchronized ones."""
-    for name, child in net.named_children():
-        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            setattr(net, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
-        else:
-            _synchronize_batch_norms(child)

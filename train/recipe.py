@@ -16,9 +16,9 @@ def _setting(default: Any, why: str) -> Any:
 class Recipe:
     """All settings of training except the network and the clips, each with its reason."""
 
-    epochs: int = _setting(70, "length of the fixed schedule; its last epoch is the result")
+    epochs: int = _setting(70, "number of epochs; the last one is the result")
     batch_size: int = _setting(16, "batch size in clips")
-    learning_rate: float = _setting(1e-3, "learning rate of Adam, the peak of the schedule")
+    learning_rate: float = _setting(1e-3, "peak learning rate of Adam")
     warmup: float = _setting(
         0.0,
         "share of the steps over which the learning rate rises from 0, since Adam's first "
@@ -30,7 +30,7 @@ class Recipe:
         0.0, "share of each target spread over all emotions: acted emotions are ambiguous"
     )
     ema: float = _setting(0.0, "EMA decay of the evaluated weights (0 = off)")
-    mfcc_normalise: bool = _setting(
+    mfcc_normalize: bool = _setting(
         False,
         "normalize each coefficient by its mean and std over the training clips: their scales "
         "differ by two orders of magnitude",
@@ -67,7 +67,7 @@ RECIPES = {
         weight_decay=0.3,
         label_smoothing=0.1,
         ema=0.99,
-        mfcc_normalise=True,
+        mfcc_normalize=True,
         mfcc_style=0.2,
         vocal_tract=0.2,
         mfcc_shift=20,
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", choices=RECIPES, default="paper", help="training recipe (default: paper)"
     )
-    group = parser.add_argument_group("settings of the recipe (defaults: paper, modern)")
+    group = parser.add_argument_group("recipe settings (defaults: paper, modern)")
     for each in fields(Recipe):
         flag = "--lr" if each.name == "learning_rate" else f"--{each.name.replace('_', '-')}"
         values = ", ".join(str(getattr(recipe, each.name)) for recipe in RECIPES.values())

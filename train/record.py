@@ -13,7 +13,7 @@ import errno
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cache.diff import settings_apart
 from cache.files import atomic_path, write_json
 from cache.ravdess import EMOTIONS, Clip, actors_of
 from model.inference import TrainedNetwork
@@ -35,7 +36,6 @@ CONFIG, METRICS, PREDICTIONS, CHECKPOINT = (
 )
 _COLUMNS = ["clip_id", "label", "predicted", *(f"p_{emotion}" for emotion in EMOTIONS)]
 _CHECKPOINT_KEYS = {"checkpoint_version", "epoch", "config", "model", "inputs", "training"}
-_FOLDER_NAME = re.compile(r"(fold|validation)_(0|[1-9][0-9]?)", re.ASCII)
 _MODEL_NAME = re.compile(r"\w+", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DECIMALS_TOLERANCE = 1e-3  # the sum of eight probabilities written with six decimals
@@ -61,22 +61,16 @@ class RunConfig:
     """How a run was trained, and on whom: the content of config.json.
 
     Attributes:
-        model: the name of the network.
-        preset: the size of the network.
-        parameters: the number of its parameters.
-        split: the name of the split.
-        fold: the number of the fold.
+        model, preset, parameters: the network, its size, and the number of its parameters.
+        split, fold: the name of the split and the number of the fold.
         validation: whether validation actors were held out, not the fold's test actors.
-        train_actors: the actors that were trained on.
-        test_actors: the actors that were held out.
-        train_clips: the number of training clips.
-        test_clips: the number of held-out clips.
+        train_actors, test_actors: the actors that were trained on, and those held out.
+        train_clips, test_clips: the numbers of their clips.
         recipe: the name of the recipe.
         settings: the recipe with the settings that were changed; flat in config.json.
         seed: the random seed.
         precision: "float32" or "bfloat16".
-        deterministic: whether CUDA was asked for the same bits in every run.
-        compiled: whether torch.compile was used.
+        deterministic, compiled: whether --deterministic and --compile were used.
         init: what the encoders "video" and "audio" started from: `file`, `sha256`, and `run`, the
             settings of the run that wrote the file, or None where that is unknown.
         cache: `dataset`, `config`, `fingerprint` and `schema_version` of the cache.
@@ -136,12 +130,8 @@ class RunConfig:
         Raises:
             RunError: if a setting is missing, unknown, of another type, or contradicts the split.
         """
-        if not isinstance(content, dict):
-            raise RunError(f"config is {_shown(content)}, expected a JSON object")
         names = {each.name for each in (*fields(cls), *fields(Recipe))} - {"settings"}
-        if names != set(content):
-            odd = ", ".join(sorted(str(name)[:40] for name in names ^ set(content))[:5])
-            raise RunError(f"{odd}: missing or unknown, so another version wrote this run")
+        _check_names(content, names)
         settings = Recipe(**_typed(Recipe, content))
         config = cls(**_typed(cls, content), settings=settings)
         config._check()
@@ -173,14 +163,21 @@ class RunConfig:
         _check_init(self.init)
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """One line per setting in which `other` is another run, the names of files aside."""
-        mine, its = self.to_json(), other.to_json()
-        return [
-            line
-            for name in mine
-            if name not in _MAY_DIFFER
-            for line in _differences(name, mine[name], its[name])
-        ]
+        """One line per setting in which `other` is another run; names of files may differ."""
+        mine, its = (
+            {name: value for name, value in config.to_json().items() if name not in _MAY_DIFFER}
+            for config in (self, other)
+        )
+        lines = settings_apart("", mine, its)
+        return [f"{line:.160}" for line in lines if not line.partition(":")[0].endswith(".file")]
+
+
+def _check_names(content: Any, names: Collection[str]) -> None:
+    if not isinstance(content, dict):
+        raise RunError(f"{_shown(content)}, expected a JSON object")
+    if set(names) != set(content):
+        odd = ", ".join(sorted(str(name)[:40] for name in set(names) ^ set(content))[:5])
+        raise RunError(f"{odd}: missing or unknown, so another version wrote this run")
 
 
 def _typed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,6 +212,21 @@ def _check_cache(cache: Mapping[str, Any]) -> None:
         raise RunError("cache.dataset is not printable text, or cache.fingerprint no SHA-256")
 
 
+@dataclass(frozen=True)
+class StartRun:
+    """What `RunConfig.init` records of the run that wrote a file of starting weights."""
+
+    model: str
+    preset: str
+    split: str
+    fold: int
+    validation: bool
+    epochs: int
+    recipe: str
+    seed: int
+    init: dict[str, Any]
+
+
 def _check_init(init: Any, depth: int = 0) -> None:
     """Raise RunError unless `init` says what each encoder started from."""
     if depth == _MOST_STARTS or not isinstance(init, dict) or set(init) - {"video", "audio"}:
@@ -222,37 +234,14 @@ def _check_init(init: Any, depth: int = 0) -> None:
     for start in init.values():
         if not isinstance(start, dict) or set(start) != {"file", "sha256", "run"}:
             raise RunError(f"init has {_shown(start)}, expected file, sha256 and run")
-        run = start["run"]
-        if run is None:
-            continue
-        if not isinstance(run, dict) or set(run) != set(START_SETTINGS):
-            raise RunError(f"init has the run {_shown(run)}, expected {', '.join(START_SETTINGS)}")
-        for name, kind in START_SETTINGS.items():
-            if type(run[name]) is not kind or (kind is str and not run[name].isprintable()):
-                raise RunError(f"init: {name} of a run is {_shown(run[name])}")
-        _check_init(run["init"], depth + 1)
-
-
-# What `init` records of the run that a start comes from.
-START_SETTINGS = {
-    **{"model": str, "preset": str, "split": str, "fold": int, "validation": bool},
-    **{"epochs": int, "recipe": str, "seed": int, "init": dict},
-}
+        if start["run"] is not None:
+            _check_names(start["run"], StartRun.__annotations__)
+            _check_init(_typed(StartRun, start["run"])["init"], depth + 1)
 
 
 def is_unknown(start: Mapping[str, Any]) -> bool:
     """Whether an entry of `init` is a file of unknown actors, or started from one."""
     return start["run"] is None or any(map(is_unknown, start["run"]["init"].values()))
-
-
-def _differences(name: str, mine: Any, its: Any) -> list[str]:
-    if isinstance(mine, dict) and isinstance(its, dict):
-        return [
-            line
-            for key in sorted({*mine, *its} - {"file"})
-            for line in _differences(f"{name}.{key}", mine.get(key), its.get(key))
-        ]
-    return [] if mine == its else [f"{name} was {mine!r:.60}, is now {its!r:.60}"]
 
 
 # Metrics and predictions. ----------------------------------------------------------------------
@@ -394,25 +383,18 @@ def read_metrics(folder: Path) -> list[EpochMetrics]:
         return []
     metrics = []
     for number, line in enumerate(_read_text(folder / METRICS).splitlines(), start=1):
-        where = f"{METRICS}, line {number}"
         try:
             content = _parse(line)
-            metrics.append(EpochMetrics(**{name: content[name] for name in _METRICS}))
-        except (RunError, TypeError, KeyError) as exc:
-            raise RunError(f"{where}: damaged ({exc}). {_AGAIN}") from exc
-        values = asdict(metrics[-1])
-        if values.pop("epoch") != number or not all(
-            type(value) is float or (type(value) is int and abs(value) < 2**63)
-            for value in values.values()
-        ):
-            raise RunError(f"{where}: expected epoch {number} and numbers. {_AGAIN}")
-        for name in ("train_accuracy", "test_accuracy"):
-            if not 0 <= values[name] <= 1:
-                raise RunError(f"{where}: {name} is {values[name]}, expected 0..1. {_AGAIN}")
+            _check_names(content, EpochMetrics.__annotations__)
+            metrics.append(EpochMetrics(**_typed(EpochMetrics, content)))
+            if metrics[-1].epoch != number:
+                raise RunError(f"epoch is {metrics[-1].epoch}, expected {number}")
+            for name in ("train_accuracy", "test_accuracy"):
+                if not 0 <= (share := getattr(metrics[-1], name)) <= 1:
+                    raise RunError(f"{name} is {share}, expected 0..1")
+        except RunError as exc:
+            raise RunError(f"{METRICS}, line {number}: {exc}. {_AGAIN}") from exc
     return metrics
-
-
-_METRICS = [each.name for each in fields(EpochMetrics)]
 
 
 def write_metrics(folder: Path, metrics: Sequence[EpochMetrics]) -> None:

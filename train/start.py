@@ -13,11 +13,10 @@ from model.weights import WeightsError, public_state, read_data
 from train.record import (
     CHECKPOINT,
     CONFIG,
-    START_SETTINGS,
     Checkpoint,
     RunError,
+    StartRun,
     is_checkpoint,
-    is_unknown,
     parse_checkpoint,
 )
 
@@ -28,11 +27,6 @@ class Start:
 
     state: dict[str, Tensor]
     record: dict[str, Any]
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether the file, or one that it started from, is of unknown actors."""
-        return is_unknown(self.record)
 
 
 def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
@@ -73,7 +67,7 @@ def _record(checkpoint: Checkpoint) -> dict[str, Any]:
             f"{checkpoint.path}: {checkpoint.epoch} of {config.epochs} epochs are done. Finish "
             "that run first: only the last epoch of its schedule counts"
         )
-    return {name: getattr(config, name) for name in START_SETTINGS}
+    return {name: getattr(config, name) for name in StartRun.__annotations__}
 
 
 def _check_actors(path: Path, run: Mapping[str, Any], held_out: tuple[int, ...]) -> None:

@@ -135,9 +135,9 @@ class Trainer:
 
         # Statistics of the MFCCs of the training clips, for normalization and augmentation.
         self.styles, self.statistics = None, {}
-        if "mfcc" in fields and (recipe.mfcc_normalise or recipe.mfcc_style):
+        if "mfcc" in fields and (recipe.mfcc_normalize or recipe.mfcc_style):
             self.styles = mfcc_styles(self.train_set)
-            if recipe.mfcc_normalise:
+            if recipe.mfcc_normalize:
                 mean, std = mfcc_statistics(self.styles)
                 self.statistics = {"mfcc_mean": mean.to(device), "mfcc_std": std.to(device)}
         self.prepare = Prepare(frames, size, **self.statistics)
@@ -248,7 +248,8 @@ class Trainer:
 
         # The learning rate follows the schedule; dropout is seeded by step, so that a resumed run
         # draws what the straight run would have drawn.
-        done = (self.epoch * len(self.batch_sizes) + step) / self._num_steps
+        steps = len(self.batch_sizes)
+        done = (self.epoch * steps + step) / (self.recipe.epochs * steps)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, done)
         torch.manual_seed(seed_of(self.config.seed, self.epoch + 1, DROPOUT, step, self.world.rank))
@@ -331,8 +332,8 @@ class Trainer:
         differences = checkpoint.config.differences(self.config)
         if differences:
             raise RunError(
-                f"{checkpoint.path}: of a run with other settings ({'; '.join(differences)}). "
-                "Remove that folder"
+                f"{checkpoint.path}: of a run with other settings (then and now, "
+                f"{'; '.join(differences)}). Remove that folder"
             )
         if len(metrics) < checkpoint.epoch:
             raise RunError(
@@ -352,11 +353,6 @@ class Trainer:
             ) from exc
         self.epoch = checkpoint.epoch
         self.metrics = metrics[: checkpoint.epoch]
-
-    @property
-    def _num_steps(self) -> int:
-        """The number of steps of the whole schedule."""
-        return self.recipe.epochs * len(self.batch_sizes)
 
 
 def build_network(

@@ -28,7 +28,7 @@ def warps(coefficients: int, strength: float, count: int) -> Tensor:
     transform = torch.cos(math.pi / MEL_BANDS * order[:, None] * (band + 0.5))  # DCT-II
     transform *= torch.where(order == 0, 1 / MEL_BANDS, 2 / MEL_BANDS).sqrt()[:, None]
     top = hz_to_mel(torch.tensor(NYQUIST_HZ, dtype=torch.float64))
-    mel = (band + 1) * top / (MEL_BANDS + 1)  # centres of the bands
+    mel = (band + 1) * top / (MEL_BANDS + 1)  # centers of the bands
     matrices = []
     for factor in torch.linspace(-strength, strength, count, dtype=torch.float64).exp():
         source = hz_to_mel(mel_to_hz(mel) * factor) * (MEL_BANDS + 1) / top - 1

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--checkpoint", metavar="FILE", type=Path, required=True, help="last.pt of a finished run")
     add("--out", metavar="FILE", type=Path, required=True, help="the file, ending in .onnx")
-    help_cache = "the cache of the run: check on its test clips, not on random inputs"
+    help_cache = "training cache: check on its test clips instead of random inputs"
     add("--cache", metavar="DIR", type=Path, help=help_cache)
     args = parser.parse_args(argv)
     return run(lambda: _export(args.checkpoint, args.out, args.cache), extras="export,report")

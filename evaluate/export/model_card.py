@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 import model
 from cache import ravdess, schema
+from cache.files import load_template
 from evaluate.export.agreement import BATCHES
 from evaluate.measures import interval_over_actors
 from evaluate.origin import license_terms
@@ -47,14 +47,7 @@ def card(
         right = run.predictions.labels == run.predictions.predicted
         actors = np.array([clip.actor for clip in run.predictions.clips])
         interval = interval_over_actors(right.astype(float), np.ones(len(right)), actors)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("model_card.md.j2").render(
+    return load_template(Path(__file__).with_name("model_card.md.j2")).render(
         file=file,
         config=config,
         sha256=checkpoint_sha256,

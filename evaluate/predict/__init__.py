@@ -1,1 +1,1 @@
-"""Any video to eight probabilities."""
+"""Any video to the probabilities of eight emotions."""

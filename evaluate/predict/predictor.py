@@ -1,165 +1,198 @@
-"""What a trained network says of any video, through the preprocessing that it was trained on."""
+"""What a trained network says about any video, window by window."""
 
-from collections.abc import Iterator
+import bisect
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
-from model.checkpoint import CheckpointError, Trained, load_trained
 from torch import Tensor
+from torch.nn import functional
 
-import model
-from cache.schema import FRAME_COUNT
-from evaluate.predict.overlay import over_mean
-from evaluate.predict.prediction import Window
-from preprocess.audio import mfcc, to_int16
-from preprocess.decode import ClipError
-from preprocess.detect import detect_faces
-from preprocess.face import crop, crop_boxes
+from cache.ravdess import is_recordings
+from cache.schema import DURATION_S, FRAME_COUNT
+from model.inference import TrainedNetwork
+from preprocess.clip import window_arrays
+from preprocess.decode import ClipError, open_video
 from preprocess.settings import Settings, from_config
-from preprocess.windows import Plan, picture_windows, sound_windows
+from preprocess.windows import Plan, read_windows
+from train.record import load_checkpoint
 
-# Faces that a picture shows: of a file's one window several, of a longer file one of each.
-_SHOWN_OF_ONE = (2, 7, 12, 17, 22, 27)
-_MIDDLE = FRAME_COUNT // 2
-_SHOWN_OF_MANY = (_MIDDLE,)
-_FRAME_HEIGHT = 360
-_KEPT_WINDOWS = 6
+# A picture shows the faces of this many windows; nothing is kept of the pictures of others.
+SHOWN_WINDOWS = 6
+MIDDLE = FRAME_COUNT // 2
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network, and how the features that it was trained on were made."""
+    """A trained network, the settings of its features, and what readers should know about it."""
 
-    trained: Trained
+    trained: TrainedNetwork
     settings: Settings
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The fields that the network looks at."""
-        return model.inputs(self.trained.config["model"])
+    warnings: tuple[str, ...] = ()
 
     @property
     def sees(self) -> bool:
-        return "frames" in self.needs
+        return "frames" in self.trained.fields
 
     @property
     def hears(self) -> bool:
-        return bool({"mfcc", "waveform"} & set(self.needs))
+        return bool({"mfcc", "waveform"} & set(self.trained.fields))
 
 
-def load_predictor(path: Path, device: torch.device | str = "cpu") -> Predictor:
+@dataclass(frozen=True)
+class WindowPrediction:
+    """What was found in 2.45 s of a file.
+
+    Attributes:
+        start_s: where the window starts, in seconds from the start of the file.
+        probabilities: of the eight emotions, float32 (8,); None where `problem` says why.
+        problem: such as that no face was found; None where there are probabilities.
+        boxes: float32 (30, 4), x1, y1, x2, y2 in pixels; None for networks without a picture.
+        attention: float32 (30, h, w), how much the network looks at each part of each face crop,
+            as multiples of the mean; None for networks without the cross-modal block.
+        crops: uint8 RGB (30, 224, 224, 3), of the first windows of a file.
+        frame: frame 15 of the window as decoded, of the first windows of a file.
+        notes: what was padded, repeated or unusual.
+    """
+
+    start_s: float
+    probabilities: np.ndarray | None = None
+    problem: str | None = None
+    boxes: np.ndarray | None = None
+    attention: np.ndarray | None = None
+    crops: np.ndarray | None = None
+    frame: av.VideoFrame | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + DURATION_S
+
+    @property
+    def middle_s(self) -> float:
+        return self.start_s + DURATION_S / 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """All windows of one file, in the order of time."""
+
+    windows: Sequence[WindowPrediction]
+
+    @cached_property
+    def usable(self) -> list[WindowPrediction]:
+        """The windows with probabilities."""
+        return [window for window in self.windows if window.probabilities is not None]
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """The mean over the windows that have probabilities, float (8,)."""
+        return np.mean([window.probabilities for window in self.usable], axis=0)
+
+    @property
+    def problem(self) -> str | None:
+        """How many windows have no probabilities, and the first reason; None if all have."""
+        without = [window for window in self.windows if window.problem is not None]
+        if not without:
+            return None
+        count = f"{len(without)} of {len(self.windows)} windows without probabilities"
+        return f"{count}: {without[0].problem} (at {without[0].start_s:.2f} s)"
+
+    def at(self, time_s: float) -> tuple[WindowPrediction, float] | None:
+        """The window whose middle is nearest to a moment, and the number of its frame then.
+
+        The number is 0..29, fractional between two frames. None if no window with probabilities
+        contains the moment.
+        """
+        after = bisect.bisect(self.usable, time_s, key=lambda window: window.middle_s)
+        near = self.usable[max(0, after - 1) : after + 1]
+        window = min(near, key=lambda each: abs(each.middle_s - time_s))
+        if not window.start_s <= time_s <= window.end_s:
+            return None
+        number = (time_s - window.start_s) / DURATION_S * FRAME_COUNT - 0.5
+        return window, min(max(number, 0.0), FRAME_COUNT - 1.0)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> Predictor:
     """Read a checkpoint, with the settings of the features that its network was trained on.
 
     Raises:
-        CheckpointError: if it cannot be used.
-        FileNotFoundError: if there is none.
+        ValueError: if it cannot be used.
+        FileNotFoundError: if it is missing.
     """
-    trained = load_trained(path, device)
-    try:
-        return Predictor(trained, from_config(trained.config["cache"]["config"]))
-    except (KeyError, TypeError, ValueError) as exc:
-        raise CheckpointError(f"{path}: {exc}") from exc
+    checkpoint = load_checkpoint(path, device)
+    trained, config = checkpoint.network(device), checkpoint.config
+    settings, warnings = from_config(config.cache["config"]), []
+    if not is_recordings(dataset := config.cache["dataset"]):
+        warnings.append(f"trained on {dataset}: what it says about people means nothing")
+    if checkpoint.epoch != config.epochs:
+        progress = f"{checkpoint.epoch} of {config.epochs} epochs"
+        warnings.append(f"trained for {progress}: finish that run with train.py --resume")
+    if "frames" in trained.fields and settings.faces == "landmarks":
+        warnings.append("trained on faces from published landmarks; here a detector finds them")
+    return Predictor(trained, settings, tuple(warnings))
 
 
-def predict(predictor: Predictor, path: Path, windows: Plan) -> Iterator[Window]:
-    """Yield what the network says of each window of a file, and what it looked at.
-
-    A window of a clip goes through the very functions that made the features for training.
+def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPrediction]:
+    """Yield what the network says about each window of a file, and what it looked at.
 
     Args:
-        predictor: as from `load_predictor`.
-        path: a video, or sound alone for a network that sees nothing.
-        windows: as from `preprocess.windows.plan`.
+        predictor: as from `load`.
+        path: a video, or a sound file for a network that needs no picture.
+        plan: as from `preprocess.windows.plan`.
 
     Raises:
         ClipError: if the file lacks what the network needs, or cannot be read.
     """
-    sounds = sound_windows(path, windows) if predictor.hears else None
-    pictures = picture_windows(path, windows) if predictor.sees else None
-    shown_numbers = _SHOWN_OF_ONE if windows.hop_s is None else _SHOWN_OF_MANY
-    kept = 0
-    for start_s in windows.starts_s():
-        waveform, heard = next(sounds, (None, ())) if sounds else (None, ())
-        picture = next(pictures, None) if pictures else None
-        ended = [
-            name
-            for name, stream, found in (
-                ("sound", sounds, waveform),
-                ("picture", pictures, picture),
+    shown = 0
+    with open_video(path, picture=predictor.sees, sound=predictor.hears) as video:
+        for window in read_windows(video, plan):
+            # The same functions as for the features that the network was trained on.
+            try:
+                if window.problem:
+                    raise ClipError(window.problem)
+                arrays, notes = window_arrays(window, predictor.settings.crop)
+                probabilities, attention = _classify(predictor.trained, arrays)
+            except ClipError as exc:
+                yield WindowPrediction(window.start_s, problem=str(exc), notes=window.notes)
+                continue
+            shown += 1
+            keep = predictor.sees and shown <= SHOWN_WINDOWS
+            yield WindowPrediction(
+                window.start_s,
+                probabilities,
+                boxes=arrays.get("face_box"),
+                attention=attention,
+                crops=arrays["frames"] if keep else None,
+                frame=window.frames[MIDDLE] if keep else None,
+                notes=(*window.notes, *notes),
             )
-            if stream and found is None
-        ]
-        if ended:
-            if sounds and pictures and len(ended) == 1:
-                problem = f"the {ended[0]} ends before this window does"
-                yield Window(start_s, problem=problem)
-            return
-        notes = (*heard, *(picture.notes if picture else ()))
-        boxes = crops = None
-        try:
-            if picture:
-                if picture.problem:
-                    raise ClipError(picture.problem)
-                boxes, crops, found = _faces(picture.frames, predictor.settings)
-                notes += found
-            fields = {
-                "frames": lambda crops=crops: crops,
-                "mfcc": lambda waveform=waveform: mfcc(waveform),
-                "waveform": lambda waveform=waveform: to_int16(waveform),
-            }
-            probabilities, attention = _classify(
-                predictor.trained,
-                {name: torch.from_numpy(fields[name]())[None] for name in predictor.needs},
-            )
-        except ClipError as exc:
-            yield Window(start_s, problem=str(exc), notes=notes)
-            continue
-        keep = crops is not None and kept < _KEPT_WINDOWS
-        kept += keep
-        yield Window(
-            start_s,
-            probabilities=probabilities,
-            boxes=boxes,
-            attention=attention,
-            crops=crops[list(shown_numbers)] if keep else None,
-            crop_numbers=shown_numbers if keep else (),
-            **(_whole(picture.frames[_MIDDLE], boxes[_MIDDLE]) if keep and kept == 1 else {}),
-            notes=notes,
-        )
 
 
-def _faces(
-    frames: list[av.VideoFrame], settings: Settings
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Boxes float32 (30, 4), crops uint8 (30, 224, 224, 3) and notes, as for the features."""
-    threads = torch.get_num_threads()
-    try:
-        boxes, _, notes = detect_faces(frames, settings.crop)
-    finally:
-        torch.set_num_threads(threads)  # the detector takes one, the network all
-    boxes = crop_boxes(boxes, frames[0].height, frames[0].width, settings.crop)
-    return boxes, crop(frames, boxes), notes
-
-
-def _whole(frame: av.VideoFrame, box: np.ndarray) -> dict[str, np.ndarray]:
-    """A whole frame for `Window`, reduced to 360 pixels' height, and the box of its face in it."""
-    scale = _FRAME_HEIGHT / frame.height
-    reduced = frame.reformat(max(1, round(frame.width * scale)), _FRAME_HEIGHT, "rgb24")
-    return {"frame": reduced.to_ndarray(), "frame_box": box * scale}
-
-
-def _classify(trained: Trained, fields: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities (8,) of one clip, and where in the video the sound made the network look."""
+def _classify(
+    trained: TrainedNetwork, arrays: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Probabilities (8,) of one window, and where the sound made the network look, if it does."""
+    device = next(trained.net.parameters()).device
+    fields = {name: torch.from_numpy(arrays[name])[None].to(device) for name in trained.fields}
     maps: list[Tensor] = []
+    hook = nullcontext()
     block = getattr(trained.net, "cross_modal", None)
     if block is not None and block.guided == "video":
-        with block.register_forward_hook(lambda *call: maps.append(call[-1][1])):
-            probabilities = trained.probabilities(fields)
-    else:
+        hook = block.register_forward_hook(lambda *call: maps.append(call[-1][1]))
+    with hook:
         probabilities = trained.probabilities(fields)
     if not probabilities.isfinite().all():
-        raise ClipError("the network gives no numbers here: its weights are damaged")
-    return probabilities[0].cpu().numpy(), over_mean(maps[0][0]) if maps else None
+        raise ClipError("the network returns NaN or Inf: its weights are damaged")
+    attention = None
+    if maps:
+        # Multiples of the mean, for each frame: (1, S, h, w) -> (1, 1, S, h, w) -> (30, h, w)
+        relative = maps[0][None].float() * maps[0].numel()
+        size = (FRAME_COUNT, *relative.shape[-2:])
+        attention = functional.interpolate(relative, size, mode="trilinear")[0, 0].cpu().numpy()
+    return probabilities[0].cpu().numpy(), attention

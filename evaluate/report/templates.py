@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
+from cache.files import load_template
 from cache.ravdess import EMOTIONS
 from evaluate import measures
 from evaluate.report import plots, svg
@@ -113,18 +113,9 @@ def markdown_text(text: str) -> str:
 
 
 def _render(template: str, **values: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"percent": _percent, "points": _points, "p_value": _p_value}
-    environment.filters |= {"tex": latex_text, "md": markdown_text, "remarks": _remarks}
-    environment.filters["most_confused"] = _most_confused
-    return environment.get_template(template).render(**values)
+    filters = {"percent": _percent, "points": _points, "p_value": _p_value, "tex": latex_text}
+    filters |= {"md": markdown_text, "remarks": _remarks, "most_confused": _most_confused}
+    return load_template(Path(__file__).with_name(template), **filters).render(**values)
 
 
 def _percent(share: float, digits: int = 2) -> str:

@@ -24,15 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure each finished run, and print a table; returns the exit status, 1 if some failed."""
     parser = argparse.ArgumentParser(
         prog="python -m evaluate.robustness",
-        description="Test finished runs again on the clips of their fold, with sound or picture "
-        f"missing or degraded; {FILE_NAME} is written into the folder of each run.",
+        description="Re-evaluate finished runs with missing or degraded sound or picture; writes "
+        f"{FILE_NAME} to the folder of each run.",
     )
     add = parser.add_argument
     add("--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/")
-    add("--cache", metavar="DIR", type=Path, required=True, help="cache that they were trained on")
+    add("--cache", metavar="DIR", type=Path, required=True, help="cache of the runs")
     only = "only these models (default: all)"
     add("--only", metavar="MODEL", nargs="+", choices=model.NAMES, default=(), help=only)
-    add("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    device = "auto: GPU if available, else CPU (default: auto)"
+    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help=device)
     args = parser.parse_args(argv)
     return run(lambda: _measure_all(args, args.only), extras="report,features")
 

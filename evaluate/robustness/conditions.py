@@ -10,8 +10,6 @@ from cache.ravdess import Clip
 from cache.schema import SAMPLE_COUNT
 from model.inputs import MEAN, to_waveform
 
-SEED = 0
-
 Fields = dict[str, np.ndarray]
 # Takes a clip and its fields as in the cache, returns the fields that it changes.
 Change = Callable[[Clip, Fields], Fields]
@@ -29,8 +27,8 @@ class Condition:
 
 
 def generator(clip: Clip, purpose: int) -> np.random.Generator:
-    """Random numbers for one clip and purpose, the same in whatever order clips are changed."""
-    return np.random.default_rng([SEED, purpose, *map(int, clip.clip_id.split("-"))])
+    """Random numbers for one clip and purpose, whatever the order of the clips; the seed is 0."""
+    return np.random.default_rng([0, purpose, *map(int, clip.clip_id.split("-"))])
 
 
 def noisy(waveform: np.ndarray, snr_db: float, random: np.random.Generator) -> np.ndarray:
@@ -77,7 +75,7 @@ def _silence(_clip: Clip, fields: Fields) -> Fields:
 
 def _gray(_clip: Clip, fields: Fields) -> Fields:
     """The mean color, in whole steps of 255: zero to the networks, within 0.01."""
-    color = np.rint(np.array(MEAN) * 255).astype(np.uint8)
+    color = np.rint(np.multiply(MEAN, 255)).astype(np.uint8)
     return {"frames": np.broadcast_to(color, fields["frames"].shape)}
 
 
