@@ -91,19 +91,35 @@ def test_metrics_are_of_the_clips_of_all_processes(team):
     assert run.metrics[-1].test_loss == pytest.approx(-np.log(right).mean(), abs=1e-4)
 
 
-def test_torchrun_gives_the_same_run(team, fold_cache, tmp_path):
+# Runs train.py, and prints the names of the threads that are left at the end.
+SCRIPT = f"""
+import atexit, runpy
+from pathlib import Path
+
+tasks = Path("/proc/self/task")
+atexit.register(lambda: print("threads:", [p.read_text() for p in tasks.glob("*/comm")]))
+runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
+"""
+
+
+def test_torchrun_gives_the_same_run_and_leaves_no_thread_to_abort_a_process(
+    team, fold_cache, tmp_path
+):
+    (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
-        [*command, str(ROOT / "train.py"), *arguments_for(fold_cache, tmp_path)],
+        [*command, str(tmp_path / "script.py"), *arguments_for(fold_cache, tmp_path / "runs")],
         capture_output=True,
         text=True,
         timeout=300,
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("in the last epoch") == 1
-    assert_same_run(team / "runs", tmp_path)
+    assert done.stdout.count("threads: ") == 2
+    assert "gloo" not in done.stdout
+    assert_same_run(team / "runs", tmp_path / "runs")
 
 
 def interrupted_main(arguments):

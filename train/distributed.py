@@ -1,5 +1,6 @@
 """Several processes on one fold: which clips each trains on, and what they add up."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,10 @@ def world_of(device: torch.device) -> Iterator[World]:
     if size == 1:
         yield World()
         return
+    # Default arguments in this module keep the process group that exists when it is first imported,
+    # which torch does sooner or later; the threads of gloo would then outlive the interpreter, and
+    # abort the process now and then. So import it before there is a process group.
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(distributed.get_rank(), size)
