@@ -32,7 +32,7 @@ from preprocess.dataset import Source
 from preprocess.decode import ClipError
 from preprocess.settings import Settings
 
-_CONNECT_S = 30  # a dask cluster that does not answer for this long is missing
+_CONNECT_S = 60  # a dask cluster that does not answer for this long is missing
 _SILENCE_S = 900  # and one that finishes no clip for this long is lost
 _DIED_TWICE = "its worker process died twice: a crash, or out of memory (try fewer --jobs)"
 
@@ -181,10 +181,10 @@ def _run_dask(todo: list[Source], task: partial, scheduler: str) -> Iterator[tup
     except (OSError, ValueError) as exc:
         raise CacheError(f"no dask scheduler answers at {scheduler} ({exc})") from exc
     with client:
-        try:
-            client.wait_for_workers(1, timeout=_CONNECT_S)
-            for run in (client.run_on_scheduler, client.run):
-                run(eval, "bool(__import__('preprocess.workers'))")
+        try:  # a first task, because clips would wait silently for what is missing
+            probe = "bool(__import__('preprocess.workers'))"
+            client.run_on_scheduler(eval, probe)
+            client.submit(eval, probe, pure=False).result(timeout=_CONNECT_S)
         except TimeoutError as exc:
             raise FailedError(
                 f"{scheduler} has no dask worker after {_CONNECT_S} s. Start some and run again"
