@@ -171,4 +171,4 @@ def check_clips(shard: Shard, clips: Sequence[Clip], config: Mapping[str, Any]) 
             raise CacheError(f"{shard.path}: {name} does not match the clips' names. {ADVICE}")
     frames = config.get("frames")
     if frames is not None and ("frames" not in shard or shard.is_jpeg != ("codec" in frames)):
-        raise CacheError(f"{shard.path}: its frames are not as the manifest's settings say")
+        raise CacheError(f"{shard.path}: its frames do not match the settings in the manifest")

@@ -45,7 +45,7 @@ FIELDS: dict[str, Field] = {
     "waveform": Field(np.dtype("<i2"), (SAMPLE_COUNT,), "the sound that the MFCCs come from"),
 }
 
-# What a cache of sound alone leaves out, all of it; and what a cache may hold besides.
+# Fields that an audio-only cache lacks, and fields that are optional.
 PICTURE = ("frames", "frame_index", "face_box", "face_score")
 OPTIONAL = ("waveform",)
 

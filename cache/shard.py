@@ -187,7 +187,7 @@ class Shard:
         ends = [0, *self.column("frames_end").ravel().tolist()]
         cuts = ends[row * frames : (row + 1) * frames + 1]
         if cuts != sorted(cuts) or cuts[-1] > files.count:
-            raise CacheError(f"{self.path}: frames_end does not rise within frames_jpeg. {ADVICE}")
+            raise CacheError(f"{self.path}: frames_end is unsorted or past the end. {ADVICE}")
         pictures = []
         for start, end in pairwise(cuts):
             picture = np.empty(end - start, np.uint8)

@@ -55,7 +55,7 @@ def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Pa
     if out.resolve().is_relative_to(cache.resolve()):
         raise CacheError(f"{out}: is inside the cache itself. Choose a folder outside")
     if source.is_jpeg and as_jpeg is False:
-        raise CacheError(f"{cache}: contains JPEGs, so the raw frames are lost. Pack it as jpeg")
+        raise CacheError(f"{cache}: has JPEG frames, not raw ones. Use --codec jpeg")
     problems = [problem for problem in source.problems() if problem]
     if problems:
         raise CacheError(f"{problems[0]} ({len(problems)} problems in all)")
@@ -70,7 +70,7 @@ def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Pa
 
 
 def _pack_part(source: Cache, folder: Path, actors: list[int], *, as_jpeg: bool) -> None:
-    """Write a folder with the shards of some actors, encoded anew if `as_jpeg`."""
+    """Write a folder with the shards of some actors, re-encoded as JPEG if `as_jpeg`."""
     clips = source.of_actors(actors)
     config, versions = source.manifest["config"], source.manifest["versions"]
     fields = source.fields(clips[0].clip_id)

@@ -25,7 +25,7 @@ from cache.files import sync
 if TYPE_CHECKING:
     import requests
 
-# Compressed on the way, the bytes would not be those that a Range counts.
+# No compression: Range offsets count uncompressed bytes.
 _HEADERS = {"User-Agent": "CFN-SR", "Accept-Encoding": "identity"}
 _ATTEMPTS = 4
 _TIMEOUT_S = (15, 60)  # to connect, and between two bytes
@@ -305,7 +305,7 @@ def _chunks(response: "requests.Response") -> Iterator[bytes]:
 
 
 def _answer(response: "requests.Response") -> str:
-    return f"the server answers {response.status_code} {response.reason}"
+    return f"the server returned {response.status_code} {response.reason}"
 
 
 def _digest(path: Path, file: RemoteFile) -> str:

@@ -14,7 +14,7 @@ def load_result(path: Path) -> Checkpoint:
     checkpoint = load_checkpoint(path)
     epoch, config = checkpoint.epoch, checkpoint.config
     if config.validation:
-        raise RunError(f"{path}: from a run with --validate, expected one that tested its fold")
+        raise RunError(f"{path}: from a run with --validate, expected one with a test fold")
     if epoch != config.epochs:
         raise RunError(
             f"{path}: {epoch} of {config.epochs} epochs are done, and only the last is a result. "

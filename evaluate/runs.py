@@ -53,7 +53,7 @@ def read_runs(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
         ValueError: if `folder` is not a folder or contains no run.
     """
     if not folder.is_dir():
-        raise ValueError(f"runs is {str(folder)!r}, which is not a folder. Train first: train.py")
+        raise ValueError(f"--runs is {str(folder)!r}, which is not a folder. Train a run first")
     found = sorted(path for path in folder.glob("*/fold_*") if path.is_dir())
     if not found:
         raise ValueError(f"{str(folder)!r} contains no runs, expected folders <model>/fold_<k>")

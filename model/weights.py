@@ -19,7 +19,7 @@ _PARTS = {"video": (VideoNetwork, ResNeXt3D, "fc"), "audio": (AudioNetwork, Mfcc
 PARTS = tuple(_PARTS)
 
 _SHOWN = 5  # the number of names that a message lists
-_REFUSED = "contains code, or is damaged: refused"
+_REFUSED = "contains code or is damaged, so it was not loaded"
 # The keys that training scripts store their tensors under.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64)
@@ -31,7 +31,7 @@ _DAMAGE = (
 
 
 class WeightsError(ValueError):
-    """A file has no weights, or not those of the encoder."""
+    """A file contains no usable weights for the encoder."""
 
 
 def read_data(path: Path, device: torch.device | str = "cpu") -> Any:
@@ -91,7 +91,7 @@ def public_state(data: Any) -> dict[str, Tensor]:
         raise WeightsError(f"contains {type(data).__name__}, expected tensors by name")
     strange = [name for name, value in data.items() if not _is_plain(name, value)]
     if strange:
-        raise WeightsError(f"expected only tensors, also found {_some(strange)}")
+        raise WeightsError(f"expected only dense numeric tensors, also found {_some(strange)}")
     state: dict[str, Tensor] = {}
     for name, tensor in data.items():
         while name.startswith("module."):
@@ -129,9 +129,9 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise ValueError(" ".join(str(exc).split())[:300]) from exc
     for name, tensor in net.state_dict().items():
         if not tensor.isfinite().all():
-            raise ValueError(f"{name} is not finite")
+            raise ValueError(f"{name} contains NaN or Inf")
         if name.endswith("running_var") and (tensor < 0).any():
-            raise ValueError(f"{name} is below 0")
+            raise ValueError(f"{name} contains negative values")
 
 
 def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
@@ -182,8 +182,8 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
     _refuse(
         part,
         {
-            "not finite": [n for n, t in {**values, **heads}.items() if not t.isfinite().all()],
-            "below 0": [n for n, t in values.items() if n.endswith("_var") and (t < 0).any()],
+            "NaN or Inf": [n for n, t in {**values, **heads}.items() if not t.isfinite().all()],
+            "negative": [n for n, t in values.items() if n.endswith("_var") and (t < 0).any()],
         },
     )
     encoder.load_state_dict(of_encoder, strict=False)
@@ -202,7 +202,7 @@ def _refuse(part: str, problems: dict[str, list[str]]) -> None:
     named = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
     if named:
         raise WeightsError(
-            f"does not fit the {part} encoder: {'; '.join(named)}. Expected the names and sizes "
+            f"does not match the {part} encoder: {'; '.join(named)}. Expected the names and sizes "
             f"of the public {part} network at this --preset"
         )
 

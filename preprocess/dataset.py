@@ -95,7 +95,7 @@ class Found:
 def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> Found:
     """Find the RAVDESS clips in `raw`: in `Actor_NN` folders, in zips, or loose.
 
-    Of a clip that is found twice, the first file is used; loose files come before zips.
+    If a clip is found twice, the first file is used; loose files come before zips.
 
     Args:
         raw: the folder.
@@ -150,7 +150,7 @@ def origin(raw: Path, modality: str = "av") -> dict[str, str]:
     try:
         seed = int(json.loads(marker.read_text(encoding="utf-8"))["seed"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ValueError(f"{marker}: not a valid sample file ({exc!r}). Draw it again") from exc
+        raise ValueError(f"{marker}: not a valid sample file ({exc!r}). Generate it again") from exc
     return ravdess.sample_origin(seed)
 
 

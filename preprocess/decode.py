@@ -88,9 +88,9 @@ class Video:
     ):
         streams = container.streams
         if picture and not streams.video:
-            raise ClipError("no picture in the file, expected a video track")
+            raise ClipError("the file contains no video track")
         if sound and not streams.audio:
-            raise ClipError("no sound in the file, expected an audio track")
+            raise ClipError("the file contains no audio track")
         declared_s = (container.duration or 0) / av.time_base
         if clip and declared_s > MAX_DURATION_S:
             raise ClipError(

@@ -16,7 +16,7 @@ def landmark_boxes(
     """The boxes around the 68 points of the wanted frames.
 
     Args:
-        content: a CSV with a header and a row a frame: `frame` from 1, `confidence`,
+        content: a CSV with a header and one row per frame: `frame` from 1, `confidence`,
             `x_0`..`x_67` and `y_0`..`y_67` in pixels; other columns are ignored.
         frame_index: uint16 (30,), numbers of the wanted frames, from 0.
 
@@ -25,7 +25,7 @@ def landmark_boxes(
         box was interpolated; notes for the manifest.
 
     Raises:
-        ClipError: if the file is no such CSV, or has points for fewer than half of the frames.
+        ClipError: if the file is not such a CSV, or has points for fewer than half of the frames.
     """
     found, boxes = _read(content)
     order = np.searchsorted(found, frame_index)

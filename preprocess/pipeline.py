@@ -199,8 +199,8 @@ class _Finished:
         pairs = ((key, begun[key], now) for key, now in self.state.items())
         if apart := "; ".join(line for pair in pairs for line in settings_apart(*pair)):
             raise CacheError(
-                f"{self.cache} was begun with other data, settings or library versions (then and "
-                f"now, {apart}). Choose another --cache, or remove this one to rebuild it"
+                f"{self.cache} was begun with other data, settings or library versions "
+                f"(recorded and current: {apart}). Choose another --cache, or delete this one"
             )
 
     def drop_replaced(self, sources: Mapping[str, Source]) -> None:

@@ -257,7 +257,7 @@ def _draw_sample(args: argparse.Namespace) -> int:
     if errors:
         raise FailedError(f"{len(errors)} of {len(missing)} clips failed: {min(errors)}")
     kept = len(clips) - len(missing)
-    print(f"the sample in {args.out} is complete: {len(missing)} clips drawn, {kept} kept")
+    print(f"the sample in {args.out} is complete: {len(missing)} clips generated, {kept} kept")
     return 0
 
 

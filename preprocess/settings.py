@@ -136,7 +136,7 @@ def from_config(config: Any) -> Settings:
         raise ValueError(f"the settings of the features are not readable ({exc!r:.80})") from exc
     if apart:
         raise ValueError(
-            "the features were made with other settings than this version has (then and now, "
+            "the features were made with other settings than today's (recorded and current: "
             f"{apart:.200}). Use the version that made them"
         )
     return settings

@@ -1,4 +1,4 @@
-"""Which 2.45 s of a video are looked at: the first window of a clip, or one after the other."""
+"""Select the 2.45 s windows of a video: one for a clip, several for a longer file."""
 
 import itertools
 from collections import deque
@@ -115,7 +115,7 @@ def decode(
 def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterator[Window]:
     """Yield the windows of a file, with its picture and sound as it was opened.
 
-    Memory is that of a few windows, whatever the length of the file. Windows that end more than
+    Memory use is a few windows, regardless of the length of the file. Windows that end more than
     0.25 s after the file are left out. A clip is then read to its end.
 
     Args:
@@ -202,7 +202,7 @@ def _picture_window(start_s: float, kept: list[tuple[int, av.VideoFrame]], *note
         (frame.width, frame.height, frame.format.name, frame.rotation % 360) for frame in frames
     }
     if len(looks) > 1:
-        return Window(start_s, problem=f"the picture changes within the window: {sorted(looks)}")
+        return Window(start_s, problem=f"the video format changes mid-window: {sorted(looks)}")
     if angle := frames[0].rotation % 360:
         notes += (f"turned by {angle} degrees",)
     different = len(set(numbers))

@@ -1,4 +1,4 @@
-"""Who processes the clips: this process, worker processes (loky), or a dask cluster.
+"""Where clips are processed: in this process, worker processes (loky), or a dask cluster.
 
 A worker saves each finished clip itself, so that no arrays travel between processes.
 """
@@ -64,7 +64,7 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
             )
     except (ClipError, OSError) as exc:
         return str(exc)
-    except Exception as exc:  # whatever a strange file does to a library, the other clips go on
+    except Exception as exc:  # an unexpected error in one file must not stop the others
         return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]
     sha256 = hashlib.sha256(content).hexdigest()
     record = {

@@ -258,9 +258,9 @@ def black_of(size):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_at((0, 0), 2**63), "frames_end does not rise within frames_jpeg"),
-        (set_at((1, FRAME_COUNT - 1), 2**40), "frames_end does not rise within frames_jpeg"),
-        (set_at((0, 3), 0), "frames_end does not rise within frames_jpeg"),
+        (set_at((0, 0), 2**63), "frames_end is unsorted or past the end"),
+        (set_at((1, FRAME_COUNT - 1), 2**40), "frames_end is unsorted or past the end"),
+        (set_at((0, 3), 0), "frames_end is unsorted or past the end"),
         (set_at((0, 0), 50), "a frame is not a complete JPEG"),
         (spoil, "a frame is not a complete JPEG"),
         (black_of((64, 64)), r"a frame is RGB \(64, 64\), expected RGB \(224, 224\)"),

@@ -130,7 +130,7 @@ def test_jpeg_is_an_eighth_and_reads_as_frames(built, tmp_path, capsys):
     assert call("pack", out, tmp_path / "again") == 0
     assert contents(tmp_path / "again") == contents(out)
     assert call("pack", out, tmp_path / "raw", "--codec", "raw") == 2
-    assert "contains JPEGs, so the raw frames are lost" in capsys.readouterr().err
+    assert "has JPEG frames, not raw ones" in capsys.readouterr().err
     assert call("diff", built, out) == 1
     said = capsys.readouterr().out
     assert "config.frames.codec: None and {" in said
@@ -227,7 +227,7 @@ def test_a_damaged_cache_is_not_packed_and_other_files_are_not_overwritten(built
 def test_an_address_without_a_manifest_is_named(tmp_path, server, capsys, content):
     address = server.address
     assert call("fetch", address, tmp_path / "there") == 1
-    reason = f"{address}/manifest.json: cannot be read (the server answers 404"
+    reason = f"{address}/manifest.json: cannot be read (the server returned 404"
     assert reason in capsys.readouterr().err
     server.contents["manifest.json"] = content
     assert call("fetch", address, tmp_path / "there") == 2
@@ -260,7 +260,7 @@ def test_what_has_the_right_checksum_but_is_no_such_shard_gets_no_name(
     seal(promising, lambda manifest: manifest["config"]["frames"].update(codec=CODEC))
     for command in (("verify", promising), ("fetch", promising, tmp_path / "other")):
         assert call(*command) == 1
-        assert "its frames are not as the manifest's settings say" in capsys.readouterr().err
+        assert "its frames do not match the settings in the manifest" in capsys.readouterr().err
 
 
 def test_diff_tells_what_differs_and_by_how_much(noise_cache, tmp_path, capsys):

@@ -94,7 +94,7 @@ def test_a_part_is_resumed_or_begun_again(go, server, files, tmp_path, part, fau
         ({"contents": bytes(SIZE)}, f"its checksum is md5:{WRONG}, expected md5:"),
         ({"contents": bytes(SIZE - 1)}, f"the server offers {SIZE - 1} bytes, expected {SIZE}"),
         ({"contents": bytes(SIZE + 1)}, f"the server offers {SIZE + 1} bytes, expected {SIZE}"),
-        ({"contents": None}, "the server answers 404 Not Found, expected the file"),
+        ({"contents": None}, "the server returned 404 Not Found, expected the file"),
         ({"faults": ["longer"]}, f"more than the expected {SIZE} bytes came"),
         ({"redirects": "/a.zip"}, "the server redirects 10 times"),
         ({"redirects": "file:///etc/passwd"}, "redirects to 'file:///etc/passwd', expected http"),
@@ -125,7 +125,7 @@ def test_a_wrong_part_is_deleted_so_that_the_next_run_starts_clean(go, files, tm
 def test_a_damaged_file_is_replaced_once_the_right_one_is_there(go, server, files, tmp_path):
     (tmp_path / "a.zip").write_bytes(b"x")
     server.faults["a.zip"] = [404]
-    assert "the server answers 404 Not Found" in go(files[:1])[1]["a.zip"]
+    assert "the server returned 404 Not Found" in go(files[:1])[1]["a.zip"]
     assert (tmp_path / "a.zip").read_bytes() == b"x"
     assert go(files[:1])[0] == {"a.zip": "replaced"}
     assert (tmp_path / "a.zip").read_bytes() == server.contents["a.zip"]
@@ -185,7 +185,7 @@ def test_a_proxy_of_the_environment_is_used(go, server, files, monkeypatch):
 
 def test_a_password_in_an_address_is_not_shown(go, server, files):
     address = server.address.replace("://", "://me:secret@") + "/missing"
-    with pytest.raises(FailedError, match=r"answers 404") as error:
+    with pytest.raises(FailedError, match=r"returned 404") as error:
         read_small(address, 10)
     _, failures = go([replace(files[0], address=address)])
     for text in (str(error.value), failures["a.zip"]):

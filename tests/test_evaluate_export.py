@@ -184,7 +184,7 @@ def test_a_checkpoint_that_is_no_result_is_refused(exported, tmp_path, capsys):
         ({"epoch": 1}, "1 of 2 epochs are done"),
         (validation, "from a run with --validate"),
         ({"fold": 1}, "train_actors are"),
-        ({"weights": {}}, "not a whole checkpoint"),
+        ({"weights": {}}, "incomplete or damaged checkpoint"),
     ):
         checkpoint = changed(exported("cfn_sr")[0], tmp_path, **changes)
         assert call(checkpoint, tmp_path / "model.onnx") == 2
@@ -201,7 +201,7 @@ def test_wrong_files_and_caches_are_refused_before_any_work(exported, cache, tmp
     actor_5 = clips_with_sound(tmp_path / "cache", actors=(5,))
     for arguments, match in (
         ((tmp_path / "missing.pt", out), "no such file"),
-        ((tmp_path / "code.pt", out), "refused"),
+        ((tmp_path / "code.pt", out), "contains code"),
         ((checkpoint, tmp_path / "model.pt"), "ends in .onnx"),
         ((checkpoint, tmp_path / "code.pt" / "model.onnx"), "cannot write to"),
         ((checkpoint, out, "--cache", tmp_path), "no manifest.json"),

@@ -129,7 +129,7 @@ def test_files_that_cannot_be_used_have_an_error_and_the_others_go_on(
 ):
     problems = {
         "faceless.mp4": "a face in 0 of 7 frames",
-        "silent.mp4": "no sound in the file",
+        "silent.mp4": "the file contains no audio track",
         "text.mp4": "not a readable video",
         "short.mp4": "expected at least 2.20 s",
         "pipe.mp4": "not a regular file",
@@ -166,7 +166,7 @@ def test_a_network_of_one_modality_needs_only_that_track(clips, ask, tmp_path):
     assert len(line["windows"][0]["face_box"]) == 4
     status, lines, _ = ask("audio_mfcc_cnn", blind, clips[0], "--out", tmp_path, "--video")
     assert status == 1
-    assert "no picture in the file" in lines[0]["error"]  # to annotate
+    assert "the file contains no video track" in lines[0]["error"]  # to annotate
     assert "probabilities" in lines[0]
     assert Path(lines[1]["video"]).is_file()
 

@@ -118,7 +118,7 @@ def test_without_a_usable_run_there_is_no_report_and_status_1(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("runs", "out", "words"),
     [
-        ("nowhere", "out", "runs is .* not a folder"),
+        ("nowhere", "out", "--runs is .* not a folder"),
         ("empty", "out", ".* contains no runs"),
         ("runs", "file", "out is .* cannot be a folder"),
     ],

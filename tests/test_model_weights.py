@@ -141,10 +141,10 @@ def test_what_becomes_of_the_classifier_is_said():
             {"conv1.weight": torch.zeros(32, 40, 7)},
             r"mismatched: conv1.weight \(32x40x7, expected 32x13x7\)",
         ),
-        ({"conv3.bias": torch.full((32,), torch.nan)}, "not finite: conv3.bias"),
-        ({"bn1.running_var": torch.full((32,), -1.0)}, "below 0: bn1.running_var"),
-        ({"bn1.weight": torch.full((32,), 1e300, dtype=torch.float64)}, "not finite: bn1.weight"),
-        ({"fc1.bias": torch.full((8,), torch.inf)}, "not finite: bias"),
+        ({"conv3.bias": torch.full((32,), torch.nan)}, "NaN or Inf: conv3.bias"),
+        ({"bn1.running_var": torch.full((32,), -1.0)}, "negative: bn1.running_var"),
+        ({"bn1.weight": torch.full((32,), 1e300, dtype=torch.float64)}, "NaN or Inf: bn1.weight"),
+        ({"fc1.bias": torch.full((8,), torch.inf)}, "NaN or Inf: bias"),
         (dict.fromkeys(public("audio")), "missing: conv1.weight.* and 13 more"),
     ],
 )
@@ -152,7 +152,7 @@ def test_tensors_that_do_not_fit_are_named_and_nothing_is_loaded(changes, named)
     net = tiny("audio_mfcc_cnn")
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state = {name: t for name, t in (public("audio") | changes).items() if t is not None}
-    with pytest.raises(WeightsError, match=f"does not fit the audio encoder: .*{named}"):
+    with pytest.raises(WeightsError, match=f"does not match the audio encoder: .*{named}"):
         load_encoder(net, "audio", state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
@@ -189,7 +189,7 @@ class Dangerous:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("code.pth", pickle.dumps(Dangerous(), protocol=2), "contains code, .* refused"),
+        ("code.pth", pickle.dumps(Dangerous(), protocol=2), "contains code or is damaged"),
         ("text.pth", b"hello", r"damaged \(KeyError: 101\)$"),
         ("empty.pth", b"", "damaged"),
         ("TEXT.SAFETENSORS", b"hello", "damaged"),
@@ -207,7 +207,7 @@ def test_a_torchscript_file_is_refused_without_torchs_advice(tmp_path):
     with warnings.catch_warnings(action="ignore"):
         traced = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
         torch.jit.save(traced, tmp_path / "s.pt")
-    with pytest.raises(WeightsError, match="contains code, or is damaged: refused") as info:
+    with pytest.raises(WeightsError, match="contains code or is damaged") as info:
         read_data(tmp_path / "s.pt")
     assert "weights_only" not in str(info.value)
 

@@ -123,8 +123,8 @@ BAD_FOR_BOTH = {
     "nothing": (lambda: b"", "not a readable video"),
     "text": (lambda: b"a text, not a video\n" * 50, "not a readable video"),
     "zeros": (lambda: bytes(10_000), "not a readable video"),
-    "no sound": (lambda: encode(numbered(95), None), "no sound in the file"),
-    "no picture": (lambda: encode(None, tone(3.2)), "no picture in the file"),
+    "no sound": (lambda: encode(numbered(95), None), "the file contains no audio track"),
+    "no picture": (lambda: encode(None, tone(3.2)), "the file contains no video track"),
     "short": (
         lambda: encode(numbered(60), tone(3.2)),
         r"the video ends at 2.00 s, expected .*2.66",

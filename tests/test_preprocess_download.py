@@ -29,7 +29,7 @@ def test_what_happened_is_printed_and_in_the_exit_status(at_server, tmp_path, ca
     (tmp_path / "raw" / "audio.zip").unlink()
     at_server.faults["audio.zip"] = [404]
     assert main(command) == 1
-    assert "failed: audio.zip: the server answers 404" in capsys.readouterr().err
+    assert "failed: audio.zip: the server returned 404" in capsys.readouterr().err
 
 
 def test_a_file_in_place_of_the_folder_is_wrong_use(tmp_path, capsys):

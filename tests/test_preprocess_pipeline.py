@@ -239,7 +239,7 @@ def test_a_replaced_recording_of_a_video_is_heard(one_clip, tmp_path):
 def test_other_settings_versions_or_data_do_not_mix(raw, cache, capsys, monkeypatch):
     before = contents(cache)
     assert sound_features(raw, cache, "--waveform") == 2
-    assert "(then and now, config.waveform: False and True)" in capsys.readouterr().err
+    assert "(recorded and current: config.waveform: False and True)" in capsys.readouterr().err
     with monkeypatch.context() as patched:
         patched.setattr("preprocess.settings.version", lambda name: "0.0")
         assert sound_features(raw, cache) == 2
@@ -255,7 +255,7 @@ def test_other_settings_versions_or_data_do_not_mix(raw, cache, capsys, monkeypa
 BAD = {
     "01-01-02-01-01-01-01": (b"", "not a readable video"),
     "01-01-02-01-01-02-01": (b"no video at all", "not a readable video"),
-    "01-01-02-01-02-01-01": (encode(noise_pictures(95), None), "no sound in the file"),
+    "01-01-02-01-02-01-01": (encode(noise_pictures(95), None), "the file contains no audio track"),
     "01-01-02-01-02-02-01": (encode(noise_pictures(95), tone(3.2)), "a face in 0 of 7 frames"),
     "01-01-02-02-01-01-01": (encode(noise_pictures(40), tone(3.2)), "the video ends at"),
     "a wrong name": (b"x", "is not a RAVDESS name"),

@@ -95,12 +95,12 @@ def test_only_missing_clips_are_drawn(drawn, capsys):
     before = {path: path.stat().st_mtime_ns for path in drawn.rglob("*")}
     command = ["--out", str(drawn), "--actors=2", "--clips-per-actor=2", "--jobs=1"]
     assert sample.main(command) == 0
-    assert "complete: 0 clips drawn, 4 kept" in capsys.readouterr().out
+    assert "complete: 0 clips generated, 4 kept" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in drawn.rglob("*")} == before
     content = hashes(drawn)
     next(drawn.glob("Actor_02/*.mp4")).unlink()
     assert sample.main(command) == 0
-    assert "complete: 1 clips drawn, 3 kept" in capsys.readouterr().out
+    assert "complete: 1 clips generated, 3 kept" in capsys.readouterr().out
     assert hashes(drawn) == content
 
 

@@ -74,7 +74,7 @@ def test_published_landmarks_lie_on_the_face_that_is_cropped(real_cache, real_da
 
 OTHERS = {  # what becomes of clips of other makers: the side of the crop, or the reason
     "astorfi_sample_video.mp4": 269,
-    "fer_woman2.mp4": "no sound in the file",
+    "fer_woman2.mp4": "the file contains no audio track",
     "grid_bbaf2n.mpg": 171,
     "mmaction2_test.avi": 240,
     "pyfeat_no_face.mp4": "a face in 0 of 7 frames",

@@ -59,7 +59,7 @@ def test_a_second_run_changes_nothing_and_says_so(run, fold_cache, tmp_path, cap
 def test_a_run_with_other_settings_is_not_overwritten(run, epochs, fold_cache, tmp_path, capsys):
     before = contents_of(run)
     assert train(fold_cache, tmp_path, "--epochs", epochs, "--seed", 5, "--resume") == 2
-    assert "contains a run with other settings (then and now, seed: 0 and 5)" in error_of(capsys)
+    assert "with other settings (recorded and current: seed: 0 and 5)" in error_of(capsys)
     assert contents_of(run) == before
 
 
@@ -129,12 +129,12 @@ def change_training(**changes):
     [
         (
             lambda run: shutil.copy(run.with_name("fold_1") / "last.pt", run),
-            "last.pt: of a run with other settings (then and now, fold: 1 and 0",
+            "last.pt: of a run with other settings (recorded and current: fold: 1 and 0",
         ),
         (keep_lines(0), "epoch 2, but metrics.jsonl has 1 epochs. They do not belong together"),
         (keep_lines(1), "metrics.jsonl, line 1: epoch is 2, expected 1"),
-        (change_training(optimizer={}), "last.pt: does not fit the network ("),
-        (change_training(optimizer=3), "last.pt: does not fit the network ("),
+        (change_training(optimizer={}), "last.pt: does not match the network ("),
+        (change_training(optimizer=3), "last.pt: does not match the network ("),
     ],
 )
 def test_what_does_not_belong_to_a_run_is_not_resumed(

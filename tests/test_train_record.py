@@ -112,7 +112,7 @@ def test_weights_of_unknown_actors_stay_unknown_through_a_chain_of_runs():
         ({"versions": {"torch": 2}}, "versions is {'torch': 2}, expected dict"),
         ({"cache": {}}, "cache is {}, expected dataset, config, fingerprint, schema_version"),
         ({"cache": CACHE | {"dataset": "a\x1b[2J"}}, "cache.dataset is not printable text"),
-        ({"cache": CACHE | {"fingerprint": "ab"}}, "cache.fingerprint no SHA-256"),
+        ({"cache": CACHE | {"fingerprint": "ab"}}, "cache.fingerprint is not a SHA-256"),
         ({"momentum": 0.9}, "momentum: missing or unknown, so another version wrote this run"),
         ({"init": {"face": START}}, "init is {'face': {"),
         ({"init": {"video": {}}}, "init has {}, expected file, sha256 and run"),
@@ -175,8 +175,8 @@ def test_a_start_differs_by_its_content_and_not_by_its_name():
         ("predictions.csv", "p_calm", "calm", "the columns are not clip_id, label, predicted"),
         ("predictions.csv", "0.65", "0.65,0", "line 2: 12 columns, expected 11"),
         ("predictions.csv", CLIPS[0].clip_id, "actor_1", "'actor_1' is not a RAVDESS name"),
-        ("predictions.csv", CLIPS[0].clip_id, "01-01-01-01-01-01-05", "was not tested"),
-        ("predictions.csv", CLIPS[1].clip_id, CLIPS[0].clip_id, "line 3: .* is there twice"),
+        ("predictions.csv", CLIPS[0].clip_id, "01-01-01-01-01-01-05", "not one of the test clips"),
+        ("predictions.csv", CLIPS[1].clip_id, CLIPS[0].clip_id, "line 3: .* appears twice"),
         ("predictions.csv", "-01-01,0", "-01-01,2", "label is '2', .* has label 0"),
         ("predictions.csv", "-01-01,0,1", "-01-01,0,8", "predicted is '8', expected 0..7"),
         ("predictions.csv", "-01-01,0,1", "-01-01,0,2", "2, which is not the most probable class"),
@@ -257,7 +257,7 @@ def test_a_damaged_checkpoint_is_refused(content, folder):
 
 
 MEAN, STD = torch.zeros(13, 1), torch.ones(13, 1)
-NOT_WHOLE = "not a whole checkpoint ("
+NOT_WHOLE = "incomplete or damaged checkpoint ("
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ NOT_WHOLE = "not a whole checkpoint ("
     [
         ("checkpoint_version", 3, "checkpoint version 3, expected 4. Train that run again"),
         ("checkpoint_version", torch.ones(40), "checkpoint version tensor([1., 1."),
-        ("extra", 1, "not a whole checkpoint"),
+        ("extra", 1, "incomplete or damaged checkpoint"),
         ("epoch", 0, "epoch is 0, expected 1..2"),
         ("epoch", 1.0, "epoch is 1.0, expected 1..2"),
         ("config", 3, "last.pt: 3, expected a JSON object"),
@@ -275,8 +275,8 @@ NOT_WHOLE = "not a whole checkpoint ("
         ("config precision", "float16", NOT_WHOLE + "precision is 'float16', expected one of"),
         ("model", {}, NOT_WHOLE + "Error(s) in loading state_dict"),
         ("model fc1.weight", torch.Tensor.double, "(fc1.weight is torch.float64, expected torch."),
-        ("model audio.conv3.bias", lambda t: t * torch.nan, "(audio.conv3.bias is not finite)"),
-        ("model audio.bn1.running_var", torch.Tensor.neg, "(audio.bn1.running_var is below 0)"),
+        ("model audio.conv3.bias", lambda t: t * torch.nan, "conv3.bias contains NaN"),
+        ("model audio.bn1.running_var", torch.Tensor.neg, "running_var contains negative"),
         ("inputs", {"mfcc_mean": MEAN}, "statistics are ['mfcc_mean'], expected mfcc_mean/std"),
         ("inputs", {"mfcc_mean": MEAN[:9], "mfcc_std": STD}, "mfcc_mean is not (13, 1) finite"),
         ("inputs", {"mfcc_mean": MEAN, "mfcc_std": MEAN}, "mfcc_std is 0 or below"),

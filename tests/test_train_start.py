@@ -70,9 +70,7 @@ def test_fusion_starts_from_the_unimodal_runs_of_its_fold(cache, unimodal_runs, 
     assert re.fullmatch("[0-9a-f]{64}", config.init["video"]["sha256"])
     # Another start is another run.
     assert train(cache, tmp_path, "--model", "cfn_sr", "--lr", 1e-30) == 2
-    assert (
-        "contains a run with other settings (then and now, init.audio: {" in capsys.readouterr().err
-    )
+    assert "with other settings (recorded and current: init.audio: {" in capsys.readouterr().err
 
 
 def test_no_run_starts_from_weights_that_have_seen_one_of_its_held_out_actors(audio):
@@ -136,7 +134,7 @@ def test_a_public_file_is_used_with_a_warning_that_passes_on(cache, public, tmp_
         ({"epochs": 2}, "1 of 2 epochs are done. Finish that run first"),
         ({"train_actors": list(range(1, 25))}, "train_actors are [1, 2, 3"),
         ({"fold": 1}, "train_actors are [5, 6, 7"),
-        ({"model": {"a": 3}}, "expected only tensors, also found a"),
+        ({"model": {"a": 3}}, "expected only dense numeric tensors, also found a"),
     ],
 )
 def test_a_run_that_is_not_what_it_says_is_refused(changes, problem, audio, tmp_path):
@@ -154,7 +152,7 @@ def test_a_run_that_is_not_what_it_says_is_refused(changes, problem, audio, tmp_
     ("name", "part", "problem"),
     [
         (AUDIO, "video", "the network has no video encoder"),
-        ("cfn_sr", "audio", "does not fit the audio encoder"),
+        ("cfn_sr", "audio", "does not match the audio encoder"),
     ],
 )
 def test_weights_that_do_not_fit_leave_no_run(

@@ -60,7 +60,7 @@ class Augmentation:
             self.mixup = np.maximum(weights, 1 - weights).tolist()
 
     def change_voice(self, positions: Tensor, fields: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Change whose voice the MFCCs of a batch are, before they are normalized.
+        """Change the apparent speaker of a batch of MFCCs, before they are normalized.
 
         Args:
             positions: the positions of the clips, int64 (B,).

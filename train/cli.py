@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     typed = sys.argv[1:] if argv is None else argv
     args = make_parser().parse_args(typed)
     args.command = ("train.py", *typed)
-    is_main = os.environ.get("RANK", "0") == "0"  # set by torchrun; only one process speaks
+    is_main = os.environ.get("RANK", "0") == "0"  # set by torchrun; only the main process prints
     with nullcontext() if is_main else redirect_stdout(io.StringIO()):
         return run(lambda: train(args))
 
@@ -185,7 +185,7 @@ def find_checkpoint(folder: Path, config: RunConfig, *, resume: bool) -> Path | 
     differences = read_config(folder).differences(config)
     if differences:
         raise RunError(
-            f"{folder}: contains a run with other settings (then and now, "
+            f"{folder}: contains a run with other settings (recorded and current: "
             f"{'; '.join(differences)}). Choose another --runs, or remove that folder"
         )
     if not resume and not is_finished(folder):
@@ -267,7 +267,9 @@ def check_fields(cache: Cache, clip: Clip, name: str) -> None:
     if missing == ["waveform"]:
         advice = "Build the cache with --waveform, as `make features` does"
     else:
-        advice = f"Train --model {possible[0]}, or use another cache" if possible else "Use another"
+        advice = "Use another cache"
+        if possible:
+            advice = f"Train --model {possible[0]}, or use another cache"
     raise CacheError(
         f"{cache.directory}: has no {', '.join(missing)}, which {name} requires. {advice}"
     )

@@ -1,4 +1,4 @@
-"""Several processes on one fold: which clips each trains on, and what they add up."""
+"""Several processes on one fold: how clips are split between them, and what they sum."""
 
 import importlib
 import os
@@ -70,7 +70,7 @@ class World:
 
 @contextmanager
 def world_of(device: torch.device) -> Iterator[World]:
-    """The processes that torchrun started this one with, if it did."""
+    """The processes that torchrun started, or a single one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()

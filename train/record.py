@@ -41,7 +41,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DECIMALS_TOLERANCE = 1e-3  # the sum of eight probabilities written with six decimals
 _MOST_STARTS = 10  # runs that started from runs that started from ...
 
-# Settings that a resumed run may change: where it computes, and how it was typed.
+# Settings that a resumed run may change: the device, library versions and command line.
 _MAY_DIFFER = {"device", "versions", "command"}
 
 
@@ -58,7 +58,7 @@ class UnfinishedRunError(RunError):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a run was trained, and on whom: the content of config.json.
+    """How a run was trained, and on which actors: the content of config.json.
 
     Attributes:
         model, preset, parameters: the network, its size, and the number of its parameters.
@@ -209,7 +209,7 @@ def _check_cache(cache: Mapping[str, Any]) -> None:
     if {name: type(value) for name, value in cache.items()} != kinds:
         raise RunError(f"cache is {_shown(cache)}, expected {', '.join(kinds)}")
     if not cache["dataset"].isprintable() or not _SHA256.fullmatch(cache["fingerprint"]):
-        raise RunError("cache.dataset is not printable text, or cache.fingerprint no SHA-256")
+        raise RunError("cache.dataset is not printable text, or cache.fingerprint is not a SHA-256")
 
 
 @dataclass(frozen=True)
@@ -343,7 +343,7 @@ def read_run(folder: Path) -> Run:
     if abs(recorded - predictions.accuracy) > 1e-6:
         raise RunError(
             f"{PREDICTIONS} gives an accuracy of {predictions.accuracy:.6f}, the last line of "
-            f"{METRICS} says {recorded:.6f}, so they are of different runs. {_AGAIN}"
+            f"{METRICS} says {recorded:.6f}, so they belong to different runs. {_AGAIN}"
         )
     return Run(folder, config, tuple(metrics), predictions)
 
@@ -422,7 +422,7 @@ def read_predictions(folder: Path, config: RunConfig) -> Predictions:
         try:
             clip, guess, shares = _parse_prediction(line)
             if clip.actor not in config.test_actors or clip in rows:
-                raise ValueError(f"{clip.clip_id} was not tested, or is there twice")
+                raise ValueError(f"{clip.clip_id} is not one of the test clips, or appears twice")
         except ValueError as exc:
             raise RunError(f"{PREDICTIONS}, line {number}: {exc}. {_AGAIN}") from exc
         rows[clip] = shares
@@ -514,7 +514,7 @@ class Checkpoint:
             )
         except (ValueError, AttributeError, TypeError, RuntimeError) as exc:
             reason = " ".join(str(exc).split())[:300]
-            raise RunError(f"{self.path}: not a whole checkpoint ({reason})") from exc
+            raise RunError(f"{self.path}: incomplete or damaged checkpoint ({reason})") from exc
 
 
 def save_checkpoint(
@@ -583,7 +583,7 @@ def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
             "Train that run again, in a new folder"
         )
     if set(data) != _CHECKPOINT_KEYS:
-        raise RunError(f"{path}: not a whole checkpoint")
+        raise RunError(f"{path}: incomplete or damaged checkpoint")
     try:
         config = RunConfig.from_json(data["config"])
     except RunError as exc:

@@ -85,7 +85,7 @@ class Trainer:
         train_clips, test_clips: the clips of the fold.
         device: the device to train on.
         world: the processes that train together; by default only this one.
-        starts: the weights that the encoders "video" and "audio" start from; all others are drawn.
+        starts: the weights that the encoders "video" and "audio" start from; others are random.
 
     Attributes:
         net: the network that is trained.
@@ -94,7 +94,7 @@ class Trainer:
         metrics: one entry per finished epoch.
 
     Raises:
-        WeightsError: if a start does not fit the network.
+        WeightsError: if a start does not match the network.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Trainer:
         return self.averaged.module if self.averaged else self.net
 
     def fit(self, folder: Path) -> list[EpochMetrics]:
-        """Train to the last epoch, from wherever the run is, and write its files to `folder`.
+        """Train from the last finished epoch to the end, and write the run's files to `folder`.
 
         Returns:
             The metrics of all epochs.
@@ -247,7 +247,7 @@ class Trainer:
         num_local = self.world.num_local(batch_size)
 
         # The learning rate follows the schedule; dropout is seeded by step, so that a resumed run
-        # draws what the straight run would have drawn.
+        # draws the same numbers as an uninterrupted run.
         steps = len(self.batch_sizes)
         done = (self.epoch * steps + step) / (self.recipe.epochs * steps)
         for group in self.optimizer.param_groups:
@@ -332,7 +332,7 @@ class Trainer:
         differences = checkpoint.config.differences(self.config)
         if differences:
             raise RunError(
-                f"{checkpoint.path}: of a run with other settings (then and now, "
+                f"{checkpoint.path}: of a run with other settings (recorded and current: "
                 f"{'; '.join(differences)}). Remove that folder"
             )
         if len(metrics) < checkpoint.epoch:
@@ -349,7 +349,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as exc:
             raise RunError(
-                f"{checkpoint.path}: does not fit the network ({str(exc).splitlines()[0]})"
+                f"{checkpoint.path}: does not match the network ({str(exc).splitlines()[0]})"
             ) from exc
         self.epoch = checkpoint.epoch
         self.metrics = metrics[: checkpoint.epoch]
@@ -361,7 +361,7 @@ def build_network(
     """The network with its first weights: drawn from the seed, or loaded from files.
 
     Raises:
-        WeightsError: if a file does not fit the network.
+        WeightsError: if a file does not match the network.
     """
     torch.manual_seed(seed_of(config.seed, 0, WEIGHTS))
     net = model.build(config.model, config.preset)

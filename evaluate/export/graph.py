@@ -109,7 +109,7 @@ def write_graph(
         raise FailedError(f"torch cannot write this network as ONNX ({reason:.200})") from exc
 
     # Drop what the exporter records of source files on this machine; describe the inputs.
-    file = program.model_proto  # made anew by each access
+    file = program.model_proto  # rebuilt on each access
     graph = file.graph
     for each in (*graph.node, *graph.input, *graph.output):
         each.ClearField("metadata_props")

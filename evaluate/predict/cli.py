@@ -35,7 +35,7 @@ def _predict_all(args: argparse.Namespace) -> int:
     if args.video and args.out is None:
         raise ValueError("--video requires --out DIR")
     if sys.stdout is None:
-        raise ValueError("standard output is closed, expected it to take the lines")
+        raise ValueError("standard output is closed, so the predictions cannot be printed")
     try:
         predictor = load(args.checkpoint, pick_device(args.device))
         if args.out is not None:
@@ -48,7 +48,7 @@ def _predict_all(args: argparse.Namespace) -> int:
         warn(printable(warning))
     for error in errors:
         fail(printable(error), 1)
-    # One file after the other; whatever is wrong with one, the others are still predicted.
+    # One file at a time; an error in one does not stop the others.
     failed = bool(errors)
     names = picture_names(paths)
     for path in tqdm(paths, unit="file", disable=None):
@@ -117,7 +117,7 @@ def _by_emotion(probabilities: np.ndarray) -> dict[str, float]:
 
 
 def _reason(exc: Exception) -> str:
-    """An error in one line, whatever a strange file does to a library."""
+    """Any exception as one line."""
     if isinstance(exc, ClipError | OSError) and str(exc):
         return str(exc)
     return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]

@@ -1,4 +1,4 @@
-"""Which files the command line names, and what the pictures of their predictions are called."""
+"""List the input files, and name the output pictures."""
 
 import itertools
 import os

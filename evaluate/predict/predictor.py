@@ -129,12 +129,12 @@ def load(path: Path, device: torch.device | str = "cpu") -> Predictor:
     trained, config = checkpoint.network(device), checkpoint.config
     settings, warnings = from_config(config.cache["config"]), []
     if not is_recordings(dataset := config.cache["dataset"]):
-        warnings.append(f"trained on {dataset}: what it says about people means nothing")
+        warnings.append(f"trained on {dataset}: its predictions for people are meaningless")
     if checkpoint.epoch != config.epochs:
         progress = f"{checkpoint.epoch} of {config.epochs} epochs"
         warnings.append(f"trained for {progress}: finish that run with train.py --resume")
     if "frames" in trained.fields and settings.faces == "landmarks":
-        warnings.append("trained on faces from published landmarks; here a detector finds them")
+        warnings.append("trained on crops from published landmarks, here a detector finds faces")
     return Predictor(trained, settings, tuple(warnings))
 
 

@@ -1,4 +1,4 @@
-"""A video again, with what the network said about it beside the picture."""
+"""An annotated copy of a video, with the predictions beside the picture."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction

@@ -1,6 +1,6 @@
 """The figures of one model, from its runs: means over folds, and breakdowns of all test clips.
 
-Shares are fractions 0..1, NaN where there is nothing to take a share of.
+Shares are fractions 0..1, NaN where the denominator is 0.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG inside a page: with its colors, and words for who cannot see them."""
+"""Matplotlib figures as SVG inside a page, with a description for screen readers."""
 
 import html
 import io

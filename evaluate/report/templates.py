@@ -95,7 +95,7 @@ def _notes(rows: list[Row]) -> list[str]:
 
 
 def _remarks(row: Row) -> list[str]:
-    """What keeps a trained row from comparing with the paper's."""
+    """Why a trained row is not comparable with the paper's."""
     if row["folds"] in (0, row["headline_folds"]):
         return row["unlike_paper"]
     return [f"{row['folds']} of {row['headline_folds']} folds", *row["unlike_paper"]]

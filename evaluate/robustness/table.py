@@ -59,7 +59,7 @@ class Measured:
             raise RobustnessError(f"a key is missing or unknown ({exc!a:.100})") from exc
         expected = SCHEMA_VERSION, [(each.name, each.modality) for each in CONDITIONS]
         if found != expected or outcomes[0].accuracy is None:
-            raise RobustnessError("it is of another version, or has other conditions")
+            raise RobustnessError("it has another schema version or different conditions")
         return measured
 
     def write(self, folder: Path) -> None:
