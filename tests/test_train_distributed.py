@@ -97,7 +97,7 @@ import atexit, runpy
 from pathlib import Path
 
 tasks = Path("/proc/self/task")
-atexit.register(lambda: print("threads:", [p.read_text() for p in tasks.glob("*/comm")]))
+atexit.register(lambda: print(f"threads: {{[p.read_text() for p in tasks.glob('*/comm')]}}"))
 runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
 """
 
