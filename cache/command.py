@@ -32,7 +32,8 @@ def run(work: Callable[[], int | None], *, extras: str = "") -> int:
     """
     try:
         status = work() or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where a program starts without one
+            sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

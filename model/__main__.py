@@ -12,6 +12,8 @@ from model import paper
 from model.inputs import INPUT_SHAPES
 from model.registry import NAMES, PRESETS, build, count_parameters, inputs
 
+_NOT_IN_PAPER = paper.PaperRow(label="-", stage="-", parameters="-", accuracy=float("nan"))
+
 
 def gflops(net: nn.Module, clip: tuple[Tensor | None, Tensor | None]) -> float:
     """GFLOPs of one forward pass of one clip, where a multiply-add counts as two.
@@ -45,7 +47,7 @@ def print_list(preset: str) -> None:
     for name in NAMES:
         with torch.device("meta"):
             net = build(name, preset)
-        row = paper.ROWS[name]
+        row = paper.ROWS.get(name, _NOT_IN_PAPER)
         figures = f" {row.parameters:>18} {row.accuracy:15.2f}%" if preset == "paper" else ""
         flops = gflops(net, one_clip(name))
         print(f"{name:25} {row.stage:8} {count_parameters(net):12,} {flops:12.3f}{figures}")

@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 from threadpoolctl import threadpool_limits
 
 from cache.command import FailedError
@@ -32,7 +32,7 @@ from preprocess.dataset import Source
 from preprocess.decode import ClipError
 from preprocess.settings import Settings
 
-_CONNECT_S = 30  # a dask cluster that does not answer for this long is missing
+_CONNECT_S = 60  # a dask cluster that does not answer for this long is missing
 _SILENCE_S = 900  # and one that finishes no clip for this long is lost
 _DIED_TWICE = "its worker process died twice: a crash, or out of memory (try fewer --jobs)"
 
@@ -123,8 +123,8 @@ def _run_loky(todo: list[Source], task: partial, jobs: int) -> Iterator[tuple[So
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
         while waiting:
             under_way = {}
+            workers = _start_workers(min(jobs, len(waiting)))
             try:
-                workers = _start_workers(min(jobs, len(waiting)))
                 while waiting or under_way:
                     # Two clips for each worker, so that none has to wait. If one dies, these are
                     # the clips that may be the cause.
@@ -137,21 +137,23 @@ def _run_loky(todo: list[Source], task: partial, jobs: int) -> Iterator[tuple[So
             except BrokenProcessPool:
                 for source in under_way.values():
                     yield source, _run_alone(source, task)
+            finally:  # also when the caller stops early
+                workers.shutdown(kill_workers=True)
 
 
 def _run_alone(source: Source, task: partial) -> Result:
+    worker = _start_workers(1)
     try:
-        return _start_workers(1).submit(task, source).result()
+        return worker.submit(task, source).result()
     except BrokenProcessPool:
         return _DIED_TWICE
+    finally:
+        worker.shutdown(kill_workers=True)
 
 
-def _start_workers(jobs: int) -> Any:
-    """A loky executor; processes of an earlier call are used again."""
+def _start_workers(jobs: int) -> ProcessPoolExecutor:
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    return get_reusable_executor(
-        jobs, timeout=300, initializer=_end_with, initargs=(os.getpid(),), env=one_thread
-    )
+    return ProcessPoolExecutor(jobs, initializer=_end_with, initargs=(os.getpid(),), env=one_thread)
 
 
 def _end_with(parent_pid: int) -> None:
@@ -179,10 +181,10 @@ def _run_dask(todo: list[Source], task: partial, scheduler: str) -> Iterator[tup
     except (OSError, ValueError) as exc:
         raise CacheError(f"no dask scheduler answers at {scheduler} ({exc})") from exc
     with client:
-        try:
-            client.wait_for_workers(1, timeout=_CONNECT_S)
-            for run in (client.run_on_scheduler, client.run):
-                run(eval, "bool(__import__('preprocess.workers'))")
+        try:  # a first task, because clips would wait silently for what is missing
+            probe = "bool(__import__('preprocess.workers'))"
+            client.run_on_scheduler(eval, probe)
+            client.submit(eval, probe, pure=False).result(timeout=_CONNECT_S)
         except TimeoutError as exc:
             raise FailedError(
                 f"{scheduler} has no dask worker after {_CONNECT_S} s. Start some and run again"

@@ -193,10 +193,6 @@ def test_a_password_in_an_address_is_not_shown(go, server, files):
         assert "secret" not in text
 
 
-def test_a_small_file_is_read_to_its_bound_only(files):
-    assert 1000 < len(read_small(files[0].address, 1000)) < SIZE
-
-
 def test_a_refused_file_gets_no_name(go, tmp_path):
     def accept(part):
         if part.name.startswith("a"):

@@ -213,13 +213,6 @@ def test_only_rows_that_differ_from_what_the_paper_measured_are_marked(tmp_path)
     assert "Rows in gray" not in two
 
 
-def test_a_table_that_is_shown_by_itself_names_its_own_files(tmp_path):
-    models = "cfn_sr_no_residual", "cfn_sr_no_self_attention"
-    text = report_of(tmp_path, *(make_run(0, 180, model=model) for model in models))
-    assert "Table 1 of the paper" not in text
-    assert "Also as LaTeX and Markdown: table_2.tex and table_2.md." in text
-
-
 def test_published_weights_are_named_also_when_they_went_through_a_run_of_ours(tmp_path):
     text = report_of(
         tmp_path,
@@ -252,11 +245,3 @@ def test_robustness_of_other_predictions_is_left_out_with_status_1(tmp_path, cap
     assert evaluate(tmp_path / "runs", tmp_path / "out") == 1
     assert "cfn_sr/fold_0: robustness.json" in capsys.readouterr().err
     assert "Robustness" not in page_text(tmp_path / "out")
-
-
-def test_one_actor_has_no_interval_and_the_page_says_why(tmp_path):
-    text = report_of(tmp_path, make_run(0, 30, clips=expected_clips(1)))
-    assert "No interval: fewer than two actors" in text
-    last = summary_of(tmp_path / "out")["models"]["cfn_sr"]["accuracy_last"]
-    assert last["interval"] is None
-    assert last["interval_note"].startswith("fewer than two actors")

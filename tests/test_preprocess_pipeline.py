@@ -256,10 +256,8 @@ BAD = {
     "01-01-02-01-01-01-01": (b"", "not a readable video"),
     "01-01-02-01-01-02-01": (b"no video at all", "not a readable video"),
     "01-01-02-01-02-01-01": (encode(noise_pictures(95), None), "no sound in the file"),
-    "01-01-02-01-02-02-01": (
-        encode(noise_pictures(95), tone(3.2)),
-        "is not synthetic, but its folder",
-    ),
+    "01-01-02-01-02-02-01": (encode(noise_pictures(95), tone(3.2)), "a face in 0 of 7 frames"),
+    "01-01-02-02-01-01-01": (encode(noise_pictures(40), tone(3.2)), "the video ends at"),
     "a wrong name": (b"x", "is not a RAVDESS name"),
 }
 

@@ -149,6 +149,15 @@ def test_without_tensorboard_a_run_is_the_same(straight, fold_cache, tmp_path, m
     assert_same_run(runs, tmp_path, name)
 
 
+def test_every_step_is_taken_into_the_average(fold_cache):
+    trainer = make_trainer(fold_cache, ema=0.9, batch_size=4)
+    first = [parameter.clone() for parameter in trainer.evaluated.parameters()]
+    trainer.train_epoch()
+    assert trainer.averaged.n_averaged == len(trainer.batch_sizes) == 2
+    moved = zip(first, trainer.evaluated.parameters(), trainer.net.parameters(), strict=True)
+    assert all(not average.equal(old) and not average.equal(net) for old, average, net in moved)
+
+
 @pytest.mark.parametrize(
     ("decay", "kept"),
     [
