@@ -9,6 +9,10 @@ from dataclasses import dataclass
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 ACTORS = range(1, 25)
 
+# Every video: frames per second, and the size of a frame in pixels.
+FRAME_RATE_HZ = 30_000 / 1_001
+FRAME_HEIGHT, FRAME_WIDTH = 720, 1280
+
 FULL_AV, VIDEO_ONLY, AUDIO_ONLY = 1, 2, 3
 SPEECH, SONG = 1, 2
 
@@ -180,6 +184,9 @@ LICENSES = {
     "CC0 1.0": ("cc0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/"),
 }
 AUDIO_ONLY_ORIGIN = FULL_AV_ORIGIN | {"dataset": "RAVDESS speech, audio only"}
+LANDMARKS_ORIGIN = FULL_AV_ORIGIN | {"dataset": "RAVDESS speech, facial landmarks and audio"}
+# The origin of a cache by its modality.
+ORIGINS = {"av": FULL_AV_ORIGIN, "audio": AUDIO_ONLY_ORIGIN, "landmarks": LANDMARKS_ORIGIN}
 
 
 def sample_origin(seed: int) -> dict[str, str]:
@@ -193,7 +200,7 @@ def sample_origin(seed: int) -> dict[str, str]:
 
 def is_recordings(dataset: str) -> bool:
     """Whether a manifest's `dataset` names recordings of people, not the synthetic sample."""
-    return dataset in (FULL_AV_ORIGIN["dataset"], AUDIO_ONLY_ORIGIN["dataset"])
+    return dataset in {origin["dataset"] for origin in ORIGINS.values()}
 
 
 def is_sample(dataset: str) -> bool:

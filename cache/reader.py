@@ -12,7 +12,7 @@ import numpy as np
 from cache.files import sha256_file
 from cache.manifest import read_manifest
 from cache.ravdess import ACTORS, Clip
-from cache.schema import FIELDS, NAMED, shard_name
+from cache.schema import FIELDS, NAMED, POINT_LIMIT, shard_name
 from cache.shard import ADVICE, CacheError, Shard, open_shard
 
 # What belongs to one process and is created again in another.
@@ -169,6 +169,12 @@ def check_clips(shard: Shard, clips: Sequence[Clip], config: Mapping[str, Any]) 
     for name in set(NAMED) - {"clip_id"}:
         if shard.column(name).tolist() != [getattr(clip, name) for clip in clips]:
             raise CacheError(f"{shard.path}: {name} does not match the clips' names. {ADVICE}")
+    if "landmarks" in config and "landmarks" not in shard:
+        raise CacheError(f"{shard.path}: its landmarks do not match the settings in the manifest")
+    if "landmarks" in shard and not (np.abs(shard.column("landmarks")) <= POINT_LIMIT).all():
+        raise CacheError(
+            f"{shard.path}: landmarks contain NaN, Inf or more than {POINT_LIMIT} pixels. {ADVICE}"
+        )
     frames = config.get("frames")
     if frames is not None and ("frames" not in shard or shard.is_jpeg != ("codec" in frames)):
         raise CacheError(f"{shard.path}: its frames do not match the settings in the manifest")

@@ -18,6 +18,11 @@ MFCC_COUNT = 13
 SAMPLE_COUNT = round(DURATION_S * SAMPLE_RATE_HZ)  # 108,045
 MFCC_STEPS = 1 + SAMPLE_COUNT // HOP_LENGTH  # 212
 
+# The points of a face, in the order of iBUG 300-W that OpenFace and dlib share: jaw 0..16, brows
+# 17..26, nose 27..35, eyes 36..47, mouth 48..67. They may be outside the picture, but not far.
+POINT_COUNT = 68
+POINT_LIMIT = 16_384  # pixels from the picture's corner
+
 
 @dataclass(frozen=True)
 class Field:
@@ -43,11 +48,15 @@ FIELDS: dict[str, Field] = {
     "face_box": Field(np.dtype("<f4"), (FRAME_COUNT, 4), "x1, y1, x2, y2 in source pixels"),
     "face_score": Field(np.dtype("<f4"), (FRAME_COUNT,), "probability; 0 where interpolated"),
     "waveform": Field(np.dtype("<i2"), (SAMPLE_COUNT,), "the sound that the MFCCs come from"),
+    "landmarks": Field(
+        np.dtype("<f4"), (FRAME_COUNT, POINT_COUNT, 2), "x, y of 68 facial points in source pixels"
+    ),
 }
 
-# Fields that an audio-only cache lacks, and fields that are optional.
+# Fields that an audio-only cache lacks (one of landmarks lacks only frames), and fields that are
+# optional.
 PICTURE = ("frames", "frame_index", "face_box", "face_score")
-OPTIONAL = ("waveform",)
+OPTIONAL = ("waveform", "landmarks")
 
 # How a shard may hold `frames` instead: each as a JPEG file, one after the other, and for each clip
 # and frame the byte behind its end.

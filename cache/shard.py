@@ -256,17 +256,19 @@ def open_shard(path: Path) -> Shard:
 def _check_structure(file: h5py.File, path: Path) -> dict[str, Block]:
     """Where the datasets of `file` are; CacheError unless they are exactly those of the schema.
 
-    The fields of `PICTURE` may be missing together, those of `OPTIONAL` each; JPEG files may
-    replace frames.
+    The fields of `PICTURE` may be missing together, with landmarks only frames, those of `OPTIONAL`
+    each; JPEG files may replace frames.
     """
     if len(file) > len(FIELDS) + len(JPEG_FIELDS):
         raise CacheError(f"{path}: {len(file)} objects at its root, expected the schema's datasets")
     names = set(file)
     expected = set(FIELDS) - (set(OPTIONAL) - names)
-    if not names & {*PICTURE, *JPEG_FIELDS}:
+    if not names & {*PICTURE, *JPEG_FIELDS, "landmarks"}:
         expected -= set(PICTURE)
     elif names & set(JPEG_FIELDS):
         expected = (expected - {"frames"}) | set(JPEG_FIELDS)
+    elif "landmarks" in names and "frames" not in names:
+        expected -= {"frames"}
     if names != expected:
         odd = ", ".join(name[:40] for name in sorted(names ^ expected))
         raise CacheError(f"{path}: datasets {odd} are missing or unknown")

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from joblib import cpu_count
@@ -10,7 +11,7 @@ from joblib import cpu_count
 from cache.command import FailedError, add_only, positive, run, warn
 from cache.files import locked
 from cache.ravdess import expected_clips, is_recordings
-from preprocess.dataset import find_clips, origin
+from preprocess.dataset import find_clips, has_videos, origin
 from preprocess.pipeline import Outcome, build
 from preprocess.settings import Settings
 
@@ -22,24 +23,29 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _features(args: argparse.Namespace) -> int:
-    if (args.faces == "landmarks") != (args.landmarks is not None):
-        raise ValueError("--faces landmarks and --landmarks DIR require each other")
+    if args.faces == "landmarks" and args.landmarks in (None, "dlib"):
+        raise ValueError("--faces landmarks requires --landmarks DIR")
+    if args.modality == "landmarks" and args.landmarks is None:
+        raise ValueError("--modality landmarks requires --landmarks DIR")
+    if args.modality == "audio" and args.landmarks is not None:
+        raise ValueError("--modality audio has no faces, so no --landmarks")
     if (args.backend == "dask") != (args.scheduler is not None):
         raise ValueError("--backend dask and --scheduler ADDRESS require each other")
-    settings = Settings(args.modality, args.faces, args.audio, args.waveform)
     # Absolute paths, because the workers of a cluster run in other folders.
     raw, cache = args.raw.resolve(), args.cache.resolve()
-    found = find_clips(raw, settings, args.landmarks and args.landmarks.resolve())
+    settings = _settings(args, raw)
+    tables = Path(args.landmarks).resolve() if settings.has_tables else None
+    found = find_clips(raw, settings, tables)
     for line in found.warnings[:10]:
         warn(line)
     if len(found.warnings) > 10:
         warn(f"and {len(found.warnings) - 10} more such files")
     if found.skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.skipped.items()))
-        kept = "full-AV" if args.modality == "av" else "audio-only"
+        kept = "full-AV" if settings.has_video else "audio-only"
         print(f"files skipped, because this cache is of {kept} speech: {kinds}")
     if not found.failures and not any(s.clip.actor in args.only for s in found.sources):
-        expected = "01-01-*.mp4" if args.modality == "av" else "03-01-*.wav or .flac"
+        expected = "01-01-*.mp4" if settings.has_video else "03-01-*.wav or .flac"
         raise ValueError(
             f"{args.raw} has no clip of the selected actors, expected {expected} in Actor_NN "
             "folders or RAVDESS's zips"
@@ -63,6 +69,17 @@ def _features(args: argparse.Namespace) -> int:
     return 1 if outcome.failures else 0
 
 
+def _settings(args: argparse.Namespace, raw: Path) -> Settings:
+    """The settings of the cache that the command line asks for."""
+    points = args.landmarks and "csv"
+    settings = Settings(args.modality, args.faces, args.audio, args.waveform, points)
+    if (args.modality, points) == ("landmarks", "csv"):
+        # Without pixels no face is searched, and without a video the sound is that of recordings.
+        audio = args.audio if has_videos(raw) else "wav"
+        settings = replace(settings, faces="landmarks", audio=audio)
+    return settings
+
+
 def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_ravdess: bool) -> None:
     if outcome.made:
         print(
@@ -78,6 +95,8 @@ def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_rav
         print(f"note: RAVDESS has {expected} clips of the {len(args.only)} selected actors")
     for names in outcome.duplicates[:10]:
         print(f"note: the same bytes under different names: {', '.join(names)}")
+    for names in outcome.same_landmarks[:10]:
+        print(f"note: the same landmarks in different clips: {', '.join(names)}")
     for name, reason in sorted(outcome.failures.items()):
         print(f"failed: {name}: {reason}", file=sys.stderr)
 
@@ -92,9 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     add_only(parser)
     add(
         "--modality",
-        choices=("av", "audio"),
+        choices=("av", "audio", "landmarks"),
         default="av",
-        help="audio: use only the audio recordings 03-01-* (default: %(default)s)",
+        help="audio: only the recordings 03-01-*; landmarks: no pixels, but facial points and "
+        "sound of videos, or of recordings with CSVs (default: %(default)s)",
     )
     add(
         "--faces",
@@ -102,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         default="mtcnn",
         help="face detector: MTCNN, or published landmarks (default: %(default)s)",
     )
-    add("--landmarks", type=Path, metavar="DIR", help="OpenFace CSVs or their zip, for --faces")
+    points = "store 68 facial points: folder of CSVs in OpenFace's columns, or their zip"
+    add("--landmarks", metavar="DIR", help=points)
     add(
         "--audio",
         choices=("mp4", "wav"),

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from cache.ravdess import FRAME_HEIGHT, FRAME_WIDTH
 from preprocess.audio import mfcc, to_int16
 from preprocess.decode import ClipError
 from preprocess.face import crop, crop_boxes, detect_faces
-from preprocess.landmarks import landmark_boxes
-from preprocess.settings import RECORDING_LAG_S, FaceSettings, Settings
+from preprocess.landmarks import Track, read_track
+from preprocess.settings import RECORDING_LAG_S, Settings
 from preprocess.windows import Window, decode
 
 
@@ -23,25 +24,31 @@ def compute(
     """The arrays of one clip (`Settings.computed`), and notes on it for the manifest.
 
     Args:
-        content: the bytes of the video, or of the recording for a cache of sound only.
+        content: the bytes of the video, or of the recording if there is no video.
         settings: the settings of the cache.
-        recording: the bytes of the clip's separate recording, for `audio="wav"`.
-        landmarks: the bytes of the clip's landmark CSV, for `faces="landmarks"`.
+        recording: the bytes of the recording that belongs to the video, for `audio="wav"`.
+        landmarks: the bytes of the clip's landmark CSV, for `faces="landmarks"` or
+            `landmarks="csv"`.
         synthetic: whether the clip belongs to the synthetic sample.
 
     Raises:
         ClipError: with the reason why the clip cannot be used.
     """
+    track = None if landmarks is None else read_track(landmarks)
     if settings.modality == "audio":
         window = decode(content, picture=False)
+    elif not settings.has_video:
+        frame_index, notes = track.frame_index()
+        window = decode(content, picture=False, sound_delay_s=RECORDING_LAG_S)
+        window = replace(window, frame_index=frame_index, notes=(*notes, *window.notes))
     elif settings.audio == "mp4":
         window = decode(content)
     else:
         window = decode(content, sound=False)
         heard = decode(recording, picture=False, sound_delay_s=RECORDING_LAG_S)
         window = replace(window, waveform=heard.waveform, notes=(*window.notes, *heard.notes))
-    arrays, notes = window_arrays(window, settings.crop, landmarks)
-    if settings.modality == "av" and window.synthetic != synthetic:
+    arrays, notes = window_arrays(window, settings, track)
+    if settings.has_video and window.synthetic != synthetic:
         clip, folder = ("is not", "is") if synthetic else ("is", "is not")
         raise ClipError(
             f"{clip} synthetic, but its folder {folder} marked as a synthetic sample "
@@ -51,14 +58,15 @@ def compute(
 
 
 def window_arrays(
-    window: Window, settings: FaceSettings, landmarks: bytes | None = None
+    window: Window, settings: Settings, track: Track | None = None
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The arrays of a window, by the names of `schema.COMPUTED`, and notes on its face.
 
     Args:
-        window: with picture, sound, or both; only the arrays of what is there are returned.
-        settings: how faces are found and cropped.
-        landmarks: the bytes of a landmark CSV that says where the face is; None for MTCNN.
+        window: with picture, sound, or both; only the arrays of what is there are returned. With
+            `frame_index` and no picture, as of a video of RAVDESS.
+        settings: how faces are found and cropped, and whether there are frames.
+        track: the points of a landmark CSV; None if MTCNN alone says where the face is.
 
     Raises:
         ClipError: if there is no face.
@@ -67,16 +75,18 @@ def window_arrays(
     notes: tuple[str, ...] = ()
     if window.waveform is not None:
         arrays |= {"mfcc": mfcc(window.waveform), "waveform": to_int16(window.waveform)}
+    if window.frame_index is None:
+        return arrays, notes
+    size = FRAME_HEIGHT, FRAME_WIDTH
     if window.frames is not None:
-        if landmarks is None:
-            boxes, scores, notes = detect_faces(window.frames, settings)
-        else:
-            boxes, scores, notes = landmark_boxes(landmarks, window.frame_index)
-        boxes = crop_boxes(boxes, window.frames[0].height, window.frames[0].width, settings)
-        arrays |= {
-            "frames": crop(window.frames, boxes),
-            "frame_index": window.frame_index,
-            "face_box": boxes,
-            "face_score": scores,
-        }
+        size = window.frames[0].height, window.frames[0].width
+    if track is not None:
+        boxes, scores, arrays["landmarks"], notes = track.at(window.frame_index)
+    if track is None or settings.faces == "mtcnn":
+        boxes, scores, more = detect_faces(window.frames, settings.crop)
+        notes += more
+    boxes = crop_boxes(boxes, *size, settings.crop)
+    arrays |= {"frame_index": window.frame_index, "face_box": boxes, "face_score": scores}
+    if settings.modality == "av":
+        arrays["frames"] = crop(window.frames, boxes)
     return arrays, notes

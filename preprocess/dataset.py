@@ -97,10 +97,12 @@ def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> 
 
     If a clip is found twice, the first file is used; loose files come before zips.
 
+    Recordings with landmarks have the clip of the video that both belong to, `01-...`.
+
     Args:
         raw: the folder.
         settings: whether the clips are videos or recordings, and what must come with them.
-        landmarks: the folder with landmark CSVs or their zip, for `faces="landmarks"`.
+        landmarks: the folder with landmark CSVs or their zip, or the zip, where settings need them.
 
     Raises:
         ValueError: if `raw` or `landmarks` is not a folder.
@@ -109,8 +111,8 @@ def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> 
     files = _list_files(raw, found)
     videos = _by_clip(files, _VIDEO, found)
     recordings = _by_clip(files, _SOUND, found)
-    wanted, modality = (videos, FULL_AV) if settings.modality == "av" else (recordings, AUDIO_ONLY)
-    needs_recordings = settings.modality == "av" and settings.audio == "wav"
+    wanted, modality = (videos, FULL_AV) if settings.has_video else (recordings, AUDIO_ONLY)
+    needs_recordings = settings.has_video and settings.audio == "wav"
     for clip, file in sorted((videos | recordings).items()):
         if clip.channel == SONG:
             found.skipped["song"] += 1
@@ -128,10 +130,17 @@ def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> 
             found.warnings.append(f"{file.name} is not a RAVDESS clip, ignored")
     if needs_recordings:
         _join(found, "recording", recordings, AUDIO_ONLY)
-    if settings.modality == "av" and settings.faces == "landmarks":
+    if settings.has_tables:
         tables = _by_clip(_list_files(landmarks, found), _TABLE, found)
         _join(found, "landmarks", tables, FULL_AV)
+        found.sources = [replace(s, clip=replace(s.clip, modality=FULL_AV)) for s in found.sources]
     return found
+
+
+def has_videos(raw: Path) -> bool:
+    """Whether there is any full-AV clip in `raw`, loose or in a zip."""
+    clips = _by_clip(_list_files(raw, Found()), _VIDEO, Found())
+    return any(clip.modality == FULL_AV for clip in clips)
 
 
 def origin(raw: Path, modality: str = "av") -> dict[str, str]:
@@ -139,14 +148,14 @@ def origin(raw: Path, modality: str = "av") -> dict[str, str]:
 
     Args:
         raw: the folder.
-        modality: the modality of the cache, "av" or "audio".
+        modality: the modality of the cache, see `Settings`.
 
     Raises:
         ValueError: if the folder is marked as a sample, but the mark cannot be read.
     """
     marker = raw / SAMPLE_NAME
     if not marker.is_file():
-        return ravdess.FULL_AV_ORIGIN if modality == "av" else ravdess.AUDIO_ONLY_ORIGIN
+        return ravdess.ORIGINS[modality]
     try:
         seed = int(json.loads(marker.read_text(encoding="utf-8"))["seed"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
@@ -185,9 +194,12 @@ def _by_clip(files: list[RawFile], suffixes: set[str], found: Found) -> dict[Cli
 
 def _list_files(folder: Path | None, found: Found) -> list[RawFile]:
     """All loose files of a folder, then the members of its zips, without hidden ones."""
-    if folder is None or not folder.is_dir():
+    if folder is not None and folder.is_file() and folder.suffix.lower() == ".zip":
+        files = [RawFile(_text(folder.name), folder)]
+    elif folder is not None and folder.is_dir():
+        files = [RawFile(_name(path, folder), path) for path in _walk(folder, found)]
+    else:
         raise ValueError(f"{folder}: no such folder, expected one with RAVDESS's files or zips")
-    files = [RawFile(_name(path, folder), path) for path in _walk(folder, found)]
     for archive in [file for file in files if file.suffix == ".zip"]:
         try:
             with zipfile.ZipFile(archive.path) as opened:

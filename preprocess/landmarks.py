@@ -1,64 +1,150 @@
-"""Face boxes from the OpenFace landmarks that are published for RAVDESS (Zenodo 3255102)."""
+"""The 68 facial points of a clip from a CSV in the columns of OpenFace.
+
+As published for RAVDESS (Zenodo 3255102, OpenFace 2.1.0), or only the columns named here.
+"""
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 
+from cache.ravdess import FRAME_RATE_HZ
+from cache.schema import POINT_COUNT, POINT_LIMIT
 from preprocess.decode import ClipError
-from preprocess.settings import MIN_CONFIDENCE, MIN_FOUND
+from preprocess.settings import MIN_CONFIDENCE, MIN_FOUND, SHORTFALL_S
+from preprocess.windows import frame_times_s
 
-POINTS = 68
+# Limits of a CSV. That of a RAVDESS clip has 12 kB in its first line and 1 MB in all.
+MAX_TABLE_BYTES = 16 * 2**20
+MAX_HEADER_BYTES = 2**16
+
+_WANTED = ("frame", "confidence", *(f"{xy}_{p}" for xy in "xy" for p in range(POINT_COUNT)))
 
 
-def landmark_boxes(
-    content: bytes, frame_index: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """The boxes around the 68 points of the wanted frames.
+@dataclass(frozen=True)
+class Track:
+    """The points of a clip over time.
+
+    Attributes:
+        frames: the number of the video's frame of each row, from 0, int (rows,), rising.
+        times_s: when each of them is shown, float64 (rows,); None if the CSV does not say.
+        found: the numbers of the frames with a face, int (n,), rising.
+        points: x, y in pixels of the video, float64 (n, 68, 2).
+    """
+
+    frames: np.ndarray
+    times_s: np.ndarray | None
+    found: np.ndarray
+    points: np.ndarray
+
+    def frame_index(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The frames on the screen at the 30 times of a clip, for which no video is at hand.
+
+        RAVDESS has 30000/1001 frames a second, and each frame is shown until the next. Other times
+        are those of the CSV, if one is half a frame or more away.
+
+        Returns:
+            Numbers of the frames, uint16 (30,), from 0; notes for the manifest.
+
+        Raises:
+            ClipError: if the CSV has no times, or ends more than 0.25 s too early.
+        """
+        if self.times_s is None:
+            raise ClipError("the landmark file has no column timestamp, and there is no video")
+        wanted_s, last_s = frame_times_s(), (self.frames[-1] + 1) / FRAME_RATE_HZ
+        if (np.abs(self.times_s - self.frames / FRAME_RATE_HZ) * FRAME_RATE_HZ < 0.5).all():
+            index = np.minimum(np.floor(wanted_s * FRAME_RATE_HZ), self.frames[-1])
+        else:
+            if not (np.diff(self.times_s) > 0).all():
+                raise ClipError("the timestamps of the landmark file do not rise")
+            index = self.frames[np.maximum(np.searchsorted(self.times_s, wanted_s, "right") - 1, 0)]
+            last_s = self.times_s[-1] + np.diff(self.times_s[-2:]).sum()
+        if last_s < (least_s := wanted_s[-1] - SHORTFALL_S):
+            raise ClipError(
+                f"the landmarks end at {last_s:.2f} s ({len(self.frames)} frames), expected at "
+                f"least {least_s:.2f} s"
+            )
+        late = (wanted_s > last_s).sum()
+        note = f"landmarks end at {last_s:.3f} s: last frame repeated {late} times"
+        return index.astype(np.uint16), (note,) if late else ()
+
+    def at(
+        self, frame_index: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
+        """The points of the wanted frames, and the boxes around them.
+
+        Args:
+            frame_index: uint16 (30,), numbers of the wanted frames, from 0.
+
+        Returns:
+            Boxes float64 (30, 4), x1, y1, x2, y2 in pixels; scores float32 (30,), 1, or 0 where
+            box and points were interpolated; points float32 (30, 68, 2); notes for the manifest.
+
+        Raises:
+            ClipError: if fewer than half of these frames have points.
+        """
+        known = np.isin(frame_index, self.found)
+        count = f"landmarks for {known.sum()} of {len(frame_index)} frames"
+        if known.sum() < MIN_FOUND * len(frame_index):
+            raise ClipError(f"{count}, expected half or more")
+        # (n, 68, 2) -> (n, 4 + 136)
+        values = np.concatenate(
+            [
+                self.points.min(axis=1),
+                self.points.max(axis=1),
+                self.points.reshape(len(self.found), -1),
+            ],
+            axis=1,
+        )
+        values = np.column_stack([np.interp(frame_index, self.found, each) for each in values.T])
+        points = values[:, 4:].reshape(-1, POINT_COUNT, 2).astype(np.float32)
+        return values[:, :4], known.astype(np.float32), points, () if known.all() else (count,)
+
+
+def read_track(content: bytes) -> Track:
+    """Read a CSV with a header and one row per frame.
 
     Args:
-        content: a CSV with a header and one row per frame: `frame` from 1, `confidence`,
-            `x_0`..`x_67` and `y_0`..`y_67` in pixels; other columns are ignored.
-        frame_index: uint16 (30,), numbers of the wanted frames, from 0.
-
-    Returns:
-        Boxes float64 (30, 4), x1, y1, x2, y2 in pixels; scores float32 (30,), 1, or 0 where the
-        box was interpolated; notes for the manifest.
+        content: its bytes. Columns `frame` from 1, `timestamp` in seconds, `confidence` 0..1,
+            `x_0`..`x_67` and `y_0`..`y_67` in pixels; others are ignored. Frames of low confidence
+            count as frames without a face. `timestamp` may be missing if the video is at hand.
 
     Raises:
-        ClipError: if the file is not such a CSV, or has points for fewer than half of the frames.
+        ClipError: if it is not such a CSV, has points that are not finite or far from any picture,
+            or has no frame with a face.
     """
-    found, boxes = _read(content)
-    order = np.searchsorted(found, frame_index)
-    known = (order < len(found)) & (found[np.minimum(order, len(found) - 1)] == frame_index)
-    if known.sum() < MIN_FOUND * len(frame_index):
-        raise ClipError(
-            f"landmarks for {known.sum()} of {len(frame_index)} frames, expected half or more"
-        )
-    chosen = np.column_stack([np.interp(frame_index, found, boxes[:, side]) for side in range(4)])
-    notes = () if known.all() else (f"landmarks for {known.sum()} of {len(frame_index)} frames",)
-    return chosen, known.astype(np.float32), notes
-
-
-def _read(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Frame numbers from 0, int (n,), rising, and boxes (n, 4) of the frames with a face."""
-    wanted = ["frame", "confidence"]
-    wanted += [f"{axis}_{point}" for axis in "xy" for point in range(POINTS)]
     header, _, rows = content.partition(b"\n")
+    if len(content) > MAX_TABLE_BYTES or len(header) > MAX_HEADER_BYTES:
+        raise ClipError(
+            f"the landmark file has {len(content)} bytes, {len(header)} of them in its first line, "
+            f"expected at most {MAX_TABLE_BYTES} and {MAX_HEADER_BYTES} for one short clip"
+        )
     names = [name.strip() for name in header.decode("ascii", "replace").split(",")]
-    missing = [name for name in wanted if name not in names]
+    missing = [name for name in _WANTED if name not in names]
     if missing:
         raise ClipError(f"the landmark file has no column {missing[0]}: not OpenFace's 2D points")
     if not rows.strip():
         raise ClipError("the landmark file has no frame with a face")
+    wanted = [name for name in (*_WANTED, "timestamp") if name in names]
     columns = [names.index(name) for name in wanted]
     try:
         table = np.loadtxt(io.BytesIO(rows), delimiter=",", usecols=columns, ndmin=2)
     except ValueError as exc:
         raise ClipError(f"the landmark file is damaged ({exc})") from exc
-    good = np.isfinite(table).all(axis=1) & (table[:, 1] >= MIN_CONFIDENCE)
-    table = table[good][np.argsort(table[good, 0], kind="stable")]
-    if not len(table):
+    if not ((table[:, 0] >= 1) & (table[:, 0] <= 2**16)).all():  # they are kept as uint16, from 0
+        raise ClipError(f"the landmark file has frame numbers other than 1 to {2**16}")
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    frames = table[:, 0].astype(int) - 1
+    good = table[:, 1] >= MIN_CONFIDENCE
+    if not good.any():
         raise ClipError("the landmark file has no frame with a face")
-    x, y = table[:, 2 : 2 + POINTS], table[:, 2 + POINTS :]
-    boxes = np.column_stack([x.min(axis=1), y.min(axis=1), x.max(axis=1), y.max(axis=1)])
-    return table[:, 0].astype(int) - 1, boxes
+    # Columns (n, x_0..x_67 y_0..y_67) -> (n, 68, 2)
+    points = table[good, 2 : 2 + 2 * POINT_COUNT].reshape(-1, 2, POINT_COUNT).swapaxes(1, 2)
+    bad = ~(np.abs(points) <= POINT_LIMIT).all(axis=(1, 2))
+    if bad.any():
+        raise ClipError(
+            f"the landmarks of frame {frames[good][bad][0] + 1} contain NaN, Inf or numbers beyond "
+            f"{POINT_LIMIT} pixels"
+        )
+    times_s = table[:, -1] if "timestamp" in wanted else None
+    return Track(frames, times_s, frames[good], points)

@@ -36,6 +36,7 @@ from cache.manifest import (
     write_manifest,
 )
 from cache.ravdess import Clip, is_sample
+from cache.reader import Cache
 from cache.schema import shard_name
 from cache.shard import CacheError, open_shard, write_shard
 from preprocess.dataset import Found, Source
@@ -58,6 +59,7 @@ class Outcome:
     total: int  # clips in the cache now
     failures: dict[str, str]  # source name to reason, also from earlier runs if they still hold
     duplicates: list[list[str]]  # the names of sources with the same bytes
+    same_landmarks: list[list[str]]  # the clip_ids of clips with the same landmarks
 
 
 def build(
@@ -101,15 +103,29 @@ def build(
     with suppress(OSError):  # stamps only save time, and a complete cache may be read-only
         finished.write_stamps()
     excluded = {source.name for source in found.sources if source.clip.actor not in only}
-    names_by_hash = defaultdict(list)
-    for _, record in sorted(records.items()):
-        names_by_hash[record["source_sha256"]].append(record["source"])
+    hashes = {record["source"]: record["source_sha256"] for _, record in sorted(records.items())}
     return Outcome(
         made=sum(source.clip.clip_id in records for source in todo),
         total=len(records),
-        failures=_update_failures(cache, failures, excluded, records),
-        duplicates=[names for names in names_by_hash.values() if len(names) > 1],
+        failures=_update_failures(cache, failures, excluded, records.values()),
+        duplicates=_equal(hashes),
+        same_landmarks=_equal(_landmark_hashes(cache) if settings.landmarks and records else {}),
     )
+
+
+def _landmark_hashes(cache: Path) -> dict[str, bytes]:
+    """A hash of the landmarks of each clip, by clip_id."""
+    opened = Cache(cache)
+    ids = [clip.clip_id for clip in opened.clips]
+    return {i: hashlib.sha256(opened.read(i, "landmarks").tobytes()).digest() for i in ids}
+
+
+def _equal(hashes: Mapping[str, Any]) -> list[list[str]]:
+    """The names that have the same hash, of each hash that several have."""
+    names = defaultdict(list)
+    for name, value in hashes.items():
+        names[value].append(name)
+    return [same for same in names.values() if len(same) > 1]
 
 
 def _run(
@@ -321,7 +337,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _update_failures(
-    cache: Path, failures: dict[str, str], excluded: Collection[str], records: Collection[str]
+    cache: Path,
+    failures: dict[str, str],
+    excluded: Collection[str],
+    records: Collection[Mapping[str, Any]],
 ) -> dict[str, str]:
     """Bring `failures.json` up to date, and return what is in it.
 
@@ -329,9 +348,10 @@ def _update_failures(
     not come back.
     """
     path = cache / FAILURES_NAME
+    processed = {PurePosixPath(record["source"]).stem for record in records}
     earlier = _read_json(path)
     for name, reason in earlier.items():
-        if (name in excluded or reason == _LOST) and PurePosixPath(name).stem not in records:
+        if (name in excluded or reason == _LOST) and PurePosixPath(name).stem not in processed:
             failures.setdefault(name, reason)
     if failures and failures != earlier:
         write_json(path, failures)

@@ -6,6 +6,7 @@ from typing import Any
 
 from cache.diff import settings_apart
 from cache.schema import (
+    COMPUTED,
     DURATION_S,
     FRAME_COUNT,
     FRAME_SIZE,
@@ -13,6 +14,7 @@ from cache.schema import (
     MFCC_COUNT,
     OFFSET_S,
     PICTURE,
+    POINT_COUNT,
     SAMPLE_RATE_HZ,
 )
 
@@ -58,10 +60,12 @@ class Settings:
     """The settings of one cache; the shapes of its arrays are in `cache.schema`.
 
     Attributes:
-        modality: "av", or "audio" for a cache of recordings only.
+        modality: "av", "audio" for a cache of recordings only, or "landmarks" for one of facial
+            points and sound.
         faces: "mtcnn", or "landmarks" for the published ones, as in the paper.
         audio: "mp4" for the clip's own sound, or "wav" for its separate recording.
         waveform: whether to keep the samples beside their MFCCs.
+        landmarks: where the 68 points of each face come from: None for none, or "csv".
         crop: how faces are found and cropped.
     """
 
@@ -69,18 +73,32 @@ class Settings:
     faces: str = "mtcnn"
     audio: str = "mp4"
     waveform: bool = False
+    landmarks: str | None = None
     crop: FaceSettings = FaceSettings()
 
     @property
     def computed(self) -> tuple[str, ...]:
         """Which of `schema.COMPUTED` the shards contain."""
-        picture = PICTURE if self.modality == "av" else ()
-        return (*picture, "mfcc", *(("waveform",) if self.waveform else ()))
+        absent = {"av": set(), "landmarks": {"frames"}, "audio": set(PICTURE)}[self.modality]
+        absent |= set() if self.waveform else {"waveform"}
+        absent |= set() if self.landmarks else {"landmarks"}
+        return tuple(name for name in COMPUTED if name not in absent)
+
+    @property
+    def has_video(self) -> bool:
+        """Whether the clips are videos: not for sound only, nor for points of a CSV and sound."""
+        recordings = (self.modality, self.landmarks, self.audio) == ("landmarks", "csv", "wav")
+        return self.modality != "audio" and not recordings
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether each clip comes with a CSV of landmarks."""
+        return self.modality != "audio" and (self.faces == "landmarks" or self.landmarks == "csv")
 
     def versions(self) -> dict[str, str]:
         """The installed versions of the libraries that can change a byte with these settings."""
         names = ["h5py", "librosa", "numpy", "scipy", "soxr"]
-        if self.modality == "av":
+        if self.has_video:
             names += ["av"]
             names += ["facenet-pytorch", "torch", "torchvision"] if self.faces == "mtcnn" else []
         return {name: version(name) for name in sorted(names)}
@@ -89,7 +107,7 @@ class Settings:
         """The settings as they go into the manifest and its fingerprint."""
         window = {"offset_s": OFFSET_S, "duration_s": DURATION_S, "shortfall_s": SHORTFALL_S}
         sound = {
-            "source": self.audio if self.modality == "av" else "wav",
+            "source": self.audio if self.modality != "audio" else "wav",
             "channels": "mean",
             "sample_rate_hz": SAMPLE_RATE_HZ,
             "resampler": "soxr HQ",
@@ -106,16 +124,15 @@ class Settings:
         else:
             crop = {"margin": self.crop.margin, "smoothing_s": self.crop.smoothing_s}
             crop["min_confidence"] = MIN_CONFIDENCE
-        return config | {
-            "frames": {
-                "count": FRAME_COUNT,
-                "size": FRAME_SIZE,
-                "color": "RGB",
-                "resize": "swscale area",
-                **window,
-            },
-            "faces": {"source": self.faces, "min_found": MIN_FOUND, **crop},
-        }
+        config["faces"] = {"source": self.faces, "min_found": MIN_FOUND, **crop}
+        times = {"count": FRAME_COUNT, **window}
+        if self.modality == "av":
+            picture = {"size": FRAME_SIZE, "color": "RGB", "resize": "swscale area"}
+            config["frames"] = {**times, **picture}
+        if self.landmarks == "csv":
+            points = {"source": "csv", "points": POINT_COUNT, "min_confidence": MIN_CONFIDENCE}
+            config["landmarks"] = {**times, **points}
+        return config
 
 
 def from_config(config: Any) -> Settings:
@@ -128,8 +145,9 @@ def from_config(config: Any) -> Settings:
         settings = Settings(
             modality=config["modality"],
             faces=config.get("faces", {}).get("source", "mtcnn"),
-            audio=config["sound"]["source"] if config["modality"] == "av" else "mp4",
+            audio=config["sound"]["source"] if config["modality"] != "audio" else "mp4",
             waveform=config["waveform"],
+            landmarks=config.get("landmarks", {}).get("source"),
         )
         apart = "; ".join(settings_apart("", config, settings.config()))
     except (AttributeError, KeyError, TypeError) as exc:

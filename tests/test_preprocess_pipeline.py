@@ -329,7 +329,8 @@ def test_the_same_bytes_under_two_names_are_noted(raw, cache, capsys):
         (["--raw", "empty"], "empty has no clip of the selected actors, expected 01-01-*.mp4"),
         (["--raw", "empty", "--jobs", "0"], "expected a whole number of 1 or more"),
         (["--raw", "empty", "--only", "25"], "argument --only: invalid choice: 25"),
-        (["--raw", "empty", "--faces", "landmarks"], "--landmarks DIR require each other"),
+        (["--raw", "empty", "--faces", "landmarks"], "--faces landmarks requires --landmarks DIR"),
+        (["--raw", "empty", "--modality", "landmarks"], "landmarks requires --landmarks DIR"),
         (["--raw", "empty", "--backend", "dask"], "--scheduler ADDRESS require each other"),
     ],
 )

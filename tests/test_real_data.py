@@ -15,7 +15,7 @@ from preprocess.audio import mfcc
 from preprocess.cli import main
 from preprocess.clip import compute
 from preprocess.decode import ClipError
-from preprocess.landmarks import landmark_boxes
+from preprocess.landmarks import read_track
 from preprocess.settings import RECORDING_LAG_S, Settings
 from preprocess.windows import decode
 from train.trainer import Trainer
@@ -65,7 +65,7 @@ def test_mfccs_agree_with_those_of_the_original_recordings(real_cache, real_data
 
 def test_published_landmarks_lie_on_the_face_that_is_cropped(real_cache, real_data):
     content = (real_data / "openface" / "01-01-06-01-02-01-05.partial.csv").read_bytes()
-    boxes, scores, _ = landmark_boxes(content, np.repeat([0, 93], 15))
+    boxes, scores, _, _ = read_track(content).at(np.repeat([0, 93], 15))
     assert (scores == 1).all()
     crop = real_cache.read("01-01-06-01-02-01-05", "face_box")
     assert (boxes[:, :2] > crop[:, :2]).all()

@@ -156,7 +156,7 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
             try:
                 if window.problem:
                     raise ClipError(window.problem)
-                arrays, notes = window_arrays(window, predictor.settings.crop)
+                arrays, notes = window_arrays(window, predictor.settings)
                 probabilities, attention = _classify(predictor.trained, arrays)
             except ClipError as exc:
                 yield WindowPrediction(window.start_s, problem=str(exc), notes=window.notes)
