@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cache.command import run
 from model import paper
 from model.inputs import INPUT_SHAPES
-from model.registry import NAMES, PRESETS, build, count_parameters, inputs
+from model.registry import NAMES, PRESETS, build, count_parameters, inputs, names
 
 _NOT_IN_PAPER = paper.PaperRow(label="-", stage="-", parameters="-", accuracy=float("nan"))
 
@@ -29,10 +29,15 @@ def gflops(net: nn.Module, clip: tuple[Tensor | None, Tensor | None]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def one_clip(name: str) -> tuple[Tensor | None, Tensor | None]:
-    """The inputs of network `name` for one clip, on "meta": frames, and MFCCs or a waveform."""
-    fields = {field: torch.empty(1, *INPUT_SHAPES[field], device="meta") for field in inputs(name)}
-    return fields.get("frames"), fields.get("mfcc", fields.get("waveform"))
+def one_clip(name: str, preset: str) -> tuple[Tensor | None, Tensor | None]:
+    """The inputs of a network for one clip, on "meta": pictures or points, MFCCs or a waveform."""
+    fields = {
+        field: torch.empty(1, *INPUT_SHAPES[field], device="meta") for field in inputs(name, preset)
+    }
+    return (
+        fields.get("frames", fields.get("landmarks")),
+        fields.get("mfcc", fields.get("waveform")),
+    )
 
 
 def print_list(preset: str) -> None:
@@ -44,12 +49,12 @@ def print_list(preset: str) -> None:
     else:
         print(f"Preset {preset}: small enough for a CPU; the paper prints no figures for it.")
         print(header)
-    for name in NAMES:
+    for name in names(preset):
         with torch.device("meta"):
             net = build(name, preset)
         row = paper.ROWS.get(name, _NOT_IN_PAPER)
         figures = f" {row.parameters:>18} {row.accuracy:15.2f}%" if preset == "paper" else ""
-        flops = gflops(net, one_clip(name))
+        flops = gflops(net, one_clip(name, preset))
         print(f"{name:25} {row.stage:8} {count_parameters(net):12,} {flops:12.3f}{figures}")
 
 
@@ -57,7 +62,7 @@ def print_description(name: str, preset: str) -> None:
     """One row per layer: name, type, output shape, parameters."""
     with torch.device("meta"):
         net = build(name, preset).eval()
-    print(f"inputs: {', '.join(inputs(name))}")
+    print(f"inputs: {', '.join(inputs(name, preset))}")
     print(f"{'layer':34} {'type':28} {'output':24} {'parameters':>12}")
 
     def report(label: str, module: nn.Module):
@@ -73,7 +78,7 @@ def print_description(name: str, preset: str) -> None:
         if label.count(".") <= 2:
             module.register_forward_hook(report(label or name, module))
     with torch.no_grad():
-        net(*one_clip(name))
+        net(*one_clip(name, preset))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from model.attention import AudioSelfAttention
 from model.cross_modal import CrossModalBlock
 from model.mfcc_cnn import MfccCnn
-from model.resnext3d import ResNeXt3D, pool
+from model.resnext3d import pool
+from model.unimodal import VideoEncoder
 
 
 class CfnSr(nn.Module):
@@ -31,7 +32,7 @@ class CfnSr(nn.Module):
     def __init__(
         self,
         *,
-        video: ResNeXt3D,
+        video: VideoEncoder,
         audio: MfccCnn,
         self_attention: AudioSelfAttention | None,
         cross_modal: CrossModalBlock | None,
@@ -44,6 +45,24 @@ class CfnSr(nn.Module):
         self.cross_modal = cross_modal
         self.dropout = nn.Dropout(0.4)
         self.head = nn.Linear(video.channels + audio.channels * audio.STEPS, classes)
+
+    def start_at_product(self, video: tuple[Tensor, Tensor], audio: tuple[Tensor, Tensor]) -> None:
+        """Set the classifier to the sum of the logits of two unimodal classifiers.
+
+        The sum is that of late fusion by multiplication, as long as the block attends evenly. Ours,
+        not the paper's: a fusion that starts there need not learn again what each modality says.
+
+        Args:
+            video, audio: weight (classes, features) and bias (classes,) of each.
+        """
+        gain = {"video": 1.0, "audio": 1.0}
+        block = self.cross_modal
+        if block is not None and block.attention == "mean":
+            gain[block.guided] += block.residual  # even attention adds the map to itself
+        with torch.no_grad():
+            weights = [video[0] / gain["video"], audio[0] / gain["audio"]]
+            self.head.weight.copy_(torch.cat(weights, dim=1))
+            self.head.bias.copy_(video[1] + audio[1])
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
         """Classify clips; in evaluation mode, each clip's logits depend on that clip only.

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from model.mfcc_cnn import MfccCnn
-from model.resnext3d import ResNeXt3D, pool
+from model.resnext3d import pool
+from model.unimodal import VideoEncoder
 
 
 class ConcatFc(nn.Module):
@@ -23,7 +24,7 @@ class ConcatFc(nn.Module):
     def __init__(
         self,
         *,
-        video: ResNeXt3D,
+        video: VideoEncoder,
         audio: MfccCnn,
         hidden: tuple[int, int] = (256, 128),
         classes: int = 8,

@@ -21,12 +21,14 @@ class TrainedNetwork:
 
     Attributes:
         name: the name of the network, one of `model.NAMES`.
+        fields: the fields of the cache that the network looks at.
         net: the network, in evaluation mode.
         prepare: what its inputs go through.
         precision: the type that it computes in, float32 or bfloat16.
     """
 
     name: str
+    fields: tuple[str, ...]
     net: nn.Module
     prepare: Prepare
     precision: torch.dtype
@@ -40,6 +42,7 @@ class TrainedNetwork:
         weights: Mapping[str, Tensor],
         statistics: Mapping[str, Tensor],
         precision: str,
+        attention: str = "mean",
         device: torch.device | str = "cpu",
     ) -> "TrainedNetwork":
         """Make a network and load its weights, as a checkpoint has them.
@@ -52,19 +55,15 @@ class TrainedNetwork:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r:.80}, expected one of {PRECISIONS}")
         _check_statistics(statistics)
-        net = build(name, preset)
+        net = build(name, preset, attention=attention)
         load_weights(net, weights)
         net.to(device).eval()
-        if "frames" in fields_of(name):
+        if "frames" in fields_of(name, preset):
             net.to(memory_format=torch.channels_last_3d)
         statistics = {key: values.to(device) for key, values in statistics.items()}
         prepare = Prepare(*input_size(preset), **statistics)
-        return cls(name, net, prepare, getattr(torch, precision))
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The fields of the cache that the network looks at."""
-        return fields_of(self.name)
+        fields = fields_of(name, preset)
+        return cls(name, fields, net, prepare, getattr(torch, precision))
 
     @torch.no_grad()
     def probabilities(self, fields: dict[str, Tensor]) -> Tensor:

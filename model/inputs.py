@@ -22,9 +22,10 @@ INPUT_SHAPES = {
     "frames": (_CHANNELS, _FRAMES, _HEIGHT, _WIDTH),
     "mfcc": FIELDS["mfcc"].shape,
     "waveform": FIELDS["waveform"].shape,
+    "landmarks": FIELDS["landmarks"].shape,
 }
 
-# Frames and sound for a network; None where it does not look at one of them.
+# Frames or landmarks, and sound for a network; None where it does not look at one of them.
 Inputs = tuple[Tensor | None, Tensor | None]
 
 
@@ -34,7 +35,7 @@ class Prepare:
 
     Args:
         count: the number of frames that the network looks at.
-        size: the side of a frame that the network looks at, in pixels.
+        size: the side of a frame that the network looks at, in pixels; 0 for landmarks.
         mfcc_mean, mfcc_std: float (13, 1) on the device of the batch, over the training clips;
             None leaves MFCCs as they are.
     """
@@ -45,7 +46,8 @@ class Prepare:
     mfcc_std: Tensor | None = None
 
     def __call__(self, fields: dict[str, Tensor], crops: Tensor | None = None) -> Inputs:
-        """Frames float (B, 3, count, size, size); MFCCs (B, 13, 212) or waveforms (B, 108045).
+        """Frames float (B, 3, count, size, size) or landmarks float (B, 30, 68, 2) in pixels; MFCCs
+        (B, 13, 212) or waveforms (B, 108045).
 
         Args:
             fields: fields of the cache by name, each with B in front.
@@ -55,6 +57,8 @@ class Prepare:
         if "frames" in fields:
             frames = to_input(subsample(fields["frames"], self.count, dim=1), self.size, crops)
             frames = frames.contiguous(memory_format=torch.channels_last_3d)
+        elif "landmarks" in fields:  # the network normalizes them itself
+            frames = fields["landmarks"]
         if "mfcc" in fields:
             sound = fields["mfcc"]
             if self.mfcc_mean is not None:

@@ -6,7 +6,8 @@ from torch.nn.functional import normalize
 
 from model.device import without_autocast
 from model.mfcc_cnn import MfccCnn
-from model.resnext3d import ResNeXt3D, pool
+from model.resnext3d import pool
+from model.unimodal import VideoEncoder
 
 
 class CompactBilinear(nn.Module):
@@ -65,7 +66,7 @@ class Mcbp(nn.Module):
     """
 
     def __init__(
-        self, *, video: ResNeXt3D, audio: MfccCnn, outputs: int = 16_000, classes: int = 8
+        self, *, video: VideoEncoder, audio: MfccCnn, outputs: int = 16_000, classes: int = 8
     ):
         super().__init__()
         self.video = video

@@ -12,6 +12,7 @@ from model.cfn_sr import CfnSr
 from model.concat_fc import ConcatFc
 from model.cross_modal import CrossModalBlock
 from model.erann import Erann
+from model.landmarks import LandmarkEncoder
 from model.late_fusion import (
     LateFusion,
     Rule,
@@ -30,9 +31,13 @@ from model.unimodal import AudioNetwork, VideoNetwork
 
 @dataclass(frozen=True)
 class Preset:
-    """Arguments of the modules; empty ones take the defaults, which are those of the paper."""
+    """Arguments of the modules; empty ones take the defaults, which are those of the paper.
+
+    `looks_at` is the field that the encoder "video" encodes, "frames" or "landmarks".
+    """
 
     video: dict
+    looks_at: str = "frames"
     audio: dict = field(default_factory=dict)
     self_attention: dict = field(default_factory=dict)
     cross_modal: dict = field(default_factory=dict)
@@ -62,6 +67,16 @@ PRESETS = {
         msaf={"blocks": (8, 8)},
         erann={"width": 1, "blocks": 1, "bands": 64, "hop": 690},
     ),
+    # Ours: 68 facial points of 30 frames in place of pixels, for a CPU.
+    "landmarks": Preset(
+        looks_at="landmarks",
+        video={},
+        self_attention={"layers": 2, "feedforward": 128},
+        cross_modal={"hidden": 32},
+        concat_fc={"hidden": (64, 32)},
+        mcbp={"outputs": 1_024},
+        msaf={"blocks": (16, 32)},
+    ),
 }
 
 _BOTH = ("frames", "mfcc")
@@ -77,48 +92,60 @@ class System:
     """How to make one network, and how it is trained.
 
     Attributes:
-        make: makes the network from a preset and from `stem_relu` (see `build`).
+        make: makes the network from a preset and the options of `build`.
         inputs: the fields of the cache that the network looks at.
         loss: the loss of each clip, from logits and target distributions (B, 8) to (B,).
     """
 
-    make: Callable[[Preset, bool], nn.Module]
+    make: Callable[[Preset, "Options"], nn.Module]
     inputs: tuple[str, ...] = _BOTH
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
 
 
-def _encoders(preset: Preset, stem_relu: bool) -> dict[str, nn.Module]:
-    return {
-        "video": ResNeXt3D(**preset.video, stem_relu=stem_relu),
-        "audio": MfccCnn(**preset.audio),
-    }
+@dataclass(frozen=True)
+class Options:
+    """How networks of one name may differ, see `build`."""
+
+    stem_relu: bool = True
+    attention: str = "mean"
 
 
-def _unimodal(preset: Preset, stem_relu: bool) -> dict[str, nn.Module]:
-    parts = _encoders(preset, stem_relu)
+def _video(preset: Preset, options: Options) -> ResNeXt3D | LandmarkEncoder:
+    if preset.looks_at == "landmarks":
+        return LandmarkEncoder(**preset.video)
+    return ResNeXt3D(**preset.video, stem_relu=options.stem_relu)
+
+
+def _encoders(preset: Preset, options: Options) -> dict[str, nn.Module]:
+    return {"video": _video(preset, options), "audio": MfccCnn(**preset.audio)}
+
+
+def _unimodal(preset: Preset, options: Options) -> dict[str, nn.Module]:
+    parts = _encoders(preset, options)
     return {
         "video": VideoNetwork(video=parts["video"]),
         "audio": AudioNetwork(audio=parts["audio"]),
     }
 
 
-def _late(rule: Rule) -> Callable[[Preset, bool], nn.Module]:
-    return lambda preset, relu: LateFusion(**_unimodal(preset, relu), rule=rule)
+def _late(rule: Rule) -> Callable[[Preset, Options], nn.Module]:
+    return lambda preset, options: LateFusion(**_unimodal(preset, options), rule=rule)
 
 
 def _cfn_sr(
     *, self_attention: bool = True, cross_modal: bool = True, **of_block
-) -> Callable[[Preset, bool], nn.Module]:
+) -> Callable[[Preset, Options], nn.Module]:
     """CFN-SR with or without its parts; `of_block` are arguments of the cross-modal block."""
 
-    def make(preset: Preset, stem_relu: bool) -> nn.Module:
-        parts = _encoders(preset, stem_relu)
+    def make(preset: Preset, options: Options) -> nn.Module:
+        parts = _encoders(preset, options)
         attention = AudioSelfAttention(**preset.self_attention) if self_attention else None
         block = None
         if cross_modal:
             block = CrossModalBlock(
                 video_channels=parts["video"].channels,
                 audio_channels=parts["audio"].channels,
+                attention=options.attention,
                 **preset.cross_modal,
                 **of_block,
             )
@@ -129,22 +156,23 @@ def _cfn_sr(
 
 SYSTEMS = {
     "video_resnext50": System(
-        lambda preset, relu: VideoNetwork(video=ResNeXt3D(**preset.video, stem_relu=relu)),
-        inputs=("frames",),
+        lambda preset, options: VideoNetwork(video=_video(preset, options)), inputs=("frames",)
     ),
     "audio_mfcc_cnn": System(
-        lambda preset, relu: AudioNetwork(audio=MfccCnn(**preset.audio)), inputs=("mfcc",)
+        lambda preset, options: AudioNetwork(audio=MfccCnn(**preset.audio)), inputs=("mfcc",)
     ),
     "averaging": System(_late(averaging)),
     "multiplicative": System(_late(multiplicative), loss=multiplicative_loss),
     "multiplication": System(_late(multiplication)),
     "concat_fc": System(
-        lambda preset, relu: ConcatFc(**_encoders(preset, relu), **preset.concat_fc)
+        lambda preset, options: ConcatFc(**_encoders(preset, options), **preset.concat_fc)
     ),
-    "mcbp": System(lambda preset, relu: Mcbp(**_encoders(preset, relu), **preset.mcbp)),
-    "mmtm": System(lambda preset, relu: MmtmNetwork(**_unimodal(preset, relu))),
-    "msaf": System(lambda preset, relu: MsafNetwork(**_unimodal(preset, relu), **preset.msaf)),
-    "erann": System(lambda preset, relu: Erann(**preset.erann), inputs=("waveform",)),
+    "mcbp": System(lambda preset, options: Mcbp(**_encoders(preset, options), **preset.mcbp)),
+    "mmtm": System(lambda preset, options: MmtmNetwork(**_unimodal(preset, options))),
+    "msaf": System(
+        lambda preset, options: MsafNetwork(**_unimodal(preset, options), **preset.msaf)
+    ),
+    "erann": System(lambda preset, options: Erann(**preset.erann), inputs=("waveform",)),
     "cfn_sr": System(_cfn_sr()),
     "cfn_sr_no_cross_modal": System(_cfn_sr(self_attention=False, cross_modal=False)),
     "cfn_sr_video_to_audio": System(_cfn_sr(guided="audio")),
@@ -155,28 +183,45 @@ SYSTEMS = {
 NAMES = tuple(SYSTEMS)
 
 
-def build(name: str, preset: str = "paper", *, stem_relu: bool = True) -> nn.Module:
+def build(
+    name: str, preset: str = "paper", *, stem_relu: bool = True, attention: str = "mean"
+) -> nn.Module:
     """Make a network with fresh weights, drawn from torch's global generator.
 
     Args:
         name: one of `NAMES`.
-        preset: "paper" for the published sizes, "tiny" for the demo and tests on a CPU.
+        preset: "paper" for the published sizes, "tiny" for the demo and tests on a CPU,
+            "landmarks" for facial landmarks in place of frames.
         stem_relu: whether a ReLU follows the video stem's batch norm; the released fusion networks
             lack it by accident, so False is for comparison with their weights.
+        attention: the softmax of the cross-modal block, one of `cross_modal.ATTENTIONS`; "slice" is
+            that of the released networks.
 
     Returns:
         A module with `net(frames, mfcc) -> logits`: frames float (B, 3, 30, 224, 224), mfcc float
         (B, 13, 212), logits (B, 8). Unimodal networks ignore one of the two; "erann" takes a
-        waveform, float (B, 108045) in -1..1, instead of MFCCs (see `inputs`).
+        waveform, float (B, 108045) in -1..1, instead of MFCCs, and with preset "landmarks" the
+        first input is landmarks in pixels, float (B, 30, 68, 2) (see `inputs`).
 
     Raises:
-        ValueError: for an unknown name or preset, or `stem_relu=False` for a network without
-            frames.
+        ValueError: for an unknown name, preset or attention, a network that the preset lacks, or
+            `stem_relu=False` for a network without frames.
     """
-    system = _system(name)
-    if not stem_relu and "frames" not in system.inputs:
+    if name not in names(preset) and name in SYSTEMS:
+        raise ValueError(f"model {name} has no preset {preset}. Use another --preset")
+    if not stem_relu and "frames" not in inputs(name, preset):
         raise ValueError(f"stem_relu is False, but {name} has no video encoder. Leave it out")
-    return system.make(_preset(preset), stem_relu)
+    return _system(name).make(_preset(preset), Options(stem_relu, attention))
+
+
+def names(preset: str) -> tuple[str, ...]:
+    """The networks that a preset has: those that look at waveforms have none for landmarks."""
+    looks_at = _preset(preset).looks_at
+    return tuple(
+        name
+        for name, system in SYSTEMS.items()
+        if looks_at == "frames" or "waveform" not in system.inputs
+    )
 
 
 def _system(name: str) -> System:
@@ -191,9 +236,10 @@ def _preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def inputs(name: str) -> tuple[str, ...]:
+def inputs(name: str, preset: str = "paper") -> tuple[str, ...]:
     """The fields of the cache that network `name` looks at; the other input may be None."""
-    return _system(name).inputs
+    looks_at = _preset(preset).looks_at
+    return tuple(looks_at if field == "frames" else field for field in _system(name).inputs)
 
 
 def loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
@@ -204,10 +250,10 @@ def loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 def input_size(preset: str) -> tuple[int, int]:
     """The number of frames that the networks of a preset look at, and their side in pixels.
 
-    Larger inputs are reduced by the network itself.
+    Larger inputs are reduced by the network itself. The side is 0 where it looks at landmarks.
     """
     sizes = _preset(preset).video
-    return sizes["frames"], sizes["size"]
+    return sizes.get("frames", FRAME_COUNT), sizes.get("size", 0)
 
 
 def count_parameters(net: nn.Module) -> int:

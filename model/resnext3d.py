@@ -122,8 +122,8 @@ def max_pool_in_order(x: Tensor) -> Tensor:
 
 
 def pool(features: Tensor) -> Tensor:
-    """Average over time and space, (B, C, S, H, W) -> (B, C).
+    """Average over all positions of a map, (B, C, S, H, W) or (B, C, S, P) -> (B, C).
 
     A mean and not an average-pooling layer, whose backward pass has no fixed order on CUDA.
     """
-    return torch.mean(features, dim=(2, 3, 4))
+    return torch.mean(features, dim=tuple(range(2, features.dim())))

@@ -2,14 +2,18 @@
 
 from torch import Tensor, nn
 
+from model.landmarks import LandmarkEncoder
 from model.mfcc_cnn import MfccCnn
 from model.resnext3d import ResNeXt3D, pool
+
+# Encodes pictures (B, 3, 30, H, W) or landmarks (B, 30, 68, 2) into a map (B, C, ...).
+VideoEncoder = ResNeXt3D | LandmarkEncoder
 
 
 class VideoNetwork(nn.Module):
     """3D ResNeXt-50, mean over all positions, classifier; 25,882,056 parameters."""
 
-    def __init__(self, *, video: ResNeXt3D, classes: int = 8):
+    def __init__(self, *, video: VideoEncoder, classes: int = 8):
         super().__init__()
         self.video = video
         self.fc = nn.Linear(video.channels, classes)

@@ -10,12 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.landmarks import LandmarkEncoder
 from model.mfcc_cnn import MfccCnn
 from model.resnext3d import ResNeXt3D
 from model.unimodal import AudioNetwork, VideoNetwork
 
 # For each part: its network with a classifier, its encoder, the classifier's public name.
-_PARTS = {"video": (VideoNetwork, ResNeXt3D, "fc"), "audio": (AudioNetwork, MfccCnn, "fc1")}
+_PARTS = {
+    "video": (VideoNetwork, (ResNeXt3D, LandmarkEncoder), "fc"),
+    "audio": (AudioNetwork, MfccCnn, "fc1"),
+}
 PARTS = tuple(_PARTS)
 
 _SHOWN = 5  # the number of names that a message lists
@@ -195,6 +199,21 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         return f"{loaded}, and its classifier"
     found = ", ".join(f"{n} {_shape(t)}" for n, t in of_classifier.items())
     return f"{loaded}; its classifier ({found}) is skipped, since the network has a different one"
+
+
+def classifier_of(part: str, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a unimodal network's classifier, from `state` as for `load_encoder`.
+
+    Raises:
+        WeightsError: if there is none.
+    """
+    try:
+        return tuple(state[f"{_PARTS[part][2]}.{name}"].float() for name in ("weight", "bias"))
+    except KeyError as exc:
+        raise WeightsError(
+            f"the weights for the {part} encoder have no classifier {exc}, which --product-start "
+            "requires. Start from unimodal runs, or use --no-product-start"
+        ) from exc
 
 
 def _refuse(part: str, problems: dict[str, list[str]]) -> None:

@@ -10,8 +10,19 @@ from torch.nn import functional
 
 from cache.ravdess import EMOTIONS
 from model.inputs import Inputs
+from train.landmarks import change_landmarks, draw_faces
 from train.recipe import Recipe
-from train.seeds import AUGMENTATION, MIXUP, MODALITY, SOUND, STYLE, VOCAL_TRACT, generator, seed_of
+from train.seeds import (
+    AUGMENTATION,
+    FACE,
+    MIXUP,
+    MODALITY,
+    SOUND,
+    STYLE,
+    VOCAL_TRACT,
+    generator,
+    seed_of,
+)
 from train.stream import Clips
 from train.vocal_tract import change_vocal_tract
 
@@ -35,17 +46,26 @@ class Augmentation:
         epoch: the number of the epoch, from 1.
         num_clips: the number of training clips.
         styles: the styles of their MFCCs, as from `mfcc_styles`; needed for `mfcc_style`.
+        faces: the mean faces of their actors, as from `mean_faces`; needed for landmarks.
     """
 
     def __init__(
-        self, recipe: Recipe, seed: int, epoch: int, num_clips: int, styles: Tensor | None = None
+        self,
+        recipe: Recipe,
+        seed: int,
+        epoch: int,
+        num_clips: int,
+        *,
+        styles: Tensor | None = None,
+        faces: Tensor | None = None,
     ):
         self.recipe = recipe
         self.crops = draw_crops(num_clips, generator(seed, epoch, AUGMENTATION))
         self.sound = draw_sound(num_clips, generator(seed, epoch, SOUND))
         self.vocal_tracts = torch.rand(num_clips, generator=generator(seed, epoch, VOCAL_TRACT))
         self.modality = torch.rand(num_clips, generator=generator(seed, epoch, MODALITY))
-        self.styles = styles
+        self.styles, self.faces = styles, faces
+        self.face, self.other_faces = draw_faces(num_clips, generator(seed, epoch, FACE))
         if recipe.mfcc_style:
             self.others, self.kept = draw_styles(
                 num_clips, recipe.mfcc_style, seed_of(seed, epoch, STYLE)
@@ -59,14 +79,20 @@ class Augmentation:
             # Each clip keeps the greater part, so that accuracy is judged by its own label.
             self.mixup = np.maximum(weights, 1 - weights).tolist()
 
-    def change_voice(self, positions: Tensor, fields: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Change the apparent speaker of a batch of MFCCs, before they are normalized.
+    def change_person(self, positions: Tensor, fields: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Change the apparent speaker of a batch: landmarks, and MFCCs before normalization.
 
         Args:
             positions: the positions of the clips, int64 (B,).
             fields: fields of the cache by name, each with B in front.
         """
         recipe = self.recipe
+        if "landmarks" in fields:
+            own, others = self.faces[positions], self.faces[self.other_faces[positions]]
+            points = change_landmarks(
+                fields["landmarks"], self.face[positions], own, others, recipe
+            )
+            fields = fields | {"landmarks": points}
         if "mfcc" not in fields or not (recipe.mfcc_style or recipe.vocal_tract):
             return fields
         mfcc = fields["mfcc"]

@@ -19,6 +19,7 @@ from cache.files import locked, sweep
 from cache.ravdess import SPLITS, Clip, actors_of
 from cache.reader import Cache
 from cache.shard import CacheError
+from model.cross_modal import ATTENTIONS
 from model.device import describe, pick_device, pick_precision
 from model.weights import PARTS
 from train.distributed import world_of
@@ -114,7 +115,7 @@ def make_config(
     settings = from_arguments(args)
     trained, held_out = actors_of(args.split, args.fold, validate=args.validate)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    as_typed = ("model", "preset", "split", "fold", "recipe", "seed", "deterministic")
+    as_typed = ("model", "preset", "attention", "split", "fold", "recipe", "seed", "deterministic")
     return RunConfig(
         **{name: getattr(args, name) for name in as_typed},
         parameters=count_parameters(args),
@@ -139,7 +140,7 @@ def make_config(
 
 def is_heavy(name: str, preset: str) -> bool:
     """Whether a network is the full-size one of the paper, over frames."""
-    return preset == "paper" and "frames" in model.inputs(name)
+    return preset == "paper" and "frames" in model.inputs(name, preset)
 
 
 def count_parameters(args: argparse.Namespace) -> int:
@@ -252,20 +253,22 @@ def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], l
                 "the full fold"
             )
         parts.append(clips)
-    check_fields(cache, parts[0][0], args.model)
+    check_fields(cache, parts[0][0], args.model, args.preset)
     cache.check({clip.actor for part in parts for clip in part})
     return parts[0], parts[1]
 
 
-def check_fields(cache: Cache, clip: Clip, name: str) -> None:
-    """Raise CacheError if the cache lacks a field that network `name` looks at."""
+def check_fields(cache: Cache, clip: Clip, name: str, preset: str) -> None:
+    """Raise CacheError if the cache lacks a field that a network looks at."""
     held = set(cache.fields(clip.clip_id))
-    missing = sorted(set(model.inputs(name)) - held)
+    missing = sorted(set(model.inputs(name, preset)) - held)
     if not missing:
         return
-    possible = [other for other in model.NAMES if set(model.inputs(other)) <= held]
+    possible = [n for n in model.names(preset) if set(model.inputs(n, preset)) <= held]
     if missing == ["waveform"]:
         advice = "Build the cache with --waveform, as `make features` does"
+    elif missing == ["frames"] and "landmarks" in held:
+        advice = "Train with --preset landmarks"
     else:
         advice = "Use another cache"
         if possible:
@@ -313,6 +316,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--split", choices=SPLITS, default="paper", help="fold definition (default: paper)")
     add("--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)")
     add("--preset", choices=model.PRESETS, default="paper", help="network size (default: paper)")
+    add(
+        "--attention",
+        choices=ATTENTIONS,
+        default="mean",
+        help="softmax of the cross-modal block, Eq. (8) (default: mean)",
+    )
     runs = "output folder (default: runs)"
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help=runs)
     add("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from cache.schema import MFCC_COUNT, MFCC_STEPS
+from cache.schema import FRAME_COUNT, MFCC_COUNT, MFCC_STEPS
 
 
 def _setting(default: Any, why: str) -> Any:
@@ -51,6 +51,24 @@ class Recipe:
         0, "largest width of the masked span of time in steps (SpecAugment)"
     )
     mfcc_mask_coefficients: int = _setting(0, "largest number of masked coefficients (SpecAugment)")
+    landmark_shift: int = _setting(0, "largest shift of landmarks in time in frames of 82 ms")
+    landmark_stretch: float = _setting(
+        0.0, "largest change of the speed of landmarks, as a logarithm (0 = off)"
+    )
+    landmark_mirror: bool = _setting(False, "mirror the landmarks of half of the clips")
+    landmark_exchange: float = _setting(
+        0.0,
+        "share of clips whose expression is put on the mean faces of two other training actors, "
+        "mixed: the training actors are few",
+    )
+    landmark_gain: float = _setting(
+        0.0, "largest change of the strength of those expressions, as a logarithm"
+    )
+    product_start: bool = _setting(
+        False,
+        "start the classifier of a fusion network at the sum of the logits of the unimodal "
+        "networks that its encoders start from, instead of at random",
+    )
     mixup: float = _setting(0.0, "alpha of mixup, which mixes pairs of clips (0 = off)")
     modality_dropout: float = _setting(
         0.0, "share of clips of which a fusion network sees only one modality, so it learns both"
@@ -77,6 +95,36 @@ RECIPES = {
         modality_dropout=0.2,
     ),
 }
+# Facial landmarks by themselves.
+RECIPES["landmarks"] = Recipe(
+    epochs=40,
+    batch_size=32,
+    learning_rate=3e-3,
+    warmup=0.1,
+    cosine=True,
+    weight_decay=0.1,
+    label_smoothing=0.1,
+    ema=0.99,
+    landmark_shift=3,
+    landmark_stretch=0.1,
+    landmark_mirror=True,
+    landmark_exchange=0.8,
+    landmark_gain=0.3,
+)
+# Facial landmarks and voice, from trained unimodal networks.
+RECIPES["fusion"] = replace(
+    RECIPES["modern"],
+    epochs=10,
+    batch_size=32,
+    learning_rate=3e-4,
+    weight_decay=0.1,
+    landmark_shift=3,
+    landmark_stretch=0.1,
+    landmark_mirror=True,
+    landmark_exchange=0.8,
+    landmark_gain=0.3,
+    product_start=True,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", choices=RECIPES, default="paper", help="training recipe (default: paper)"
     )
-    group = parser.add_argument_group("recipe settings (defaults: paper, modern)")
+    group = parser.add_argument_group(f"recipe settings (defaults: {', '.join(RECIPES)})")
     for each in fields(Recipe):
         flag = "--lr" if each.name == "learning_rate" else f"--{each.name.replace('_', '-')}"
         values = ", ".join(str(getattr(recipe, each.name)) for recipe in RECIPES.values())
@@ -125,6 +173,15 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
         (
             *("mfcc_mask_coefficients", 0 <= recipe.mfcc_mask_coefficients < MFCC_COUNT),
             f"0 to {MFCC_COUNT - 1}",
+        ),
+        *(
+            (name, 0 <= getattr(recipe, name) <= highest, f"0 to {highest}")
+            for name, highest in (
+                ("landmark_shift", FRAME_COUNT // 2),
+                ("landmark_stretch", 1),
+                ("landmark_exchange", 1),
+                ("landmark_gain", 1),
+            )
         ),
         ("mixup", 0 <= recipe.mixup < math.inf, "0 or more"),
         ("modality_dropout", 0 <= recipe.modality_dropout <= 1, "0 to 1"),

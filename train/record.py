@@ -29,7 +29,7 @@ from model.inference import TrainedNetwork
 from model.weights import WeightsError, read_data
 from train.recipe import Recipe
 
-CHECKPOINT_VERSION = 4
+CHECKPOINT_VERSION = 5
 
 CONFIG, METRICS, PREDICTIONS, CHECKPOINT = (
     *("config.json", "metrics.jsonl", "predictions.csv", "last.pt"),
@@ -61,7 +61,8 @@ class RunConfig:
     """How a run was trained, and on which actors: the content of config.json.
 
     Attributes:
-        model, preset, parameters: the network, its size, and the number of its parameters.
+        model, preset, attention, parameters: the network, its size, the softmax of its cross-modal
+            block (see `model.build`), and the number of its parameters.
         split, fold: the name of the split and the number of the fold.
         validation: whether validation actors were held out, not the fold's test actors.
         train_actors, test_actors: the actors that were trained on, and those held out.
@@ -81,6 +82,7 @@ class RunConfig:
 
     model: str
     preset: str
+    attention: str
     parameters: int
     split: str
     fold: int
@@ -507,6 +509,7 @@ class Checkpoint:
             return TrainedNetwork.build(
                 self.config.model,
                 self.config.preset,
+                attention=self.config.attention,
                 weights=self.weights,
                 statistics=self.statistics,
                 precision=self.config.precision,

@@ -4,7 +4,9 @@ import numpy as np
 import torch
 
 # One number per purpose, so that drawing more numbers for one does not change another.
-WEIGHTS, ORDER, AUGMENTATION, DROPOUT, SOUND, MODALITY, MIXUP, VOCAL_TRACT, STYLE = range(9)
+(WEIGHTS, ORDER, AUGMENTATION, DROPOUT, SOUND, MODALITY, MIXUP, VOCAL_TRACT, STYLE, FACE) = range(
+    10
+)
 
 
 def seed_of(seed: int, epoch: int, purpose: int, *more: int) -> int:

@@ -18,12 +18,14 @@ import model
 from cache.command import FailedError
 from cache.ravdess import EMOTIONS, Clip
 from cache.reader import Cache
+from model.cfn_sr import CfnSr
 from model.device import describe
 from model.inference import classify
 from model.inputs import Prepare
-from model.weights import WeightsError, load_encoder, load_weights
+from model.weights import PARTS, WeightsError, classifier_of, load_encoder, load_weights
 from train.augment import Augmentation, mfcc_statistics, mfcc_styles, to_targets
 from train.distributed import World
+from train.landmarks import mean_faces
 from train.log import Log
 from train.recipe import Recipe, learning_rate
 from train.record import (
@@ -128,7 +130,7 @@ class Trainer:
 
         # The clips. Only the fields that the network looks at are read.
         frames, size = model.input_size(config.preset)
-        fields = model.inputs(config.model)
+        fields = model.inputs(config.model, config.preset)
         self.train_set = Clips(cache, train_clips, fields, frames)
         self.test_set = Clips(cache, test_clips, fields, frames)
         self.batch_sizes = batch_sizes(len(train_clips), recipe.batch_size)
@@ -140,6 +142,7 @@ class Trainer:
             if recipe.mfcc_normalize:
                 mean, std = mfcc_statistics(self.styles)
                 self.statistics = {"mfcc_mean": mean.to(device), "mfcc_std": std.to(device)}
+        self.faces = mean_faces(self.train_set) if "landmarks" in fields else None
         self.prepare = Prepare(frames, size, **self.statistics)
 
         self.train_source, where = place(self.train_set, device)
@@ -214,7 +217,9 @@ class Trainer:
             log.begin_epoch(epoch)
         self.call.train()
         augment = Augmentation(
-            self.recipe, self.config.seed, epoch, len(self.train_set), self.styles
+            *(self.recipe, self.config.seed, epoch, len(self.train_set)),
+            styles=self.styles,
+            faces=self.faces,
         )
         order = torch.randperm(
             len(self.train_set), generator=generator(self.config.seed, epoch, ORDER)
@@ -254,9 +259,9 @@ class Trainer:
             group["lr"] = learning_rate(self.recipe, done)
         torch.manual_seed(seed_of(self.config.seed, self.epoch + 1, DROPOUT, step, self.world.rank))
 
-        # Crop and augment: each clip once, the same for all of its frames. MFCCs change voice
-        # before they are normalized; spans are hidden and clips mixed after.
-        fields = augment.change_voice(positions, fields)
+        # Crop and augment: each clip once, the same for all of its frames. Person and voice change
+        # before the inputs are normalized; spans are hidden and clips mixed after.
+        fields = augment.change_person(positions, fields)
         frames, sound = self.prepare(fields, augment.crops[positions])
         frames, sound = augment.change_inputs(step, positions, frames, sound)
         targets = augment.targets(step, labels)
@@ -364,15 +369,19 @@ def build_network(
         WeightsError: if a file does not match the network.
     """
     torch.manual_seed(seed_of(config.seed, 0, WEIGHTS))
-    net = model.build(config.model, config.preset)
+    net = model.build(config.model, config.preset, attention=config.attention)
     for part, start in starts.items():
         try:
             loaded = load_encoder(net, part, start.state)
         except WeightsError as exc:
             raise WeightsError(f"--init-{part} {start.record['file']}: {exc}") from exc
         print(loaded)
+    if config.settings.product_start and starts.keys() == set(PARTS) and isinstance(net, CfnSr):
+        classifiers = [classifier_of(part, starts[part].state) for part in PARTS]
+        net.start_at_product(*classifiers)
+        print("classifier: starts at the sum of the unimodal logits")
     net.to(device)
-    if "frames" in model.inputs(config.model):
+    if "frames" in model.inputs(config.model, config.preset):
         net.to(memory_format=torch.channels_last_3d)
     return net
 
