@@ -13,18 +13,21 @@ from model.mfcc_cnn import MfccCnn
 from model.resnext3d import Bottleneck, ResNeXt3D, max_pool_in_order, pool
 
 
+@pytest.mark.parametrize("attention", ["mean", "clip", "slice"])
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("guided", ["video", "audio"])
-def test_cross_modal_attention_is_equations_7_and_8_position_by_position(guided, residual):
-    """One softmax over all positions of one clip; V->A turns the direction."""
+def test_cross_modal_attention_is_equations_7_and_8_position_by_position(
+    guided, residual, attention
+):
+    """One softmax per clip, or per time slice as in the public code; V->A turns the direction."""
     torch.manual_seed(0)
     sizes = {"video_channels": 5, "audio_channels": 4, "hidden": 3}
-    block = CrossModalBlock(**sizes, guided=guided, residual=residual)
+    block = CrossModalBlock(**sizes, guided=guided, residual=residual, attention=attention)
     video = torch.randn(2, 5, 2, 3, 2) if guided == "video" else torch.randn(2, 5)
     audio = torch.randn(2, 4) if guided == "video" else torch.randn(2, 4, 6)
-    fused, attention = block(video, audio)
+    fused, found = block(video, audio)
     weighed = video if guided == "video" else audio
-    assert (fused.shape, attention.shape) == (weighed.shape, (2, *weighed.shape[2:]))
+    assert (fused.shape, found.shape) == (weighed.shape, (2, *weighed.shape[2:]))
     for b in range(2):
         positions = weighed[b].flatten(1).T  # (positions, C)
         scores = []
@@ -33,8 +36,12 @@ def test_cross_modal_attention_is_equations_7_and_8_position_by_position(guided,
             affine = block.video_affine.weight @ x_v + block.video_affine.bias
             x_q = torch.tanh(affine + block.audio_affine.weight @ x_a)
             scores.append(math.exp((block.score.weight @ x_q + block.score.bias).item()))
-        shares = torch.tensor(scores) / sum(scores)
-        torch.testing.assert_close(attention[b].flatten(), shares)
+        slices = 2 if (guided, attention) == ("video", "slice") else 1
+        shares = torch.tensor(scores).view(slices, -1)
+        shares = (shares / shares.sum(dim=1, keepdim=True)).flatten()
+        if attention == "mean":
+            shares = shares * len(scores)
+        torch.testing.assert_close(found[b].flatten(), shares)
         expected = positions * (shares[:, None] + residual)
         torch.testing.assert_close(fused[b].flatten(1).T, expected)
 
