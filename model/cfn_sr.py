@@ -44,7 +44,7 @@ class CfnSr(nn.Module):
         self.self_attention = self_attention
         self.cross_modal = cross_modal
         self.dropout = nn.Dropout(0.4)
-        self.head = nn.Linear(video.channels + audio.channels * audio.STEPS, classes)
+        self.head = nn.Linear(video.channels + audio.num_features, classes)
 
     def start_at_product(self, video: tuple[Tensor, Tensor], audio: tuple[Tensor, Tensor]) -> None:
         """Set the classifier to the sum of the logits of two unimodal classifiers.
@@ -87,5 +87,5 @@ class CfnSr(nn.Module):
                 audio, _ = self.cross_modal(pool(video), attended)
 
         # I = [X_o, X_A], Sec. 2.4: the fused modality, and the other one as it was encoded.
-        joined = torch.cat([pool(video), self.dropout(audio.flatten(1))], dim=1)
+        joined = torch.cat([pool(video), self.dropout(self.audio.flatten(audio))], dim=1)
         return self.head(joined)

@@ -35,7 +35,7 @@ class ConcatFc(nn.Module):
         self.dropout = nn.Dropout(0.4)
         wide, narrow = hidden
         self.head = nn.Sequential(
-            nn.Linear(video.channels + audio.channels * audio.STEPS, wide),
+            nn.Linear(video.channels + audio.num_features, wide),
             nn.ReLU(),
             nn.Linear(wide, narrow),
             nn.ReLU(),
@@ -44,5 +44,5 @@ class ConcatFc(nn.Module):
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212) into logits (B, classes)."""
-        audio = self.dropout(self.audio(mfcc).flatten(1))  # (B, 64, 26) -> (B, 1664)
+        audio = self.dropout(self.audio.flatten(self.audio(mfcc)))  # (B, 64, 26) -> (B, 1664)
         return self.head(torch.cat([pool(self.video(frames)), audio], dim=1))

@@ -73,13 +73,13 @@ class Mcbp(nn.Module):
         self.audio = audio
         self.dropout = nn.Dropout(0.4)
         self.bilinear = CompactBilinear(
-            inputs=(video.channels, audio.channels * audio.STEPS), outputs=outputs
+            inputs=(video.channels, audio.num_features), outputs=outputs
         )
         self.head = nn.Linear(outputs, classes)
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212) into logits (B, classes)."""
-        audio = self.dropout(self.audio(mfcc).flatten(1))  # (B, 64, 26) -> (B, 1664)
+        audio = self.dropout(self.audio.flatten(self.audio(mfcc)))  # (B, 64, 26) -> (B, 1664)
         joint = self.bilinear(pool(self.video(frames)), audio)  # (B, d)
         return self.head(normalize(signed_sqrt(joint)))
 

@@ -71,6 +71,7 @@ PRESETS = {
     "landmarks": Preset(
         looks_at="landmarks",
         video={},
+        audio={"parts": 4},
         self_attention={"layers": 2, "feedforward": 128},
         cross_modal={"hidden": 32},
         concat_fc={"hidden": (64, 32)},

@@ -34,7 +34,7 @@ class AudioNetwork(nn.Module):
         super().__init__()
         self.audio = audio
         self.dropout = nn.Dropout(0.4)
-        self.fc1 = nn.Linear(audio.channels * audio.STEPS, classes)
+        self.fc1 = nn.Linear(audio.num_features, classes)
 
     def forward(self, frames: Tensor | None, mfcc: Tensor) -> Tensor:
         """Classify MFCCs (B, 13, 212) into logits (B, classes); `frames` is ignored."""
@@ -42,4 +42,4 @@ class AudioNetwork(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits (B, classes) from the encoder's map (B, C, 26)."""
-        return self.fc1(self.dropout(features.flatten(1)))
+        return self.fc1(self.dropout(self.audio.flatten(features)))
