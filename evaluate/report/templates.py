@@ -66,6 +66,11 @@ def table_files(report: Report) -> dict[str, str]:
     return files
 
 
+def markdown_table(**values: Any) -> str:
+    """A table as Markdown from `title`, `caption`, `header`, `rows` and `notes`, all text."""
+    return _render("table.md.j2", **values)
+
+
 def _cells(row: Row, dash: str) -> list[str]:
     """One row as text; `dash` joins the bounds of an interval."""
     label = f"{row['label']} [{row['model']}]" if _remarks(row) else row["label"]
