@@ -146,6 +146,8 @@ def start_in_words(init: dict[str, Any]) -> str:
     for part, start in sorted(init.items(), reverse=True):
         run = start["run"]
         source = f"{run['model']}, {run['epochs']} epochs" if run else UNKNOWN_START
+        if run and run["recipe"] != "paper":
+            source += f" of {run['recipe']}"
         if run and is_unknown(start):
             source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")

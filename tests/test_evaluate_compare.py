@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fake_runs import make_run, start, write
 
-from evaluate.compare import main
+from evaluate.compare.cli import main
 
 FOLDS, SEEDS = range(3), range(3)
 FASTER = {"learning_rate": 2e-3, "mixup": 0.2}
@@ -77,8 +77,8 @@ def test_the_figures_are_those_of_the_predictions_written_out(runs, tmp_path, ca
         assert (row["folds"], row["seeds"], row["runs"]) == ("0 1 2", "0 1 2", "9")
         assert row["folders"] == str(runs / name)
     first, second = rows
-    assert (first["learning_rate"], first["mixup"]) == ("0.002", "0.2")  # of the first folder
-    assert (second["learning_rate"], second["mixup"]) == ("0.001", "0.0")
+    assert (first["learning rate"], first["mixup"]) == ("0.002", "0.2")  # of the first folder
+    assert (second["learning rate"], second["mixup"]) == ("0.001", "0.0")
     assert not {"epochs", "seed", "device", "parameters"} & set(
         first
     )  # the same in both, or no setting
@@ -108,7 +108,7 @@ def test_missing_runs_and_folds_are_named_and_only_pairs_are_compared(runs, tmp_
     printed = capsys.readouterr()
     for text in (printed.err, printed.out.replace("\\", "")):
         assert "seed_2/cfn_sr/validation_1 is left out: 3 of 3 epochs are done. Finish" in text
-    assert "Row 2: 8 runs, expected 9: not every seed has the folds" in printed.out
+    assert "Row 2: 8 runs, expected 9: not every seed has all of the folds 0 1 2" in printed.out
     assert "Row 2: its 8 runs and the 6 of row 1 make only 5 pairs" in printed.out
     first, second = rows_of(tmp_path / "out")
     assert (first["runs"], second["runs"], second["pairs"]) == ("6", "8", "5")
@@ -152,11 +152,12 @@ def test_models_starts_and_caches_are_settings_but_folds_of_starts_are_not(tmp_p
     compare(
         tmp_path / "chained", tmp_path / "plain", tmp_path / "public", "--out", tmp_path / "out"
     )
-    assert [(row["model"], row["init"], row["runs"]) for row in rows_of(tmp_path / "out")] == [
-        ("cfn_sr", "audio: audio_mfcc_cnn paper paper modern, 70 epochs", "2"),
+    rows = rows_of(tmp_path / "out")
+    assert [(row["model"], row["starting weights"], row["runs"]) for row in rows] == [
+        ("cfn_sr", "audio: audio_mfcc_cnn, 70 epochs of modern", "2"),
         ("cfn_sr", "random weights", "2"),
         ("msaf", "random weights", "2"),
-        ("cfn_sr", "audio: a.pt (sha256 00000000)", "2"),
+        ("cfn_sr", "audio: a file of unknown actors", "2"),
     ]
     assert (
         "| 3 | msaf | 25940724 | random weights | 0 1 | 0 | 2 | 62.50 |  |"
@@ -167,16 +168,14 @@ def test_models_starts_and_caches_are_settings_but_folds_of_starts_are_not(tmp_p
 def test_test_runs_are_only_read_on_request_and_it_is_said_loudly(runs, tmp_path, capsys):
     write(tmp_path / "tested", *(make_run(fold, 150) for fold in range(2)))
     compare(tmp_path / "tested", status=2)
-    assert (
-        "contains no runs, expected a folder with <model>/validation_<k>" in capsys.readouterr().err
-    )
+    assert "contains no runs, expected <model>/validation_<k>" in capsys.readouterr().err
     compare(tmp_path / "tested", "--test", "--out", tmp_path / "out")
     printed = capsys.readouterr()
     for text in (printed.out, printed.err):
         assert "These runs were tested on the TEST actors." in text
     assert "Settings compared on TEST actors" in printed.out
     compare(runs / "base", "--test", status=2)
-    assert "contains no runs, expected a folder with <model>/fold_<k>" in capsys.readouterr().err
+    assert "contains no runs, expected <model>/fold_<k>" in capsys.readouterr().err
 
 
 def test_without_a_usable_run_there_is_no_table(tmp_path, capsys):
