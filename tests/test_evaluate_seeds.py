@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import statistics
 import subprocess
 from math import comb
@@ -139,47 +140,36 @@ def test_the_spread_over_seeds_is_in_the_page_the_tables_and_the_csv_files(base,
     with (base / "out" / "folds.csv").open(newline="") as opened:
         rows = [(row["model"], row["seed"], row["fold"]) for row in csv.DictReader(opened)]
     assert rows == [(m, str(s), str(f)) for m in MODELS[::-1] for s in SEEDS for f in FOLDS]
-    mistakes = summary_of(base / "out")["models"]["cfn_sr"]["confusion"]
-    assert np.sum(mistakes) == 3 * 480
+    mistakes = re.findall(r"actor \d, fold \d, \w+ (01-[\d-]+)", text)
+    assert len(mistakes) == len(set(mistakes)) == 12
 
 
 @pytest.mark.parametrize(
-    ("runs", "name", "state", "problem"),
+    ("run", "name", "problem"),
     [
         (
-            [make_run(0, 99, seed=5)],
+            {"seed": 5},
             "cfn_sr",
-            "not averaged",
-            "runs_5/cfn_sr/fold_0 and runs_more/cfn_sr/fold_0 have the same seed, 5. Give one of",
+            "runs_5/cfn_sr/fold_0 and runs_more/cfn_sr/fold_0 have the same se",
         ),
         (
-            [make_run(fold, 99, seed=9, mixup=0.4, epochs=3) for fold in FOLDS],
-            "cfn_sr",
-            "not averaged",
+            *({"seed": 9, "mixup": 0.4}, "cfn_sr"),
             "runs_0/cfn_sr/fold_0 and runs_more/cfn_sr/fold_0: mixup is 0.0 and 0.4, so they must",
         ),
-        (
-            [make_run(0, 99, seed=9)],
-            "runs_0/cfn_sr/fold_1",
-            "not averaged",
-            "fold 1 has no usable run of seeds [9]. Train it for every seed",
-        ),
-        ([make_run(4, 99, seed=9)], "cfn_sr", "not averaged", "no fold has a usable run of every"),
+        ({"seed": 9}, "runs_0/cfn_sr/fold_1", "fold 1 has no usable run of seeds [9]. Train it"),
+        ({"seed": 9, "fold": 4}, "cfn_sr", "no fold has a usable run of every seed"),
     ],
 )
-def test_what_must_not_be_averaged_over_seeds_is_named(
-    runs, name, state, problem, tmp_path, capsys
-):
+def test_what_must_not_be_averaged_over_seeds_is_named(run, name, problem, tmp_path, capsys):
     for seed in SEEDS:
         write(tmp_path / f"runs_{seed}", *(random_run(m, seed, f) for m in MODELS for f in FOLDS))
-    write(tmp_path / "runs_more", *runs)
+    write(tmp_path / "runs_more", make_run(**{"fold": 0, **run}))
     assert report(tmp_path) == 1
-    assert f"error: {name} is {state}: {problem}" in capsys.readouterr().err
-    summary = summary_of(tmp_path / "out")
-    assert summary["models"]["msaf"]["seeds"] == [0, 1, 5]
-    if "/" in name:  # the other fold is averaged
-        assert summary["models"]["cfn_sr"]["folds"] == [0]
-        assert summary["models"]["cfn_sr"]["seeds"] == [0, 1, 5, 9]
+    assert f"error: {name} is not averaged: {problem}" in capsys.readouterr().err
+    models = summary_of(tmp_path / "out")["models"]
+    found = {model: (figures["seeds"], figures["folds"]) for model, figures in models.items()}
+    others = {"cfn_sr": ([0, 1, 5, 9], [0])} if "/" in name else {}  # the other fold is averaged
+    assert found == {"msaf": ([0, 1, 5], [0, 1]), **others}
 
 
 def test_models_with_other_numbers_of_seeds_are_not_compared(tmp_path):
@@ -200,13 +190,11 @@ def test_make_trains_each_seed_in_a_folder_of_its_own(tmp_path):
 
     lines = [line for line in make("-n", "cv", "SEEDS=0 7", "FOLDS=3") if "train.py" in line]
     assert len(lines) == 6
-    assert "--runs 'runs/seed_7'" in lines[-1]
-    assert "--seed 7" in lines[-1]
-    assert "--init-video 'runs/seed_7/video_resnext50/fold_3/last.pt'" in lines[-1]
-    (line,) = [line for line in make("-n", "evaluate", "SEEDS=0 7") if "-m evaluate" in line]
-    assert "--runs 'runs/seed_0' 'runs/seed_7' --out" in line
+    start = "--init-video 'runs/seed_7/video_resnext50/fold_3/last.pt'"
+    assert re.search(f"--runs 'runs/seed_7' .* --seed 7 .* {start}", lines[-1])
+    report = "".join(make("-n", "evaluate", "SEEDS=0 7"))
+    assert "--runs 'runs/seed_0' 'runs/seed_7' --out" in report
     rows = make("-s", "rows", "SEEDS=0 7")
     assert (len(rows), rows[29], rows[30]) == (150, "row/seed_7/erann/4", "row/seed_0/averaging/0")
     (line,) = [line for line in make("-n", "row/erann/2", "SEEDS=4") if "train.py" in line]
-    assert "--runs 'runs'" in line
-    assert "--seed 4" in line
+    assert re.search("--runs 'runs' .* --seed 4 ", line)

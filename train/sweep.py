@@ -13,6 +13,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from cache.command import run
@@ -39,22 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _commands(args: argparse.Namespace) -> list[str]:
-    lines, settings = [], read_settings(args.file)
-    for seed in args.seeds:
-        for name, arguments in settings.items():
-            for fold in args.folds:
-                typed = [
-                    a.replace("{fold}", f"{fold}").replace("{seed}", f"{seed}") for a in arguments
-                ]
-                typed += ["--fold", f"{fold}", "--seed", f"{seed}", "--resume"]
-                typed += ["--runs", str(args.runs / name / f"seed_{seed}")]
-                make_parser().parse_args(typed)  # ends here if train.py would refuse it
-                lines.append(shlex.join([*_COMMAND, *typed]))
+    lines, settings = [], read_settings(args.file).items()
+    for seed, (name, arguments), fold in product(args.seeds, settings, args.folds):
+        typed = [a.replace("{fold}", f"{fold}").replace("{seed}", f"{seed}") for a in arguments]
+        typed += ["--fold", f"{fold}", "--seed", f"{seed}", "--resume"]
+        typed += ["--runs", str(args.runs / name / f"seed_{seed}")]
+        make_parser().parse_args(typed)  # ends here if train.py would refuse it
+        lines.append(shlex.join([*_COMMAND, *typed]))
     return lines
 
 
 def read_settings(path: Path) -> dict[str, list[str]]:
-    """The arguments of each setting by its name; ValueError names a line that is not one."""
+    """The arguments of each setting by its name; ValueError if a line is not a setting."""
     settings: dict[str, list[str]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
