@@ -12,13 +12,14 @@ OUT     ?= report
 # What `make train` and `make cv` train; ARGS is passed to train.py.
 FOLD    ?= 0
 FOLDS   ?= 0 1 2 3 4
+SEEDS   ?= 0
 MODEL   ?= cfn_sr
 PRESET  ?= paper
 EPOCHS  ?= $(if $(filter tiny,$(PRESET)),16)
 ARGS    ?=
 
-# The rows of the paper's tables, each trained on FOLDS. TRAIN_JOBS runs are trained at once: a tiny
-# network needs one core, a full-size one a GPU.
+# The rows of the paper's tables, each trained on FOLDS with SEEDS. TRAIN_JOBS runs are trained at once: a
+# tiny network needs one core, a full-size one a GPU.
 TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf erann cfn_sr
 TABLE2 = cfn_sr cfn_sr_no_cross_modal cfn_sr_video_to_audio cfn_sr_no_self_attention cfn_sr_no_residual
 UNIMODAL = video_resnext50 audio_mfcc_cnn erann
@@ -30,14 +31,23 @@ DEMO_CLIPS  ?= 8
 DEMO_EPOCHS ?= 16
 
 $(if $(strip $(FOLDS)),,$(error FOLDS is empty, expected folds such as 0 1 2 3 4))
+$(if $(strip $(SEEDS)),,$(error SEEDS is empty, expected random seeds such as 0 1 2))
+
+# Several seeds are kept in RUNS/seed_<s>; a single one in RUNS itself.
+ROOTS = $(if $(word 2,$(SEEDS)),$(SEEDS:%=row/seed_%),row)
+RUNS_OF_SEEDS = $(if $(word 2,$(SEEDS)),$(SEEDS:%='$(RUNS)/seed_%'),'$(RUNS)')
+# Of a row's target: its subfolder, such as seed_1, or nothing; and its seed.
+seed_folder = $(filter seed_%,$(subst /, ,$*))
+seed = $(or $(seed_folder:seed_%=%),$(SEEDS))
+runs_folder = $(RUNS)$(seed_folder:%=/%)
 
 READY = .venv/.ready
 RUN   = .venv/bin/python
-TRAIN = $(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --preset $(PRESET) $(if $(EPOCHS),--epochs $(EPOCHS)) --resume $(ARGS)
+TRAIN = $(RUN) train.py --cache '$(CACHE)' --runs '$(runs_folder)' --preset $(PRESET) $(if $(EPOCHS),--epochs $(EPOCHS)) --seed $(seed) --resume $(ARGS)
 # The report shows faces of mistakes if the cache is finished.
-EVALUATE = set -- --runs '$(RUNS)' --out '$(OUT)'; \
+EVALUATE = set -- --runs $(RUNS_OF_SEEDS) --out '$(OUT)'; \
 	[ ! -f '$(CACHE)/manifest.json' ] || set -- "$$@" --cache '$(CACHE)'; $(RUN) -m evaluate "$$@"
-jobs_of = $(foreach model,$(1),$(foreach fold,$(FOLDS),row/$(model)/$(fold)))
+jobs_of = $(foreach root,$(ROOTS),$(foreach model,$(1),$(foreach fold,$(FOLDS),$(root)/$(model)/$(fold))))
 
 # Targets run one after another, even under -j; only the runs of a table run in parallel.
 ifeq ($(MAKELEVEL),0)
@@ -73,10 +83,10 @@ endif
 ravdess: $(READY) ## download RAVDESS to DIR=PATH and verify it (12.4 GiB)
 	$(RUN) -m preprocess.download --out '$(DIR)' $(ARGS)
 
-train: $(READY) ## train FOLD=K of MODEL=NAME from CACHE=DIR
+train: $(READY) ## train FOLD=K of MODEL=NAME from CACHE=DIR, with one of SEEDS=S
 	$(TRAIN) --model $(MODEL) --fold $(FOLD)
 
-cv: $(call jobs_of,$(MODEL)) ## train MODEL on FOLDS, initialized from video and audio networks trained first, as in the paper
+cv: $(call jobs_of,$(MODEL)) ## train MODEL on FOLDS with SEEDS="0 1 2", initialized from video and audio networks trained first, as in the paper
 
 table1: $(READY) ## train every row of the paper's Table 1, then write the report
 	@$(call train_table,$(TABLE1))
@@ -93,16 +103,16 @@ exit $$status
 endef
 
 rows: ## list all runs of both tables as make targets, unimodal first, for job arrays
-	@printf '%s\n' $(call jobs_of,$(UNIMODAL) $(FUSION))
+	@printf '%s\n' $(call jobs_of,$(UNIMODAL)) $(call jobs_of,$(FUSION))
 
 # A fusion network starts from the weights of its fold's unimodal networks, as in the paper.
-from = --init-$(1) '$(RUNS)/$(2)/fold_$(*F)/last.pt'
+from = --init-$(1) '$(runs_folder)/$(2)/fold_$(*F)/last.pt'
 row/%: $(READY)
-	@$(TRAIN) --model $(*D) --fold $(*F) $(if $(filter $(*D),$(FUSION)), \
+	@$(TRAIN) --model $(notdir $(*D)) --fold $(*F) $(if $(filter $(notdir $(*D)),$(FUSION)), \
 		$(call from,video,video_resnext50) $(call from,audio,audio_mfcc_cnn))
 
-$(foreach fold,$(FOLDS),$(foreach model,$(FUSION),$(eval \
-	row/$(model)/$(fold): row/video_resnext50/$(fold) row/audio_mfcc_cnn/$(fold))))
+$(foreach root,$(ROOTS),$(foreach fold,$(FOLDS),$(foreach model,$(FUSION),$(eval \
+	$(root)/$(model)/$(fold): $(root)/video_resnext50/$(fold) $(root)/audio_mfcc_cnn/$(fold)))))
 
 robustness: $(READY) ## re-evaluate the runs in RUNS=DIR with missing or degraded inputs from CACHE=DIR
 	$(RUN) -m evaluate.robustness --runs '$(RUNS)' --cache '$(CACHE)'

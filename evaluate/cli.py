@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Write report.html, summary.json, CSV files and tables from finished runs.",
     )
     add = parser.add_argument
-    add("--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/")
+    runs = "folder with <model>/fold_<k>/; several folders of different seeds are averaged"
+    add("--runs", metavar="DIR", type=Path, nargs="+", required=True, help=runs)
     add("--out", metavar="DIR", type=Path, required=True, help="folder to write the report to")
     faces = "cache that the runs were trained on, to show the faces of the mistakes"
     add("--cache", metavar="DIR", type=Path, help=faces)
@@ -34,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(lambda: evaluate(args.runs, args.out, args.cache), extras="report")
 
 
-def evaluate(runs: Path, out: Path, cache_folder: Path | None = None) -> int:
+def evaluate(runs: Sequence[Path], out: Path, cache_folder: Path | None = None) -> int:
     """Read the runs, compute the report, write it, and print one line per model."""
     # Read everything before anything is written.
-    models, left_out = read_runs(runs)
+    models, left_out = read_runs(*runs)
     problems = [
         f"{each.name} is {each.state}: {problem}" for each in left_out for problem in each.problems
     ]
@@ -80,13 +81,17 @@ def evaluate(runs: Path, out: Path, cache_folder: Path | None = None) -> int:
 def _line(model: ModelReport) -> str:
     """The result of one model in one line."""
     last, best = model.figures["accuracy_last"], model.figures["accuracy_best_on_test"]
-    spread, folds = last["standard_deviation_over_folds"], len(last["per_fold"])
-    over = "" if spread is None else f" (standard deviation over {folds} folds {100 * spread:.2f})"
+    over = [
+        f"{len(last[f'per_{name}'])} {name}s {100 * spread:.2f}"
+        for name in ("seed", "fold")
+        if (spread := last[f"standard_deviation_over_{name}s"]) is not None
+    ]
+    spreads = f" (standard deviation over {', over '.join(over)})" if over else ""
     notes = [model.folds_note] if model.folds_note else []
     if not model.is_recordings:
         notes.append(f"made from {model.figures['dataset']}, says nothing about people")
     result = (
-        f"{model.name}: {100 * last['mean']:.2f} %{over} at the last epoch "
+        f"{model.name}: {100 * last['mean']:.2f} %{spreads} at the last epoch "
         f"(best-on-test {100 * best['mean']:.2f} %, not the result)"
     )
     return "; ".join([result, *notes])

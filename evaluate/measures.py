@@ -1,9 +1,9 @@
 """Recall and precision of each emotion, intervals over actors, and tests of paired predictions.
 
-The intervals answer one question: what if other actors had been recorded? Each fold was trained
-once, from one random seed, so they do not cover what another training would give. With 20 to 24
-actors, percentile intervals are slightly too narrow: the spread among n actors resampled from n is
-sqrt((n - 1) / n) of the spread among n new actors, and percentiles do not correct it.
+The intervals answer one question: what if other actors had been recorded? They do not cover what
+another training would give; the spread over seeds does. With 20 to 24 actors, percentile intervals
+are slightly too narrow: the spread among n actors resampled from n is sqrt((n - 1) / n) of the
+spread among n new actors, and percentiles do not correct it.
 """
 
 from collections.abc import Sequence

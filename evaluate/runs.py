@@ -1,11 +1,13 @@
 """Find and read finished runs, and decide which of them may be averaged.
 
-models, left_out = read_runs(Path("runs"))
+models, left_out = read_runs(Path("runs"))  # or one folder per seed
 models["cfn_sr"][0].predictions.accuracy
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +40,43 @@ class LeftOut:
     problems: tuple[str, ...]
 
 
-def read_runs(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
-    """Read all runs in a folder.
+def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
+    """Read all runs in one folder, or in several, of different seeds.
 
     Args:
-        folder: the folder that contains `<model>/fold_<k>/`.
+        folders: folders that contain `<model>/fold_<k>/`, each of one seed per model.
 
     Returns:
-        The usable runs of each model, in the order of the paper's tables and sorted by fold; and
-        what is left out: a whole model if its headline folds must not be averaged, a fold outside
-        the headline if it differs from them.
+        The usable runs of each model, in the order of the paper's tables and sorted by seed and
+        fold; and what is left out: a whole model if its headline folds or its seeds must not be
+        averaged, a fold outside the headline if it differs from them, and a headline fold that
+        not every seed has.
 
     Raises:
-        ValueError: if `folder` is not a folder or contains no run.
+        ValueError: if a folder is not a folder or contains no run.
     """
+    models: dict[str, list[Run]] = {}
+    left_out: list[LeftOut] = []
+    for folder in folders:
+        found, excluded = _read_folder(folder)
+        prefix = f"{printable(folder.resolve().name)}/" if len(folders) > 1 else ""
+        left_out += [replace(each, name=prefix + each.name) for each in excluded]
+        for model, runs in found.items():
+            models.setdefault(model, []).extend(runs)
+
+    usable = {}
+    for model, runs in models.items():
+        kept, excluded = _averaged_over_seeds(runs)
+        left_out += excluded
+        if kept:
+            usable[model] = kept
+    order = {name: place for place, name in enumerate(ROWS)}
+    names = sorted(usable, key=lambda name: (order.get(name, len(order)), name))
+    return {name: usable[name] for name in names}, left_out
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
+    """The usable runs of each model in one folder, and what is left out."""
     if not folder.is_dir():
         raise ValueError(f"--runs is {str(folder)!r}, which is not a folder. Train a run first")
     found = sorted(path for path in folder.glob("*/fold_*") if path.is_dir())
@@ -80,9 +105,7 @@ def read_runs(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
         left_out += excluded
         if kept:
             usable[model] = kept
-    order = {name: place for place, name in enumerate(ROWS)}
-    names = sorted(usable, key=lambda name: (order.get(name, len(order)), name))
-    return {name: usable[name] for name in names}, left_out
+    return usable, left_out
 
 
 def headline(runs: list[Run]) -> list[Run]:
@@ -123,6 +146,8 @@ def start_in_words(init: dict[str, Any]) -> str:
     for part, start in sorted(init.items(), reverse=True):
         run = start["run"]
         source = f"{run['model']}, {run['epochs']} epochs" if run else UNKNOWN_START
+        if run and run["recipe"] != "paper":
+            source += f" of {run['recipe']}"
         if run and is_unknown(start):
             source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")
@@ -158,20 +183,58 @@ def _averaged(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
     return kept, left_out
 
 
-def _disagreements(runs: list[Run]) -> list[str]:
+def _averaged_over_seeds(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
+    """The runs of one model from all folders, sorted by seed and fold, and what is left out."""
+    runs = sorted(runs, key=lambda run: (run.config.seed, run.fold))
+    problems = [
+        f"{_place(one)} and {_place(two)} have the same seed, {one.config.seed}. Give one of them"
+        for one, two in pairwise(runs)
+        if (one.config.seed, one.fold) == (two.config.seed, two.fold)
+    ]
+    one_per_folder = {run.folder.parent: run for run in reversed(runs)}
+    problems += _disagreements(list(one_per_folder.values())[::-1], seeds=True)
+    used = headline(runs)
+    seeds = {run.config.seed for run in used}
+    partial = {fold for fold in {run.fold for run in used} if _seeds_of(used, fold) != seeds}
+    if partial == {run.fold for run in used}:
+        problems.append("no fold has a usable run of every seed")
+    if problems:
+        return [], [LeftOut(runs[0].model, "not averaged", tuple(problems))]
+    left_out = []
+    for run in [run for run in used if run.fold in partial]:
+        missing = sorted(seeds - _seeds_of(used, run.fold))
+        problem = f"fold {run.fold} has no usable run of seeds {missing}. Train it for every seed"
+        left_out.append(LeftOut(_place(run), "not averaged", (problem,)))
+    return [run for run in runs if run.fold not in partial], left_out
+
+
+def _seeds_of(runs: list[Run], fold: int) -> set[int]:
+    return {run.config.seed for run in runs if run.fold == fold}
+
+
+def _place(run: Run) -> str:
+    """The name of a run with the folder of its seed, such as `seed_0/cfn_sr/fold_0`."""
+    return printable("/".join(run.folder.absolute().parts[-3:]))
+
+
+def _disagreements(runs: list[Run], *, seeds: bool = False) -> list[str]:
     """Why runs of one model must not be averaged, one line per reason; empty if they may be.
 
-    No clip is tested in two of them, since the folds of a split share no actor.
+    Without `seeds`, the runs are those of one seed, and no clip is tested in two of them, since
+    the folds of a split share no actor.
     """
     first = runs[0]
+    may_differ = {"device", "seed"} if seeds else {"device"}
+    name_of = _place if seeds else attrgetter("name")
     expected = settings(first.config) | {"parameters": first.config.parameters}
     problems = []
     for run in runs[1:]:
         found = settings(run.config) | {"parameters": run.config.parameters}
         problems += [
-            f"{first.name} and {run.name}: {title} is {expected[title]!r} and {found[title]!r}, so "
-            "they must not be averaged. Keep them in different folders, or train one again"
+            f"{name_of(first)} and {name_of(run)}: {title} is {expected[title]!r} and "
+            f"{found[title]!r}, so they must not be averaged. "
+            "Keep them in different folders, or train one again"
             for title in expected
-            if title != "device" and expected[title] != found[title]
+            if title not in may_differ and expected[title] != found[title]
         ]
     return problems

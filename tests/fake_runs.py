@@ -68,7 +68,8 @@ def make_run(
     the first `right` of them are right after the last epoch, and the others are predicted as the
     next emotion, unless `predicted` gives the classes. `settings` are some of config.json.
     """
-    trained, tested = actors_of(settings.get("split", "paper"), fold)
+    validation = settings.get("validation", False)
+    trained, tested = actors_of(settings.get("split", "paper"), fold, validate=validation)
     clips = clips or [clip for actor in tested for clip in expected_clips(actor)]
     labels = np.array([clip.label for clip in clips])
     if predicted is None:

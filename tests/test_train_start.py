@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from networks import tiny
 from noise import write_noise_cache
 from training import AUDIO, checkpoint_of, train
 
-from cache.ravdess import ACTORS, expected_clips
-from train.record import read_config
+from cache.ravdess import ACTORS, actors_of, expected_clips
+from train.cli import make_parser, read_starts
+from train.record import StartRun, read_config
 from train.start import read_start
 
 TEST_ACTORS = (1, 2, 3, 4)  # of fold 0
@@ -83,20 +85,59 @@ def test_no_run_starts_from_weights_that_have_seen_one_of_its_held_out_actors(au
                 read_start(audio, "audio", (actor,))
 
 
-def test_actors_do_not_leak_through_a_chain_of_runs(cache, unimodal_runs, tmp_path, capsys):
-    """Fold 1 has seen actors 1..4; a validation run of fold 0, which holds out 5..8, may start
-    from it, but then the test of fold 0 may not start from that validation run."""
-    fold_1 = unimodal_runs / AUDIO / "fold_1" / "last.pt"
-    assert train(cache, tmp_path, "--validate", "--init-audio", fold_1) == 0
-    validation = tmp_path / AUDIO / "validation_0" / "last.pt"
-    for leaking in (fold_1, validation):
-        assert train(cache, tmp_path, "--init-audio", leaking) == 2
-        error = capsys.readouterr().err.splitlines()[-1]
-        assert error.startswith(
-            f"error: {leaking}: its weights were trained on actors [1, 2, 3, 4] "
-            f"({AUDIO}, fold 1), which this run holds out"
-        )
-    assert not (tmp_path / AUDIO / "fold_0").exists()
+def started(audio: Path, folder: Path, *chain: str) -> Path:
+    """A checkpoint of the audio network as if trained as the first of `chain`, such as
+    `validation_0` or `luna5/fold_2`, from a run of the next, and so on; returns its path."""
+    state = torch.load(audio, weights_only=True)
+    init: dict = {}
+    for name in reversed(chain):
+        split, kind, fold = re.fullmatch(r"(?:(\w+)/)?(\w+)_(\d)", name).groups()
+        own = {"split": split or "paper", "fold": int(fold), "validation": kind == "validation"}
+        trained, tested = actors_of(own["split"], own["fold"], validate=own["validation"])
+        actors = {"train_actors": list(trained), "test_actors": list(tested)}
+        state["config"] |= own | actors | {"init": init}
+        run = {each: state["config"][each] for each in StartRun.__annotations__}
+        init = {"audio": {"file": "last.pt", "sha256": "0" * 64, "run": run}}
+    torch.save(state, folder / "start.pt")
+    return folder / "start.pt"
+
+
+@pytest.mark.parametrize(
+    ("run", "chain", "leaked"),
+    [
+        ("--fold 0", ["fold_0"], None),
+        ("--fold 0", ["fold_1"], "1, 2, 3, 4"),
+        ("--fold 0", ["validation_0"], None),
+        ("--fold 0", ["validation_1"], "1, 2, 3, 4"),
+        ("--fold 0 --validate", ["validation_0"], None),
+        ("--fold 0 --validate", ["validation_1"], "1, 2, 3, 4"),  # test actors of fold 0
+        ("--fold 0 --validate", ["fold_0"], "5, 6, 7, 8"),  # its validation actors
+        ("--fold 0 --validate", ["fold_1"], "1, 2, 3, 4"),
+        ("--fold 0", ["fold_0", "validation_0"], None),
+        ("--fold 0", ["validation_0", "fold_1"], "1, 2, 3, 4"),
+        ("--fold 0", ["fold_0", "validation_0", "fold_1"], "1, 2, 3, 4"),
+        ("--fold 0 --validate", ["validation_0", "fold_1"], "1, 2, 3, 4"),
+        ("--fold 0 --validate", ["validation_0", "fold_0"], "5, 6, 7, 8"),
+        ("--fold 0", ["luna5/fold_0"], "1, 3, 4"),
+        ("--fold 0 --split luna5", ["fold_0"], "5, 14, 15, 16"),
+        ("--fold 0 --validate", ["luna5/validation_4"], "3, 6, 7, 8"),
+        ("--fold 0", ["fold_0", "luna5/fold_4"], "2, 3"),
+    ],
+)
+def test_no_actor_leaks_into_a_run_from_its_start_or_through_a_chain(
+    run, chain, leaked, cache, audio, tmp_path, capsys
+):
+    start = started(audio, tmp_path, *chain)
+    typed = ["--cache", str(cache), "--model", AUDIO, *run.split(), "--init-audio", str(start)]
+    args = make_parser().parse_args(typed)
+    if leaked is None:
+        assert list(read_starts(args)) == ["audio"]
+        return
+    with pytest.raises(ValueError, match=rf"trained on actors \[{leaked}\] .*, which this run"):
+        read_starts(args)
+    assert train(cache, tmp_path, *run.split(), "--init-audio", start) == 2
+    assert f"error: {start}: its weights were trained on actors" in capsys.readouterr().err
+    assert not (tmp_path / AUDIO).exists()
 
 
 def test_a_validation_run_has_seen_neither_its_own_held_out_actors_nor_those_of_its_fold(

@@ -16,7 +16,7 @@ import torch
 import model
 from cache.command import FailedError, run, warn
 from cache.files import locked, sweep
-from cache.ravdess import SPLITS, Clip, actors_of
+from cache.ravdess import ACTORS, SPLITS, Clip, actors_of
 from cache.reader import Cache
 from cache.shard import CacheError
 from model.cross_modal import ATTENTIONS
@@ -282,9 +282,11 @@ def read_starts(args: argparse.Namespace) -> dict[str, Start]:
     """The weights that encoders start from, with a warning where their actors are unknown.
 
     Raises:
-        ValueError: if a file does not exist, cannot be used, or has seen held-out actors.
+        ValueError: if a file does not exist, cannot be used, or has seen actors that this run is
+            not trained on: those held out, and with --validate the test actors of the fold too.
     """
-    _, held_out = actors_of(args.split, args.fold, validate=args.validate)
+    trained, _ = actors_of(args.split, args.fold, validate=args.validate)
+    held_out = tuple(actor for actor in ACTORS if actor not in trained)
     starts = {}
     for part in PARTS:
         path = getattr(args, f"init_{part}")

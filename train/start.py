@@ -35,8 +35,8 @@ def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
     Args:
         path: the file.
         part: "video" or "audio".
-        held_out: the actors that the run to be trained holds out. A run that was trained on one of
-            them, directly or through the runs that it started from, is refused. The actors of a
+        held_out: the actors that the run to be trained must not see. A run that was trained on one
+            of them, directly or through the runs that it started from, is refused. The actors of a
             public file are unknown, and the record says so.
 
     Raises:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
+
 from evaluate.measures import holm, interval_over_actors, mcnemar
 from evaluate.report.figures import ModelReport, Row
 from evaluate.runs import differing
@@ -18,7 +20,9 @@ def compare(models: Sequence[ModelReport]) -> tuple[list[Row], list[Row]]:
         The comparisons, those with the main model first; and the pairs that were tested on
         different clips, with the reason. Differences are first minus second, of the headline
         accuracies; `p` is that of McNemar's exact test, adjusted for the comparisons with the main
-        model as `p_holm_with_main` (None for others), and for all as `p_holm_all_pairs`.
+        model as `p_holm_with_main` (None for others), and for all as `p_holm_all_pairs`. With
+        several seeds, each clip is compared once per seed, and `p` is twice the median of the
+        seeds, which holds however their results depend on each other.
     """
     pairs, not_compared = [], []
     for first, second in combinations(models, 2):
@@ -39,18 +43,22 @@ def compare(models: Sequence[ModelReport]) -> tuple[list[Row], list[Row]]:
 def _compared(first: ModelReport, second: ModelReport) -> Row:
     """Two models on the same clips."""
     one, two = first.pooled, second.pooled
-    only_first = int((one.correct & ~two.correct).sum())
-    only_second = int((two.correct & ~one.correct).sum())
+    only_first, only_second = one.correct & ~two.correct, two.correct & ~one.correct
+    of_seeds = [
+        mcnemar(int(only_first[own].sum()), int(only_second[own].sum()))
+        for own in (one.seeds == seed for seed in np.unique(one.seeds))
+    ]
+    p = of_seeds[0] if len(of_seeds) == 1 else min(1.0, 2 * float(np.median(of_seeds)))
     scores = one.correct.astype(float) - two.correct
     return {
-        "clips": len(scores),
+        "clips": first.figures["clips"],
         "accuracy_first": first.figures["accuracy_last"]["mean"],
         "accuracy_second": second.figures["accuracy_last"]["mean"],
         "difference": float(scores @ one.weights),
         "interval": interval_over_actors(scores, one.weights, one.actors),
-        "only_first_right": only_first,
-        "only_second_right": only_second,
-        "p": mcnemar(only_first, only_second),
+        "only_first_right": int(only_first.sum()),
+        "only_second_right": int(only_second.sum()),
+        "p": p,
         "differ_in": differing([first.runs[0].config, second.runs[0].config]),
     }
 
@@ -61,4 +69,6 @@ def _why_not(first: ModelReport, second: ModelReport) -> str:
     for name, reason in (("dataset", "datasets"), ("split", "splits"), ("folds", "folds")):
         if first.figures[name] != second.figures[name]:
             return f"different {reason}"
+    if len(first.figures["seeds"]) != len(second.figures["seeds"]):
+        return "different numbers of seeds"
     return "" if first.pooled.clips == second.pooled.clips else "different clips"

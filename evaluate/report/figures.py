@@ -25,8 +25,11 @@ Row = dict[str, Any]  # of a table: the values by the name of their column
 class Pooled:
     """The N test clips of a model's headline folds, sorted, each predicted after the last epoch.
 
+    With several seeds, each clip is there once per seed, in the order of the seeds.
+
     Attributes:
         clips: the clips.
+        seeds: the random seed of the run that predicts each clip, int64 (N,).
         folds: the fold that tests each clip, int64 (N,).
         predicted: the predicted classes 0..7, int64 (N,).
         probabilities: the probabilities of the classes, float64 (N, 8).
@@ -35,6 +38,7 @@ class Pooled:
     """
 
     clips: tuple[Clip, ...]
+    seeds: np.ndarray
     folds: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
@@ -45,7 +49,10 @@ class Pooled:
         """Pool the headline folds of a model, at least one."""
         used = headline(runs)
         rows = [
-            (clip, run.fold, predicted, probabilities, 1 / (len(used) * run.config.test_clips))
+            (
+                *(clip, run.config.seed, run.fold, predicted, probabilities),
+                1 / (len(used) * run.config.test_clips),
+            )
             for run in used
             for clip, predicted, probabilities in zip(
                 *(run.predictions.clips, run.predictions.predicted, run.predictions.probabilities),
@@ -77,7 +84,7 @@ class ModelReport:
 
     Attributes:
         name: the name of the model.
-        runs: the usable runs, sorted by fold.
+        runs: the usable runs, sorted by seed and fold.
         folds: one row per run, also for those outside the mean.
         pooled: the test clips of the headline folds.
         figures: the model's entry of summary.json. Everything is of the headline folds, except
@@ -134,17 +141,19 @@ def compute(runs: list[Run]) -> ModelReport:
     Args:
         runs: the runs of a model from `read_runs`, at least one in the headline folds.
     """
+    seeds = sorted({run.config.seed for run in headline(runs)})
     # Each fold by itself, then the clips of the headline folds together.
     config, used, pooled = runs[0].config, headline(runs), Pooled.of(runs)
     folds = [_by_fold(run) for run in runs]
     inside = [row for row, run in zip(folds, runs, strict=True) if run in used]
-    best = [row["accuracy_best_on_test"] for row in inside]
+    best = _per("fold", inside, "accuracy_best_on_test")
     emotions = _by_emotion(pooled)
     confusion = confusion_matrix(pooled.labels, pooled.predicted, labels=range(len(EMOTIONS)))
     figures = {
         "preset": config.preset,
         "split": config.split,
-        "folds": [run.fold for run in used],
+        "folds": sorted({run.fold for run in used}),
+        "seeds": seeds,
         "headline_folds": list(HEADLINE_FOLDS[config.split]),
         "accuracy_last": _accuracy_last(inside, pooled),
         "accuracy_best_on_test": {
@@ -161,7 +170,7 @@ def compute(runs: list[Run]) -> ModelReport:
         "per_sex": _by_sex(pooled),
         "per_emotion": emotions,
         "per_intensity": _by_intensity(pooled),
-        "clips": len(pooled.clips),
+        "clips": len(set(pooled.clips)),
         "actors": len(np.unique(pooled.actors)),
         "parameters": config.parameters,
         "epochs": config.epochs,
@@ -174,19 +183,35 @@ def compute(runs: list[Run]) -> ModelReport:
 
 
 def _accuracy_last(folds: list[Row], pooled: Pooled) -> dict[str, Any]:
-    """The result: accuracy after the last epoch of a fixed schedule, as a mean over folds."""
-    shares = [row["accuracy"] for row in folds]
+    """The result: accuracy after the last epoch of a fixed schedule, as a mean over folds.
+
+    With several seeds, it is the mean over seeds of that, and the interval is over actors, each
+    with their accuracy averaged over seeds.
+    """
+    per_fold, per_seed = (_per(name, folds, "accuracy") for name in ("fold", "seed"))
     interval = interval_over_actors(pooled.correct.astype(float), pooled.weights, pooled.actors)
     share = pooled.correct.mean()
     return {
-        "mean": float(np.mean(shares)),
-        "per_fold": shares,
+        "mean": float(np.mean(per_fold)),
+        "per_fold": per_fold,
+        "per_seed": per_seed,
         "interval": interval,
         "interval_note": None if interval else NO_INTERVAL,
-        "standard_deviation_over_folds": float(np.std(shares, ddof=1)) if len(shares) > 1 else None,
+        "standard_deviation_over_folds": _spread(per_fold),
+        "standard_deviation_over_seeds": _spread(per_seed),
         # As if clips were independent; those of one actor are not, so the true error is larger.
-        "binomial_standard_error": math.sqrt(share * (1 - share) / len(pooled.clips)),
+        "binomial_standard_error": math.sqrt(share * (1 - share) / len(set(pooled.clips))),
     }
+
+
+def _per(name: str, rows: list[Row], column: str) -> list[float]:
+    """The mean of a column for each fold, or for each seed; every seed has the same folds."""
+    values = sorted({row[name] for row in rows})
+    return [float(np.mean([row[column] for row in rows if row[name] == each])) for each in values]
+
+
+def _spread(values: list[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _by_fold(run: Run) -> Row:
@@ -197,6 +222,7 @@ def _by_fold(run: Run) -> Row:
     best = max(accuracies)
     return {
         "fold": run.fold,
+        "seed": run.config.seed,
         "test_actors": list(run.config.test_actors),
         **_counts(tested.labels == tested.predicted),
         "uar": float(np.nanmean(recall)),

@@ -53,17 +53,19 @@ def confusion_figure(confusion: list[list[int]]) -> Figure:
 
 
 def curves_figure(runs: list[Run]) -> Figure:
-    """Learning curves: accuracy above, loss below, one column per fold.
+    """Learning curves: accuracy above, loss below, one column per fold, one line per seed.
 
     Training is dashed, so that the curves differ not only in color.
 
     Args:
         runs: the finished runs of one model, at least one.
     """
-    columns = len(runs)
+    folds = list(dict.fromkeys(run.fold for run in runs))
+    columns = len(folds)
     figure = Figure(figsize=(max(4.2, 0.9 + 1.75 * columns), 4.4), layout="constrained")
     grid = figure.subplots(2, columns, sharex=True, sharey="row", squeeze=False)
-    for run, (accuracy, loss) in zip(runs, grid.T, strict=True):
+    for run in runs:
+        accuracy, loss = grid.T[folds.index(run.fold)]
         epochs = [epoch.epoch for epoch in run.metrics]
         for axes, quantity, scale in ((accuracy, "accuracy", 100), (loss, "loss", 1)):
             for part, label, style in (

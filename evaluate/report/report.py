@@ -154,16 +154,21 @@ def _table_row(name: str, model: ModelReport | None) -> Row:
             "headline_folds": len(figures["headline_folds"]),
             "unlike_paper": model.unlike_paper,
         }
+        if len(figures["seeds"]) > 1:
+            spread = figures["accuracy_last"]["standard_deviation_over_seeds"]
+            row |= {"seeds": figures["seeds"], "standard_deviation_over_seeds": spread}
     return row
 
 
 def _most_confident_mistakes(model: ModelReport) -> list[Row]:
-    """The wrong predictions with the highest probability, highest first, then by clip."""
+    """The clips that are predicted wrong with the highest probability, highest first."""
     pooled = model.pooled
     confidence = pooled.probabilities[np.arange(len(pooled.clips)), pooled.predicted]
     # The clips are sorted, and a stable sort keeps that order among equals.
     order = np.argsort(-confidence, kind="stable")
-    wrong = order[~pooled.correct[order]]
+    wrong: dict[Any, int] = {}  # each clip once, of whatever seed
+    for index in order[~pooled.correct[order]].tolist():
+        wrong.setdefault(pooled.clips[index], index)
     return [
         {
             "clip_id": clip.clip_id,
@@ -175,7 +180,7 @@ def _most_confident_mistakes(model: ModelReport) -> list[Row]:
             "probability": float(confidence[index]),
             "probability_of_true": float(pooled.probabilities[index, clip.label]),
         }
-        for index, clip in ((index, pooled.clips[index]) for index in wrong[:MISTAKES])
+        for clip, index in list(wrong.items())[:MISTAKES]
     ]
 
 

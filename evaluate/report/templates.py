@@ -66,13 +66,18 @@ def table_files(report: Report) -> dict[str, str]:
     return files
 
 
+def markdown_table(**values: Any) -> str:
+    """A table as Markdown from `title`, `caption`, `header`, `rows` and `notes`, all text."""
+    return _render("table.md.j2", **values)
+
+
 def _cells(row: Row, dash: str) -> list[str]:
     """One row as text; `dash` joins the bounds of an interval."""
     label = f"{row['label']} [{row['model']}]" if _remarks(row) else row["label"]
     ours = ["not trained", "", "", ""]
     if row["folds"]:
         ours = [
-            f"{100 * row['accuracy_last']:.2f}",
+            f"{100 * row['accuracy_last']:.2f}{_over_seeds(row)}",
             dash.join(f"{100 * bound:.2f}" for bound in row["interval"] or ()),
             f"{100 * row['accuracy_best_on_test']:.2f}",
             f"{row['parameters']:,}",
@@ -82,13 +87,21 @@ def _cells(row: Row, dash: str) -> list[str]:
     return [label, stage, *ours[:3], paper_accuracy, ours[3], paper_parameters]
 
 
+def _over_seeds(row: Row) -> str:
+    """The standard deviation over seeds of a row, in percent; empty if it has one seed."""
+    spread = row.get("standard_deviation_over_seeds")
+    return "" if spread is None else f" ± {100 * spread:.2f}"
+
+
 def _notes(rows: list[Row]) -> list[str]:
-    """One sentence for all rows that do not compare with the paper's for the same reason."""
+    """One sentence about seeds, and one for all rows that the same makes unlike the paper's."""
     models: dict[str, list[str]] = {}
     for row in rows:
         if _remarks(row):
             models.setdefault(", ".join(_remarks(row)), []).append(row["model"])
-    return [
+    seeds = dict.fromkeys(" ".join(map(str, row["seeds"])) for row in rows if "seeds" in row)
+    spread = "±: the standard deviation over random seeds of the mean over folds; the seeds are "
+    return [f"{spread}{', '.join(seeds)}."] * bool(seeds) + [
         f"[{', '.join(names)}]: {remark}; not comparable with the paper's."
         for remark, names in models.items()
     ]
@@ -114,7 +127,12 @@ def markdown_text(text: str) -> str:
 
 def _render(template: str, **values: Any) -> str:
     filters = {"percent": _percent, "points": _points, "p_value": _p_value, "tex": latex_text}
-    filters |= {"md": markdown_text, "remarks": _remarks, "most_confused": _most_confused}
+    filters |= {
+        "over_seeds": _over_seeds,
+        "md": markdown_text,
+        "remarks": _remarks,
+        "most_confused": _most_confused,
+    }
     return load_template(Path(__file__).with_name(template), **filters).render(**values)
 
 

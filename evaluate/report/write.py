@@ -84,14 +84,14 @@ def csv_files(summary: dict[str, Any]) -> dict[str, str]:
         flat = {"interval_low": low, "interval_high": high}
         comparisons.append({**pair, **flat, "differ_in": "; ".join(pair["differ_in"])})
     return {
-        **{name: _csv(rows) for name, rows in breakdowns.items()},
-        "confusion.csv": _csv(confusions),
-        "robustness.csv": _csv(summary["robustness"], _ROBUSTNESS_COLUMNS),
-        "comparisons.csv": _csv(comparisons, _COMPARISON_COLUMNS),
+        **{name: csv_text(rows) for name, rows in breakdowns.items()},
+        "confusion.csv": csv_text(confusions),
+        "robustness.csv": csv_text(summary["robustness"], _ROBUSTNESS_COLUMNS),
+        "comparisons.csv": csv_text(comparisons, _COMPARISON_COLUMNS),
     }
 
 
-def _csv(rows: list[Row], columns: Sequence[str] = ()) -> str:
+def csv_text(rows: list[Row], columns: Sequence[str] = ()) -> str:
     """Rows as CSV; by default, the columns are those of the first row."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns or list(rows[0]), extrasaction="ignore")

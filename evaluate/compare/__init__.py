@@ -1,0 +1,1 @@
+"""Settings side by side, by their runs on validation actors."""
