@@ -86,48 +86,18 @@ def statistics(series: Tensor, parts: int) -> Tensor:
     return torch.stack([mean, (spread + SMALLEST).log(), (speed + SMALLEST).log()], dim=1)
 
 
-class Mix(nn.Module):
-    """Lets all places of the face, in neighboring parts of time, change each place: residual.
-
-    Args:
-        channels: the number of channels C of each place.
-        places: the number of places P.
-        hidden: the number of channels between them.
-        kernel: the number of parts of time that are mixed, odd.
-        dropout: the dropout probability of the hidden channels.
-    """
-
-    def __init__(self, channels: int, places: int, hidden: int, kernel: int, dropout: float):
-        super().__init__()
-        everything = channels * places
-        self.change = nn.Sequential(
-            nn.Conv1d(everything, hidden, kernel, padding=kernel // 2),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Conv1d(hidden, everything, 1),
-        )
-        self.norm = nn.BatchNorm1d(everything)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, S, P) -> (B, C, S, P)."""
-        flat = x.transpose(2, 3).flatten(1, 2)  # (B, C * P, S)
-        flat = torch.relu(self.norm(flat + self.change(flat)))
-        return flat.unflatten(1, (x.shape[1], -1)).transpose(2, 3)
-
-
 class LandmarkEncoder(nn.Module):
     """Landmarks to a map over S parts of time and P = 9 places: (B, 30, 68, 2) -> (B, C, S, P).
 
-    Each clip is normalized by itself. For each point: mean, spread and speed in S parts of the
-    clip; from the points of each place, C channels; then two residual blocks that mix all places,
-    the second one also neighboring parts.
+    Each clip is normalized by itself. Of each point: mean, spread and speed in S parts of the clip.
+    Two hidden layers see the whole face, the second also neighboring parts; then each place of the
+    map is computed from its own points and from what the whole face does.
 
     Args:
-        channels: the number of channels C.
-        hidden: the number of hidden channels of the mixing blocks.
+        channels: the number of channels C of the map.
+        hidden: the number of channels of the hidden layers.
         parts: the number of parts of time S, a divisor of 30.
-        dropout: the dropout probability in the mixing blocks.
+        dropout: the dropout probability of the hidden layers.
     """
 
     def __init__(
@@ -136,30 +106,58 @@ class LandmarkEncoder(nn.Module):
         super().__init__()
         self.parts = parts
         self.channels = channels
-        self.stage_channels = (channels,) * 4
-        sizes = [2 * len(points) for points in PLACES.values()] + [POSE]
-        self.norm = nn.BatchNorm1d(3 * sum(sizes))
-        self.places = nn.ModuleList([nn.Linear(3 * size, channels) for size in sizes])
-        self.places_norm = nn.BatchNorm1d(channels * len(sizes))
-        mixes = [Mix(channels, len(sizes), hidden, kernel, dropout) for kernel in (1, 3)]
+        self.hidden = hidden
+        # What networks that fuse inside the encoder see after each layer.
+        self.stage_channels = (*[channels + hidden] * 3, channels)
+        self._sizes = [2 * len(points) for points in PLACES.values()] + [POSE]
+        series, everything = sum(self._sizes), channels * len(self._sizes)
+        self.norm = nn.BatchNorm1d(3 * series)
+        self.own = nn.ModuleList([nn.Linear(3 * size, channels) for size in self._sizes])
+        self.face1 = nn.Sequential(
+            *(nn.Conv1d(3 * series, hidden, 1), nn.BatchNorm1d(hidden)),
+            *(nn.ReLU(), nn.Dropout(dropout)),
+        )
+        self.face2 = nn.Sequential(
+            *(nn.Conv1d(hidden, hidden, 3, padding=1), nn.BatchNorm1d(hidden)),
+            *(nn.ReLU(), nn.Dropout(dropout)),
+        )
+        self.to_places = nn.Conv1d(hidden, everything, 1)
+        self.map_norm = nn.BatchNorm1d(everything)
         self.layer1, self.layer2 = nn.Identity(), nn.Identity()
-        self.layer3, self.layer4 = mixes
-        self._sizes = sizes
 
     def stem(self, points: Tensor) -> Tensor:
-        """Landmarks (B, 30, 68, 2) in pixels to what each place does: (B, C, S, P)."""
+        """Landmarks (B, 30, 68, 2) in pixels to (B, C + hidden, S, P): each place, whole face."""
         aligned, pose = align(upright(points.float()))
         series = torch.cat([aligned.flatten(2), pose], dim=2)  # (B, T, 140)
-        x = statistics(series, self.parts)  # (B, 3, S, 140)
-        x = self.norm(x.transpose(2, 3).flatten(1, 2)).unflatten(1, (3, -1))  # (B, 3, 140, S)
+        x = statistics(series, self.parts).transpose(2, 3)  # (B, 3, 140, S)
+        x = self.norm(x.flatten(1, 2)).view_as(x)
         own = [
             place(part.flatten(1, 2).transpose(1, 2))  # (B, 3 * size, S) -> (B, S, C)
-            for place, part in zip(self.places, x.split(self._sizes, dim=2), strict=True)
+            for place, part in zip(self.own, x.split(self._sizes, dim=2), strict=True)
         ]
-        x = torch.stack(own, dim=3).transpose(1, 2)  # (B, S, C, P) -> (B, C, S, P)
-        flat = self.places_norm(x.transpose(2, 3).flatten(1, 2))  # (B, C * P, S)
-        return torch.relu(flat).unflatten(1, (self.channels, -1)).transpose(2, 3)
+        own = torch.stack(own, dim=3).transpose(1, 2)  # (B, S, C, P) -> (B, C, S, P)
+        return self._joined(own, self.face1(x.flatten(1, 2)))
+
+    def layer3(self, x: Tensor) -> Tensor:
+        """The second hidden layer: (B, C + hidden, S, P), as from `stem`, in the same shape."""
+        own, face = self._split(x)
+        return self._joined(own, self.face2(face))
+
+    def layer4(self, x: Tensor) -> Tensor:
+        """The map: (B, C + hidden, S, P) -> (B, C, S, P)."""
+        own, face = self._split(x)
+        own = own.transpose(2, 3).flatten(1, 2)  # (B, C * P, S)
+        x = torch.relu(self.map_norm(own + self.to_places(face)))
+        return x.unflatten(1, (self.channels, -1)).transpose(2, 3)
 
     def forward(self, points: Tensor) -> Tensor:
         """Encode landmarks, float (B, 30, 68, 2) in pixels, into (B, C, S, P)."""
         return self.layer4(self.layer3(self.stem(points)))
+
+    def _joined(self, own: Tensor, face: Tensor) -> Tensor:
+        """Own channels (B, C, S, P), and those of the whole face (B, hidden, S) at each place."""
+        return torch.cat([own, face[..., None].expand(-1, -1, -1, own.shape[3])], dim=1)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        own, face = x.split([self.channels, self.hidden], dim=1)
+        return own, face.mean(dim=3)  # the same at each place

@@ -69,13 +69,7 @@ def test_a_run_is_read_as_it_was_written(folder):
 CACHE = make_config().cache
 START = {"file": "last.pt", "sha256": "00", "run": None}
 STARTED = {
-    **{
-        "model": "video_resnext50",
-        "preset": "tiny",
-        "attention": "mean",
-        "split": "paper",
-        "fold": 0,
-    },
+    **{"model": "video_resnext50", "preset": "tiny", "split": "paper", "fold": 0},
     **{"validation": False, "epochs": 1, "recipe": "paper", "seed": 0, "init": {}},
 }
 
@@ -269,7 +263,7 @@ NOT_WHOLE = "incomplete or damaged checkpoint ("
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("checkpoint_version", 3, "checkpoint version 3, expected 4. Train that run again"),
+        ("checkpoint_version", 3, "checkpoint version 3, expected 5. Train that run again"),
         ("checkpoint_version", torch.ones(40), "checkpoint version tensor([1., 1."),
         ("extra", 1, "incomplete or damaged checkpoint"),
         ("epoch", 0, "epoch is 0, expected 1..2"),
