@@ -56,7 +56,7 @@ $(READY): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), expected 3.11 or later: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[features,share,weights,report,export,cluster,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[features,landmarks,share,weights,report,export,cluster,dev]'
 	@touch $@
 
 features: $(READY) ## extract features to CACHE=DIR from RAVDESS=DIR (default: the synthetic sample)
