@@ -5,25 +5,28 @@ JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
 # Folders. Without RAVDESS=DIR, features are made from the synthetic sample.
 RAVDESS ?=
-CACHE   ?= $(if $(RAVDESS),data/ravdess-cache,data/sample-cache)
-RUNS    ?= runs
-OUT     ?= report
+REAL    := $(filter real,$(MAKECMDGOALS))
+CACHE   ?= $(if $(REAL),data/landmark-cache,$(if $(RAVDESS),data/ravdess-cache,data/sample-cache))
+RUNS    ?= $(if $(REAL),runs-landmarks,runs)
+OUT     ?= $(if $(REAL),report-landmarks,report)
 
 # What `make train` and `make cv` train; ARGS is passed to train.py.
 FOLD    ?= 0
 FOLDS   ?= 0 1 2 3 4
 MODEL   ?= cfn_sr
-PRESET  ?= paper
+PRESET  ?= $(if $(REAL),landmarks,paper)
+RECIPE  ?= $(if $(REAL),landmarks)
 EPOCHS  ?= $(if $(filter tiny,$(PRESET)),16)
 ARGS    ?=
+export CACHE RUNS OUT PRESET RECIPE # as they are here, for the runs of a table
 
-# The rows of the paper's tables, each trained on FOLDS. TRAIN_JOBS runs are trained at once: a tiny
+# The rows of the paper's tables, each trained on FOLDS. TRAIN_JOBS runs are trained at once: a small
 # network needs one core, a full-size one a GPU.
 TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf erann cfn_sr
 TABLE2 = cfn_sr cfn_sr_no_cross_modal cfn_sr_video_to_audio cfn_sr_no_self_attention cfn_sr_no_residual
 UNIMODAL = video_resnext50 audio_mfcc_cnn erann
 FUSION = $(filter-out $(UNIMODAL),$(sort $(TABLE1) $(TABLE2)))
-TRAIN_JOBS ?= $(if $(filter tiny,$(PRESET)),$(JOBS),1)
+TRAIN_JOBS ?= $(if $(filter tiny landmarks,$(PRESET)),$(JOBS),1)
 
 # The demo: clips per actor of the sample, and epochs.
 DEMO_CLIPS  ?= 8
@@ -33,7 +36,7 @@ $(if $(strip $(FOLDS)),,$(error FOLDS is empty, expected folds such as 0 1 2 3 4
 
 READY = .venv/.ready
 RUN   = .venv/bin/python
-TRAIN = $(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --preset $(PRESET) $(if $(EPOCHS),--epochs $(EPOCHS)) --resume $(ARGS)
+TRAIN = $(RUN) train.py --cache '$(CACHE)' --runs '$(RUNS)' --preset $(PRESET) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(EPOCHS),--epochs $(EPOCHS)) --resume $(ARGS)
 # The report shows faces of mistakes if the cache is finished.
 EVALUATE = set -- --runs '$(RUNS)' --out '$(OUT)'; \
 	[ ! -f '$(CACHE)/manifest.json' ] || set -- "$$@" --cache '$(CACHE)'; $(RUN) -m evaluate "$$@"
@@ -45,7 +48,7 @@ ifeq ($(MAKELEVEL),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess train cv table1 table2 rows evaluate robustness demo test test-gpu lint bench-features bench-stream bench-train bench-predict fuzz clean
+.PHONY: help setup features ravdess real train cv table1 table2 rows evaluate robustness demo test test-gpu lint bench-features bench-stream bench-train bench-predict fuzz clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,11 +70,16 @@ else
 	$(RUN) -m preprocess --raw '$(RAVDESS)' --cache '$(CACHE)' --jobs $(JOBS) --waveform
 endif
 
-ifeq ($(filter ravdess,$(MAKECMDGOALS))$(DIR),ravdess) # before anything is installed
-$(error DIR is not set: make ravdess DIR=/path/to/ravdess)
+ifeq ($(DIR),) # before anything is installed
+$(if $(filter ravdess real,$(MAKECMDGOALS)),$(error DIR is not set: make $(filter ravdess real,$(MAKECMDGOALS)) DIR=/path/to/ravdess))
 endif
 ravdess: $(READY) ## download RAVDESS to DIR=PATH and verify it (12.4 GiB)
 	$(RUN) -m preprocess.download --out '$(DIR)' $(ARGS)
+
+real: $(READY) ## train and report MODEL on voices and facial landmarks, downloaded to DIR=PATH (0.6 GB)
+	$(RUN) -m preprocess.download --out '$(DIR)' --audio --landmarks --no-video --missing
+	$(RUN) -m preprocess --raw '$(DIR)' --landmarks '$(DIR)' --modality landmarks --audio wav --cache '$(CACHE)' --jobs $(JOBS)
+	@$(call train_table,$(MODEL))
 
 train: $(READY) ## train FOLD=K of MODEL=NAME from CACHE=DIR
 	$(TRAIN) --model $(MODEL) --fold $(FOLD)

@@ -62,6 +62,10 @@ LANDMARKS = _at_zenodo(
 )
 
 
+# How the files in an archive are named.
+_LOOSE = {AUDIO.name: ("03-01-*.wav", "03-01-*.flac"), LANDMARKS.name: ("01-01-*.csv",)}
+
+
 def download(files: Sequence[RemoteFile], folder: Path, *, jobs: int) -> int:
     """Download `files` into `folder`, print what happened; returns the exit status."""
     if folder.exists() and not folder.is_dir():
@@ -84,6 +88,15 @@ def download(files: Sequence[RemoteFile], folder: Path, *, jobs: int) -> int:
     return 1 if failures else 0
 
 
+def _has_loose(folder: Path, archive: RemoteFile) -> bool:
+    """Whether a folder has clips of an archive as loose files, which is then printed."""
+    for pattern in _LOOSE.get(archive.name, ()):
+        if count := len(list(folder.rglob(pattern))):
+            print(f"{folder} has {count} files {pattern}, so {archive.name} is not needed")
+            return True
+    return False
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.download",
@@ -100,6 +113,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     add_only(parser)
     parser.add_argument("--no-video", action="store_true", help="skip the videos (12.4 GiB)")
+    missing = "skip recordings or landmarks that DIR has as loose files, in any folder"
+    parser.add_argument("--missing", action="store_true", help=missing)
     jobs = "number of simultaneous downloads, 1..8 (default: 2)"
     parser.add_argument("--jobs", type=int, choices=range(1, 9), default=2, metavar="N", help=jobs)
     args = parser.parse_args(argv)
@@ -107,6 +122,10 @@ def main(argv: list[str] | None = None) -> int:
     files += [AUDIO] * args.audio + [LANDMARKS] * args.landmarks
     if not files:
         parser.error("--no-video without --audio or --landmarks leaves nothing to download")
+    if args.missing:
+        files = [file for file in files if not _has_loose(args.out, file)]
+    if not files:
+        return 0
     return run(lambda: download(files, args.out, jobs=args.jobs), extras="features")
 
 
