@@ -63,7 +63,7 @@ LANDMARKS = _at_zenodo(
 
 
 # How the files in an archive are named.
-_LOOSE = {AUDIO.name: ("03-01-*.wav", "03-01-*.flac"), LANDMARKS.name: ("01-01-*.csv",)}
+_LOOSE = {AUDIO.name: "03-01-*.[wf]*", LANDMARKS.name: "01-01-*.csv"}
 
 
 def download(files: Sequence[RemoteFile], folder: Path, *, jobs: int) -> int:
@@ -86,15 +86,6 @@ def download(files: Sequence[RemoteFile], folder: Path, *, jobs: int) -> int:
     for name, reason in sorted(failures.items()):
         print(f"failed: {name}: {reason}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _has_loose(folder: Path, archive: RemoteFile) -> bool:
-    """Whether a folder has clips of an archive as loose files, which is then printed."""
-    for pattern in _LOOSE.get(archive.name, ()):
-        if count := len(list(folder.rglob(pattern))):
-            print(f"{folder} has {count} files {pattern}, so {archive.name} is not needed")
-            return True
-    return False
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -122,8 +113,10 @@ def main(argv: list[str] | None = None) -> int:
     files += [AUDIO] * args.audio + [LANDMARKS] * args.landmarks
     if not files:
         parser.error("--no-video without --audio or --landmarks leaves nothing to download")
-    if args.missing:
-        files = [file for file in files if not _has_loose(args.out, file)]
+    for file in [file for file in files if args.missing and file.name in _LOOSE]:
+        if count := len(list(args.out.rglob(_LOOSE[file.name]))):
+            print(f"{args.out} has {count} files {_LOOSE[file.name]}: {file.name} is not needed")
+            files.remove(file)
     if not files:
         return 0
     return run(lambda: download(files, args.out, jobs=args.jobs), extras="features")

@@ -18,7 +18,7 @@ def at_server(server, monkeypatch):
     md5 = hashlib.md5(b"recordings").hexdigest()
     file = RemoteFile("audio.zip", f"{server.address}/audio.zip", 10, f"md5:{md5}")
     monkeypatch.setattr("preprocess.download.AUDIO", file)
-    monkeypatch.setattr("preprocess.download._LOOSE", _LOOSE | {"audio.zip": ("03-01-*.wav",)})
+    monkeypatch.setattr("preprocess.download._LOOSE", _LOOSE | {"audio.zip": "03-01-*.wav"})
     return server
 
 
@@ -44,7 +44,7 @@ def test_what_lies_there_as_loose_files_is_not_downloaded(at_server, tmp_path, c
     put(tmp_path, "landmarks/01-01-06-01-02-01-07.csv", b"points")
     assert main(command) == 0
     assert not at_server.requests
-    assert "has 1 files 03-01-*.wav, so audio.zip is not needed" in capsys.readouterr().out
+    assert "has 1 files 03-01-*.wav: audio.zip is not needed" in capsys.readouterr().out
     (tmp_path / "recordings/Actor_07/03-01-06-01-02-01-07.wav").unlink()
     assert main(command) == 0
     assert (tmp_path / "audio.zip").read_bytes() == b"recordings"

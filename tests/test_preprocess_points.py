@@ -1,13 +1,12 @@
 """Caches with facial points: from CSVs with videos or recordings alone, and by dlib."""
 
-import shutil
 import subprocess
 import sys
 import zipfile
 
 import numpy as np
 import pytest
-from media import contents, encode, put, record, tone
+from media import contents, put, record
 from noise import noise_arrays, write_noise_cache
 from PIL import Image
 from test_preprocess_landmarks import table
@@ -18,10 +17,9 @@ from cache.ravdess import expected_clips
 from cache.reader import Cache
 from cache.schema import FIELDS
 from cache.shard import CacheError, open_shard, write_shard
-from preprocess.clip import compute
 from preprocess.dlib_landmarks import predict_landmarks
 from preprocess.face import crop_boxes, detect_faces
-from preprocess.settings import FaceSettings, Settings
+from preprocess.settings import FaceSettings
 from preprocess.windows import decode
 
 TAKES = ("06-01-02-01-07", "06-01-02-02-07", "05-01-01-01-08")
@@ -207,9 +205,6 @@ def test_points_are_shown_described_and_compared(takes, capsys):
     assert "| `landmarks` | f4 (N, 30, 68, 2) |" in card
     assert "--fold 0 --preset landmarks" in card
     assert "differ by 1 to 8 pixels" in card
-    assert cache_main(["fetch", str(takes / "packed"), str(takes / "fetched")]) == 0
-    shutil.rmtree(takes / "packed")
-    assert cache_main(["diff", str(takes / "cache"), str(takes / "fetched")]) == 0
 
 
 # By dlib. --------------------------------------------------------------------------------------
@@ -245,9 +240,3 @@ def test_points_do_not_depend_on_how_a_frame_is_stored(sample_clips, pixel_forma
     others = [frame.reformat(format=pixel_format) for frame in frames]
     found = predict_landmarks(others, boxes, crops)
     assert np.linalg.norm(found - expected, axis=2).mean() < 5  # of a face of 300 pixels
-
-
-def test_a_picture_without_a_face_has_no_points():
-    grey = encode(np.full((96, 180, 320, 3), 127, np.uint8), tone(3.2))
-    with pytest.raises(ValueError, match="a face in 0 of 4 frames"):
-        compute(grey, Settings(landmarks="dlib"))
