@@ -5,26 +5,29 @@ JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
 # Folders. Without RAVDESS=DIR, features are made from the synthetic sample.
 RAVDESS ?=
-CACHE   ?= $(if $(RAVDESS),data/ravdess-cache,data/sample-cache)
-RUNS    ?= runs
-OUT     ?= report
+REAL    := $(filter real,$(MAKECMDGOALS))
+CACHE   ?= $(if $(REAL),data/landmark-cache,$(if $(RAVDESS),data/ravdess-cache,data/sample-cache))
+RUNS    ?= $(if $(REAL),runs-landmarks,runs)
+OUT     ?= $(if $(REAL),report-landmarks,report)
 
 # What `make train` and `make cv` train; ARGS is passed to train.py.
 FOLD    ?= 0
 FOLDS   ?= 0 1 2 3 4
 SEEDS   ?= 0
 MODEL   ?= cfn_sr
-PRESET  ?= paper
+PRESET  ?= $(if $(REAL),landmarks,paper)
+LANDMARKS = $(filter landmarks,$(PRESET))
 EPOCHS  ?= $(if $(filter tiny,$(PRESET)),16)
 ARGS    ?=
+export CACHE RUNS OUT PRESET # as they are here, for the runs of a table
 
 # The rows of the paper's tables, each trained on FOLDS with SEEDS. TRAIN_JOBS runs are trained at once: a
-# tiny network needs one core, a full-size one a GPU.
-TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf erann cfn_sr
+# small network needs one core, a full-size one a GPU.
+TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf $(if $(LANDMARKS),,erann) cfn_sr
 TABLE2 = cfn_sr cfn_sr_no_cross_modal cfn_sr_video_to_audio cfn_sr_no_self_attention cfn_sr_no_residual
 UNIMODAL = video_resnext50 audio_mfcc_cnn erann
 FUSION = $(filter-out $(UNIMODAL),$(sort $(TABLE1) $(TABLE2)))
-TRAIN_JOBS ?= $(if $(filter tiny,$(PRESET)),$(JOBS),1)
+TRAIN_JOBS ?= $(if $(filter tiny landmarks,$(PRESET)),$(JOBS),1)
 
 # The demo: clips per actor of the sample, and epochs.
 DEMO_CLIPS  ?= 8
@@ -43,7 +46,10 @@ runs_folder = $(RUNS)$(seed_folder:%=/%)
 
 READY = .venv/.ready
 RUN   = .venv/bin/python
-TRAIN = $(RUN) train.py --cache '$(CACHE)' --runs '$(runs_folder)' --preset $(PRESET) $(if $(EPOCHS),--epochs $(EPOCHS)) --seed $(seed) --resume $(ARGS)
+# Facial landmarks have recipes of their own; ARGS may name another.
+recipe = $(if $(LANDMARKS),--recipe $(if $(filter audio_mfcc_cnn,$(1)),modern,$(if $(filter $(1),$(FUSION)),fusion,landmarks)))
+train = $(RUN) train.py --cache '$(CACHE)' --runs '$(runs_folder)' --preset $(PRESET) --model $(1) --fold $(2) --seed $(seed) \
+	$(recipe) $(if $(EPOCHS),--epochs $(EPOCHS)) --resume $(ARGS)
 # The report shows faces of mistakes if the cache is finished.
 EVALUATE = set -- --runs $(RUNS_OF_SEEDS) --out '$(OUT)'; \
 	[ ! -f '$(CACHE)/manifest.json' ] || set -- "$$@" --cache '$(CACHE)'; $(RUN) -m evaluate "$$@"
@@ -55,7 +61,7 @@ ifeq ($(MAKELEVEL),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess train cv table1 table2 rows evaluate robustness demo test test-gpu lint bench-features bench-stream bench-train bench-predict fuzz clean
+.PHONY: help setup features ravdess real train cv table1 table2 rows evaluate robustness demo test test-gpu lint bench-features bench-stream bench-train bench-predict fuzz clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,7 +72,7 @@ $(READY): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), expected 3.11 or later: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[features,share,weights,report,export,cluster,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[features,landmarks,share,weights,report,export,cluster,dev]'
 	@touch $@
 
 features: $(READY) ## extract features to CACHE=DIR from RAVDESS=DIR (default: the synthetic sample)
@@ -77,14 +83,19 @@ else
 	$(RUN) -m preprocess --raw '$(RAVDESS)' --cache '$(CACHE)' --jobs $(JOBS) --waveform
 endif
 
-ifeq ($(filter ravdess,$(MAKECMDGOALS))$(DIR),ravdess) # before anything is installed
-$(error DIR is not set: make ravdess DIR=/path/to/ravdess)
+ifeq ($(DIR),) # before anything is installed
+$(if $(filter ravdess real,$(MAKECMDGOALS)),$(error DIR is not set: make $(filter ravdess real,$(MAKECMDGOALS)) DIR=/path/to/ravdess))
 endif
 ravdess: $(READY) ## download RAVDESS to DIR=PATH and verify it (12.4 GiB)
 	$(RUN) -m preprocess.download --out '$(DIR)' $(ARGS)
 
+real: $(READY) ## train and report MODEL on voices and facial landmarks, downloaded to DIR=PATH (0.6 GB)
+	$(RUN) -m preprocess.download --out '$(DIR)' --audio --landmarks --no-video --missing
+	$(RUN) -m preprocess --raw '$(DIR)' --landmarks '$(DIR)' --modality landmarks --audio wav --cache '$(CACHE)' --jobs $(JOBS)
+	@$(call train_table,$(MODEL))
+
 train: $(READY) ## train FOLD=K of MODEL=NAME from CACHE=DIR with seed SEEDS=S
-	$(TRAIN) --model $(MODEL) --fold $(FOLD)
+	$(call train,$(MODEL),$(FOLD))
 
 cv: $(call jobs_of,$(MODEL)) ## train MODEL on FOLDS with SEEDS="0 1 2", initialized from video and audio networks trained first, as in the paper
 
@@ -108,7 +119,7 @@ rows: ## list all runs of both tables as make targets, unimodal first, for job a
 # A fusion network starts from the weights of its fold's unimodal networks, as in the paper.
 from = --init-$(1) '$(runs_folder)/$(2)/fold_$(*F)/last.pt'
 row/%: $(READY)
-	@$(TRAIN) --model $(notdir $(*D)) --fold $(*F) $(if $(filter $(notdir $(*D)),$(FUSION)), \
+	@$(call train,$(notdir $(*D)),$(*F)) $(if $(filter $(notdir $(*D)),$(FUSION)), \
 		$(call from,video,video_resnext50) $(call from,audio,audio_mfcc_cnn))
 
 $(foreach root,$(ROOTS),$(foreach fold,$(FOLDS),$(foreach model,$(FUSION),$(eval \

@@ -82,6 +82,10 @@ def stage_seconds(content: bytes, settings: Settings) -> dict[str, float]:
     by_landmarks = replace(settings, faces="landmarks")
     inputs = {"landmarks": landmark_table(), "synthetic": decoded.synthetic}
     measure("total_by_landmarks", compute, content, by_landmarks, **inputs)
+    with_dlib = replace(settings, landmarks="dlib")
+    measure("total_with_dlib", compute, content, with_dlib, synthetic=decoded.synthetic)
+    without_pixels = replace(with_dlib, modality="landmarks")
+    measure("landmarks_only", compute, content, without_pixels, synthetic=decoded.synthetic)
     return seconds
 
 
@@ -174,14 +178,19 @@ def _bench(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     for name, seconds in median.items():
         print(f"{name:18} {seconds:.4f} s CPU per clip (median of {len(rows)})")
     print(f"total / decode_alone: {ratios[0]:.2f} .. {ratios[-1]:.2f}")
-    landmark_ratios = [row["total_by_landmarks"] / row["decode_alone"] for row in rows]
+
+    def ratio(name: str) -> float:
+        return statistics.median(row[name] / row["decode_alone"] for row in rows)
+
     result = {
         "clips": len(sources),
         "rounds": args.rounds,
         "decode_cpu_s": median["decode_alone"],
         "total_cpu_s": median["total"],
         "ratio": statistics.median(ratios),
-        "ratio_by_landmarks": statistics.median(landmark_ratios),
+        "ratio_by_landmarks": ratio("total_by_landmarks"),
+        "ratio_with_dlib": ratio("total_with_dlib"),
+        "ratio_landmarks_only": ratio("landmarks_only"),
         "stages_cpu_s": median,
         "clips_per_second_1_job": rates[1],
         "clips_per_second_2_jobs": rates[2],

@@ -25,7 +25,7 @@ _WORDS = (0, 1, 2**31 - 1, 2**32, 2**40, 2**63 - 1, 2**64 - 1)
 
 
 def seeds(folder: Path) -> list[bytes]:
-    """Three sound shards: of sound, of sound with waveforms, and of frames as JPEGs."""
+    """Four valid shards: of sound, with waveforms, with landmarks, and of frames as JPEGs."""
     random = np.random.default_rng(0)
 
     def arrays(names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -34,7 +34,8 @@ def seeds(folder: Path) -> list[bytes]:
 
     clips = expected_clips(7)[:3]
     contents = []
-    for names in (("mfcc",), ("mfcc", "waveform"), (*PICTURE, "mfcc")):
+    faces = (*PICTURE[1:], "mfcc", "landmarks")
+    for names in (("mfcc",), ("mfcc", "waveform"), faces, (*PICTURE, "mfcc")):
         path = folder / "seed.h5"
         rows = [(clip, arrays(names)) for clip in clips]
         write_shard(path, len(rows), names, rows, as_jpeg="frames" in names)

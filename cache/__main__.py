@@ -15,6 +15,7 @@ from cache.inspect import choose, contact_sheet
 from cache.manifest import MANIFEST_NAME
 from cache.ravdess import EMOTIONS
 from cache.reader import Cache
+from cache.schema import POINT_COUNT
 from cache.shard import CacheError
 from cache.share import fetch, pack
 
@@ -31,6 +32,8 @@ def _info(args: argparse.Namespace) -> int:
     print(f"clips        {len(cache.clips)} in {len(manifest['shards'])} shards")
     print(f"bytes        {sum(shard['bytes'] for shard in manifest['shards']):,}")
     print(f"fingerprint  {manifest['fingerprint']}")
+    if points := manifest["config"].get("landmarks"):
+        print(f"landmarks    {POINT_COUNT} points a frame, from {points['source']}")
     print(f"settings     {json.dumps(manifest['config'])}")
     print(f"versions     {', '.join(f'{name} {v}' for name, v in manifest['versions'].items())}")
     print("\nactor  " + " ".join(f"{name:>9}" for name in EMOTIONS) + "     all")

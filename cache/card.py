@@ -66,14 +66,19 @@ def render(
         manifest["license"], ("other", "https://schema.org/license")
     )
     what = f"{schema.MFCC_COUNT} MFCCs over {schema.DURATION_S} s of audio"
+    if "landmarks" in fields:
+        what = f"{schema.POINT_COUNT} facial points in {schema.FRAME_COUNT} frames, {what}"
     if "frames" in fields:
         what = f"{schema.FRAME_COUNT} face crops of {schema.FRAME_SIZE}x{schema.FRAME_SIZE}, {what}"
+    kinds = {"frames": "Face crops", "landmarks": "facial landmarks", "mfcc": "MFCCs"}
+    title = " and ".join(kind for field, kind in kinds.items() if field in fields)
     return load_template(Path(__file__).with_name(template)).render(
         manifest=manifest,
-        title=f"{'Face crops and ' if 'frames' in fields else ''}MFCCs of {manifest['dataset']}",
+        title=f"{title[0].upper()}{title[1:]} of {manifest['dataset']}",
         description=f"{what}, for each of {len(clips)} clips of {manifest['dataset']}, made by "
         "CFN-SR. One HDF5 shard per actor.",
         has_frames="frames" in fields,
+        points=manifest["config"].get("landmarks"),
         codec=codec,
         datasets=datasets | (JPEG_FIELDS if codec else {}),
         actors=sorted({clip.actor for clip in clips}),

@@ -1,4 +1,4 @@
-"""A contact sheet: the cached faces on one picture, to look at."""
+"""A contact sheet: the cached faces and their landmarks on one picture, to look at."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from cache.files import atomic_path
 from cache.ravdess import EMOTIONS, Clip
 from cache.reader import Cache
-from cache.schema import FIELDS, FRAME_COUNT
+from cache.schema import FIELDS, FRAME_COUNT, FRAME_SIZE
 from cache.shard import CacheError
 
 _STEP = 3  # every third frame is shown
@@ -42,9 +42,10 @@ def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:
         path: the PNG.
 
     Raises:
-        CacheError: if the cache has no frames.
+        CacheError: if the cache has neither frames nor landmarks.
     """
-    if "frames" not in cache.fields(clips[0].clip_id):
+    fields = cache.fields(clips[0].clip_id)
+    if not {"frames", "landmarks"} & set(fields):
         raise CacheError(f"{cache.directory}: has audio only, so there are no faces to show")
     from PIL import Image, ImageDraw  # comes with torchvision; nothing else here needs pictures
 
@@ -63,8 +64,16 @@ def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:
             + "; ".join(cache.manifest["clips"][clip.clip_id]["notes"])[:200]
         )
         draw.text((2, top + 2), text, fill="black")
-        for column, frame in enumerate(cache.read(clip.clip_id, "frames")[::_STEP]):
+        faces = np.full((FRAME_COUNT, FRAME_SIZE, FRAME_SIZE, 3), 64, np.uint8)  # without pixels
+        if "frames" in fields:
+            faces = cache.read(clip.clip_id, "frames")
+        for column, frame in enumerate(faces[::_STEP]):
             small = Image.fromarray(frame).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+            if "landmarks" in fields:
+                corners = box[column * _STEP].reshape(2, 2)
+                points = cache.read(clip.clip_id, "landmarks")[column * _STEP] - corners[0]
+                points *= _SIDE / (corners[1] - corners[0])
+                ImageDraw.Draw(small).point(points.ravel().tolist(), fill="yellow")
             sheet.paste(small, (column * _SIDE, top + _TEXT))
         mfcc = Image.fromarray(_grey(cache.read(clip.clip_id, "mfcc")))
         mfcc = mfcc.resize((_MFCC_WIDTH, _SIDE), Image.Resampling.NEAREST)

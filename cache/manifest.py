@@ -150,6 +150,9 @@ def _check(manifest: Any) -> None:
     frames = manifest["config"].get("frames", {})
     _check_layout(frames, dict, "config.frames")
     _check_layout(frames.get("codec", CODEC), _CODEC, "config.frames.codec")
+    points = manifest["config"].get("landmarks", {"source": ""})
+    _check_layout(points, dict, "config.landmarks")
+    _check_layout(points.get("source"), str, "config.landmarks.source")
     # Shard names follow from the clips' names, so a stranger cannot choose where files go.
     expected = Counter(shard_name(Clip.parse(clip_id).actor) for clip_id in manifest["clips"])
     listed = [(shard["file"], shard["clips"]) for shard in manifest["shards"]]

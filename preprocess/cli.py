@@ -19,14 +19,14 @@ from preprocess.settings import Settings
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     args = _parser().parse_args(argv)
-    return run(lambda: _features(args), extras="features")
+    return run(lambda: _features(args), extras="features,landmarks")
 
 
 def _features(args: argparse.Namespace) -> int:
     if args.faces == "landmarks" and args.landmarks in (None, "dlib"):
         raise ValueError("--faces landmarks requires --landmarks DIR")
     if args.modality == "landmarks" and args.landmarks is None:
-        raise ValueError("--modality landmarks requires --landmarks DIR")
+        raise ValueError("--modality landmarks requires --landmarks DIR or --landmarks dlib")
     if args.modality == "audio" and args.landmarks is not None:
         raise ValueError("--modality audio has no faces, so no --landmarks")
     if (args.backend == "dask") != (args.scheduler is not None):
@@ -71,7 +71,7 @@ def _features(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace, raw: Path) -> Settings:
     """The settings of the cache that the command line asks for."""
-    points = args.landmarks and "csv"
+    points = "dlib" if args.landmarks == "dlib" else args.landmarks and "csv"
     settings = Settings(args.modality, args.faces, args.audio, args.waveform, points)
     if (args.modality, points) == ("landmarks", "csv"):
         # Without pixels no face is searched, and without a video the sound is that of recordings.
@@ -122,8 +122,9 @@ def _parser() -> argparse.ArgumentParser:
         default="mtcnn",
         help="face detector: MTCNN, or published landmarks (default: %(default)s)",
     )
-    points = "store 68 facial points: folder of CSVs in OpenFace's columns, or their zip"
-    add("--landmarks", metavar="DIR", help=points)
+    points = "store 68 facial points: from CSVs in OpenFace's columns (folder or zip), or by dlib "
+    points += "(its model is for non-commercial use only)"
+    add("--landmarks", metavar="DIR|dlib", help=points)
     add(
         "--audio",
         choices=("mp4", "wav"),

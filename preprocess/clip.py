@@ -7,6 +7,7 @@ import numpy as np
 from cache.ravdess import FRAME_HEIGHT, FRAME_WIDTH
 from preprocess.audio import mfcc, to_int16
 from preprocess.decode import ClipError
+from preprocess.dlib_landmarks import predict_landmarks
 from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.landmarks import Track, read_track
 from preprocess.settings import RECORDING_LAG_S, Settings
@@ -83,10 +84,12 @@ def window_arrays(
     if track is not None:
         boxes, scores, arrays["landmarks"], notes = track.at(window.frame_index)
     if track is None or settings.faces == "mtcnn":
-        boxes, scores, more = detect_faces(window.frames, settings.crop)
+        boxes, scores, more = detect_faces(window.frames, settings.detection)
         notes += more
-    boxes = crop_boxes(boxes, *size, settings.crop)
-    arrays |= {"frame_index": window.frame_index, "face_box": boxes, "face_score": scores}
+    crops = crop_boxes(boxes, *size, settings.crop)
+    if settings.landmarks == "dlib":
+        arrays["landmarks"] = predict_landmarks(window.frames, boxes, crops)
+    arrays |= {"frame_index": window.frame_index, "face_box": crops, "face_score": scores}
     if settings.modality == "av":
-        arrays["frames"] = crop(window.frames, boxes)
+        arrays["frames"] = crop(window.frames, crops)
     return arrays, notes

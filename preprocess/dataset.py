@@ -15,6 +15,7 @@ from preprocess.decode import MAX_BYTES, ClipError
 from preprocess.settings import Settings
 
 SAMPLE_NAME = "sample.json"
+MAX_MEMBERS = 20_000  # of a zip; RAVDESS's largest has 2,452
 
 _VIDEO = {".mp4"}
 _SOUND = {".wav", ".flac"}
@@ -30,8 +31,8 @@ class RawFile:
     path: Path
     member: str | None = None
 
-    def read(self) -> bytes:
-        """All bytes, or the first `MAX_BYTES` + 1 of a file that is too large for a clip.
+    def read(self, most: int = MAX_BYTES) -> bytes:
+        """All bytes, or the first `most` + 1 of a larger file; zip members are not unpacked.
 
         Raises:
             ClipError: if the file or zip member cannot be read.
@@ -39,9 +40,9 @@ class RawFile:
         try:
             if self.member is None:
                 with self.path.open("rb") as opened:
-                    return opened.read(MAX_BYTES + 1)
+                    return opened.read(most + 1)
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as opened:
-                return opened.read(MAX_BYTES + 1)
+                return opened.read(most + 1)
         except (OSError, zipfile.BadZipFile, EOFError, RuntimeError) as exc:
             # zipfile raises RuntimeError for encrypted members and unknown compression methods.
             raise ClipError(f"{self.name} cannot be read ({exc})") from exc
@@ -204,6 +205,8 @@ def _list_files(folder: Path | None, found: Found) -> list[RawFile]:
         try:
             with zipfile.ZipFile(archive.path) as opened:
                 members = sorted(opened.namelist())
+            if len(members) > MAX_MEMBERS:
+                raise ValueError(f"{len(members)} files, expected at most {MAX_MEMBERS}")
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as exc:
             found.failures[archive.name] = f"not a readable zip ({exc}). Download it again"
             continue

@@ -62,6 +62,10 @@ LANDMARKS = _at_zenodo(
 )
 
 
+# How the files in an archive are named.
+_LOOSE = {AUDIO.name: "03-01-*.[wf]*", LANDMARKS.name: "01-01-*.csv"}
+
+
 def download(files: Sequence[RemoteFile], folder: Path, *, jobs: int) -> int:
     """Download `files` into `folder`, print what happened; returns the exit status."""
     if folder.exists() and not folder.is_dir():
@@ -100,6 +104,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     add_only(parser)
     parser.add_argument("--no-video", action="store_true", help="skip the videos (12.4 GiB)")
+    missing = "skip recordings or landmarks that DIR has as loose files, in any folder"
+    parser.add_argument("--missing", action="store_true", help=missing)
     jobs = "number of simultaneous downloads, 1..8 (default: 2)"
     parser.add_argument("--jobs", type=int, choices=range(1, 9), default=2, metavar="N", help=jobs)
     args = parser.parse_args(argv)
@@ -107,6 +113,12 @@ def main(argv: list[str] | None = None) -> int:
     files += [AUDIO] * args.audio + [LANDMARKS] * args.landmarks
     if not files:
         parser.error("--no-video without --audio or --landmarks leaves nothing to download")
+    for file in [file for file in files if args.missing and file.name in _LOOSE]:
+        if count := len(list(args.out.rglob(_LOOSE[file.name]))):
+            print(f"{args.out} has {count} files {_LOOSE[file.name]}: {file.name} is not needed")
+            files.remove(file)
+    if not files:
+        return 0
     return run(lambda: download(files, args.out, jobs=args.jobs), extras="features")
 
 

@@ -1,6 +1,6 @@
 """Every setting that changes a byte of a shard, in one place."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -30,6 +30,11 @@ MIN_FOUND = 0.5
 
 # OpenFace's own confidence in its landmarks, 0..1; below this they are not those of a face.
 MIN_CONFIDENCE = 0.5
+
+# dlib's predictor expects the square that dlib's own detector gives. Of MTCNN's box, it has this
+# share of the geometric mean of both sides, and is this share of the height lower.
+DLIB_SIDE, DLIB_SHIFT = 0.9, 0.06
+DLIB_MODEL = "shape_predictor_68_face_landmarks.dat"
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ class Settings:
         faces: "mtcnn", or "landmarks" for the published ones, as in the paper.
         audio: "mp4" for the clip's own sound, or "wav" for its separate recording.
         waveform: whether to keep the samples beside their MFCCs.
-        landmarks: where the 68 points of each face come from: None for none, or "csv".
+        landmarks: where the 68 points of each face come from: None for none, "csv", or "dlib" for
+            its predictor.
         crop: how faces are found and cropped.
     """
 
@@ -85,6 +91,12 @@ class Settings:
         return tuple(name for name in COMPUTED if name not in absent)
 
     @property
+    def detection(self) -> FaceSettings:
+        """As `crop`, but every second detection is left out to make time for dlib's predictor."""
+        every = self.crop.every * (2 if self.landmarks == "dlib" else 1)
+        return replace(self.crop, every=every)
+
+    @property
     def has_video(self) -> bool:
         """Whether the clips are videos: not for sound only, nor for points of a CSV and sound."""
         recordings = (self.modality, self.landmarks, self.audio) == ("landmarks", "csv", "wav")
@@ -101,6 +113,7 @@ class Settings:
         if self.has_video:
             names += ["av"]
             names += ["facenet-pytorch", "torch", "torchvision"] if self.faces == "mtcnn" else []
+            names += ["dlib-bin", "face-recognition-models"] if self.landmarks == "dlib" else []
         return {name: version(name) for name in sorted(names)}
 
     def config(self) -> dict[str, Any]:
@@ -120,7 +133,7 @@ class Settings:
         if self.audio == "wav":
             sound["lag_s"] = RECORDING_LAG_S
         if self.faces == "mtcnn":
-            crop = asdict(self.crop)
+            crop = asdict(self.detection)
         else:
             crop = {"margin": self.crop.margin, "smoothing_s": self.crop.smoothing_s}
             crop["min_confidence"] = MIN_CONFIDENCE
@@ -131,6 +144,10 @@ class Settings:
             config["frames"] = {**times, **picture}
         if self.landmarks == "csv":
             points = {"source": "csv", "points": POINT_COUNT, "min_confidence": MIN_CONFIDENCE}
+            config["landmarks"] = {**times, **points}
+        if self.landmarks == "dlib":
+            box = {"box_side": DLIB_SIDE, "box_shift": DLIB_SHIFT}
+            points = {"source": "dlib", "points": POINT_COUNT, "model": DLIB_MODEL, **box}
             config["landmarks"] = {**times, **points}
         return config
 

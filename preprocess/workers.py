@@ -47,6 +47,7 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
     """
     # Imported here: a run without work need not wait for the decoder and librosa.
     from preprocess.clip import compute
+    from preprocess.landmarks import MAX_TABLE_BYTES
 
     try:
         # The stamps come first: if a file is replaced after this line, the next run notices.
@@ -59,7 +60,7 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
                 content,
                 settings,
                 recording=source.recording and source.recording.read(),
-                landmarks=source.landmarks and source.landmarks.read(),
+                landmarks=source.landmarks and source.landmarks.read(MAX_TABLE_BYTES),
                 synthetic=synthetic,
             )
     except (ClipError, OSError) as exc:

@@ -1,9 +1,14 @@
 import hashlib
+import subprocess
+from pathlib import Path
 
 import pytest
+from media import put
 
 from cache.transfer import RemoteFile
-from preprocess.download import AUDIO, LANDMARKS, VIDEO, main
+from preprocess.download import _LOOSE, AUDIO, LANDMARKS, VIDEO, main
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -13,6 +18,7 @@ def at_server(server, monkeypatch):
     md5 = hashlib.md5(b"recordings").hexdigest()
     file = RemoteFile("audio.zip", f"{server.address}/audio.zip", 10, f"md5:{md5}")
     monkeypatch.setattr("preprocess.download.AUDIO", file)
+    monkeypatch.setattr("preprocess.download._LOOSE", _LOOSE | {"audio.zip": "03-01-*.wav"})
     return server
 
 
@@ -30,6 +36,31 @@ def test_what_happened_is_printed_and_in_the_exit_status(at_server, tmp_path, ca
     at_server.faults["audio.zip"] = [404]
     assert main(command) == 1
     assert "failed: audio.zip: the server returned 404" in capsys.readouterr().err
+
+
+def test_what_lies_there_as_loose_files_is_not_downloaded(at_server, tmp_path, capsys):
+    command = ["--out", str(tmp_path), "--audio", "--landmarks", "--no-video", "--missing"]
+    put(tmp_path, "recordings/Actor_07/03-01-06-01-02-01-07.wav", b"sound")
+    put(tmp_path, "landmarks/01-01-06-01-02-01-07.csv", b"points")
+    assert main(command) == 0
+    assert not at_server.requests
+    assert "has 1 files 03-01-*.wav: audio.zip is not needed" in capsys.readouterr().out
+    (tmp_path / "recordings/Actor_07/03-01-06-01-02-01-07.wav").unlink()
+    assert main(command) == 0
+    assert (tmp_path / "audio.zip").read_bytes() == b"recordings"
+
+
+def test_make_real_needs_a_folder_and_downloads_no_video(tmp_path):
+    def make(*words):
+        return subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True)
+
+    assert "make real DIR=/path/to" in make("real").stderr
+    planned = make("real", f"DIR={tmp_path}", "FOLDS=0 1").stdout
+    assert "--audio --landmarks --no-video --missing" in planned
+    assert "--modality landmarks --audio wav --cache 'data/landmark-cache'" in planned
+    assert "row/cfn_sr/0 row/cfn_sr/1" in planned
+    row = make("row/cfn_sr/1", "PRESET=landmarks", "RECIPE=landmarks").stdout
+    assert "--preset landmarks --recipe landmarks" in row
 
 
 def test_a_file_in_place_of_the_folder_is_wrong_use(tmp_path, capsys):

@@ -331,6 +331,8 @@ def test_the_same_bytes_under_two_names_are_noted(raw, cache, capsys):
         (["--raw", "empty", "--only", "25"], "argument --only: invalid choice: 25"),
         (["--raw", "empty", "--faces", "landmarks"], "--faces landmarks requires --landmarks DIR"),
         (["--raw", "empty", "--modality", "landmarks"], "landmarks requires --landmarks DIR"),
+        (["--raw", "empty", "--modality", "audio", "--landmarks", "x"], "so no --landmarks"),
+        (["--raw", "empty", "--landmarks", "nowhere"], "nowhere: no such folder"),
         (["--raw", "empty", "--backend", "dask"], "--scheduler ADDRESS require each other"),
     ],
 )
@@ -441,6 +443,12 @@ COMMANDS = [
     Settings(waveform=True),
     Settings(modality="audio"),
     Settings(modality="audio", waveform=True),
+    Settings(landmarks="csv"),
+    Settings(landmarks="dlib"),
+    Settings(faces="landmarks", landmarks="csv"),
+    Settings(modality="landmarks", landmarks="dlib"),
+    Settings(modality="landmarks", faces="landmarks", landmarks="csv"),
+    Settings(modality="landmarks", faces="landmarks", landmarks="csv", audio="wav"),
 ]
 OTHERS = [
     Settings(crop=FaceSettings(margin=1.2)),

@@ -1,5 +1,7 @@
 """On real RAVDESS clips, where they are at hand (CFNSR_REAL_DATA)."""
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -70,6 +72,26 @@ def test_published_landmarks_lie_on_the_face_that_is_cropped(real_cache, real_da
     crop = real_cache.read("01-01-06-01-02-01-05", "face_box")
     assert (boxes[:, :2] > crop[:, :2]).all()
     assert (boxes[:, 2:] < crop[:, 2:]).all()
+
+
+def test_points_by_dlib_are_near_the_packed_ones_and_frames_are_counted_alike(real_data, tmp_path):
+    """Both are dlib's; it differs by 1.3 pixels in the mean from itself with its own detector."""
+    expand = [sys.executable, real_data / "expand.py", "landmarks", tmp_path / "csv", "5"]
+    subprocess.run(expand, check=True)
+    caches = []
+    for points in ("dlib", str(tmp_path / "csv")):
+        made = ["--raw", str(real_data / "ravdess"), "--modality", "landmarks"]
+        made += ["--landmarks", points, "--cache", f"{tmp_path}/cache_{len(caches)}"]
+        assert main(made) == 0
+        caches.append(Cache(f"{tmp_path}/cache_{len(caches)}"))
+    for clip_id in (clip.clip_id for clip in caches[0].clips):
+        ours, packed = (cache.read(clip_id, "landmarks") for cache in caches)
+        apart = np.linalg.norm(ours - packed, axis=2)
+        assert apart.mean() < 1.5
+        assert apart.max() < 15
+        track = read_track((tmp_path / "csv" / f"{clip_id}.csv").read_bytes())
+        decoded = caches[0].read(clip_id, "frame_index")
+        np.testing.assert_array_equal(track.frame_index()[0], decoded)
 
 
 OTHERS = {  # what becomes of clips of other makers: the side of the crop, or the reason

@@ -1,0 +1,242 @@
+"""Caches with facial points: from CSVs with videos or recordings alone, and by dlib."""
+
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from media import contents, put, record
+from noise import noise_arrays, write_noise_cache
+from PIL import Image
+from test_preprocess_landmarks import table
+from test_preprocess_pipeline import JOYFUL, features
+
+from cache.__main__ import main as cache_main
+from cache.ravdess import expected_clips
+from cache.reader import Cache
+from cache.schema import FIELDS
+from cache.shard import CacheError, open_shard, write_shard
+from preprocess.dlib_landmarks import predict_landmarks
+from preprocess.face import crop_boxes, detect_faces
+from preprocess.settings import FaceSettings
+from preprocess.windows import decode
+
+TAKES = ("06-01-02-01-07", "06-01-02-02-07", "05-01-01-01-08")
+
+
+@pytest.fixture
+def takes(tmp_path):
+    """Three recordings, and a zip with the points of each; two have the same points."""
+    with zipfile.ZipFile(tmp_path / "points.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, take in enumerate(TAKES):
+            record(tmp_path / "recordings" / f"Actor_{take[-2:]}", f"03-01-{take}", 300 + number)
+            rate_hz = 25 if number == 2 else 30_000 / 1_001
+            archive.writestr(f"01-01-{take}.csv", table(range(1, 100), rate_hz=rate_hz))
+        archive.writestr("01-02-06-01-02-01-07.csv", b"a song")
+    return tmp_path
+
+
+def without_pixels(raw, points, cache, *more):
+    return features(raw, cache, "--modality", "landmarks", "--landmarks", str(points), *more)
+
+
+def test_recordings_and_csvs_give_a_cache_without_pixels(takes, capsys):
+    raw, points = takes / "recordings", takes / "points.zip"
+    assert without_pixels(raw, points, takes / "cache") == 0
+    said = capsys.readouterr().out
+    assert (
+        "the same landmarks in different clips: 01-01-06-01-02-01-07, 01-01-06-01-02-02-07" in said
+    )
+    assert "same bytes" not in said
+    cache = Cache(takes / "cache")
+    assert [clip.clip_id for clip in cache.clips] == sorted(f"01-01-{take}" for take in TAKES)
+    assert cache.manifest["dataset"] == "RAVDESS speech, facial landmarks and audio"
+    assert cache.manifest["clips"][f"01-01-{TAKES[0]}"]["source"].endswith(f"03-01-{TAKES[0]}.wav")
+    assert cache.manifest["config"]["landmarks"]["source"] == "csv"
+    fields = cache.fields(f"01-01-{TAKES[0]}")
+    assert set(fields) == set(FIELDS) - {"frames", "waveform"}
+    index = cache.read(f"01-01-{TAKES[0]}", "frame_index")
+    shown = cache.read(f"01-01-{TAKES[0]}", "landmarks")
+    np.testing.assert_allclose(
+        shown[:, 0], np.stack([771.0 + index, 0 * index + 400], 1), atol=1e-3
+    )
+    box = cache.read(f"01-01-{TAKES[0]}", "face_box")
+    assert (box[:, 2] - box[:, 0] == round(1.15 * 360)).all()
+    assert without_pixels(raw, points, takes / "two", "--jobs", "2") == 0
+    assert contents(takes / "two") == contents(takes / "cache")
+
+
+def test_points_and_boxes_are_those_of_the_video_of_the_take(one_clip_with_points):
+    """With the video, without it, and beside its pixels."""
+    raw, recordings, points = one_clip_with_points
+    out = {name: raw.parent / name for name in ("video", "recording", "pixels")}
+    assert without_pixels(raw, points, out["video"]) == 0
+    assert without_pixels(recordings, points, out["recording"]) == 0
+    given = ("--faces", "landmarks", "--landmarks", str(points))
+    assert features(raw, out["pixels"], *given) == 0
+    caches = {name: Cache(folder) for name, folder in out.items()}
+    for field in ("frame_index", "face_box", "face_score", "landmarks"):
+        arrays = [cache.read(JOYFUL, field) for cache in caches.values()]
+        np.testing.assert_array_equal(arrays[0], arrays[1])
+        np.testing.assert_array_equal(arrays[0], arrays[2])
+    assert "frames" in caches["pixels"].fields(JOYFUL)
+
+
+@pytest.fixture
+def one_clip_with_points(sample_clips, tmp_path):
+    """A folder with one synthetic clip, one with a recording of that name, one with its points."""
+    for name in (f"Actor_01/{JOYFUL}.mp4", "sample.json"):
+        put(tmp_path / "raw", name, (sample_clips / name).read_bytes())
+    record(tmp_path / "recordings", f"03{JOYFUL[2:]}", 300)
+    points = put(tmp_path / "points", f"{JOYFUL}.csv", table()).parent
+    return tmp_path / "raw", tmp_path / "recordings", points
+
+
+def test_pixels_and_boxes_of_mtcnn_are_the_same_with_points_beside_them(one_clip_with_points):
+    raw, _, points = one_clip_with_points
+    assert features(raw, raw.parent / "with", "--landmarks", str(points)) == 0
+    assert features(raw, raw.parent / "without") == 0
+    one, two = Cache(raw.parent / "with"), Cache(raw.parent / "without")
+    for field in two.fields(JOYFUL):
+        assert one.read(JOYFUL, field).tobytes() == two.read(JOYFUL, field).tobytes()
+    assert set(one.fields(JOYFUL)) - set(two.fields(JOYFUL)) == {"landmarks"}
+
+
+def test_a_take_without_usable_points_fails_and_the_others_are_kept(takes, capsys):
+    points = takes / "points"
+    with zipfile.ZipFile(takes / "points.zip") as archive:
+        archive.extractall(points)
+    put(points, f"01-01-{TAKES[0]}.csv", table(range(1, 60)))
+    (points / f"01-01-{TAKES[1]}.csv").unlink()
+    assert without_pixels(takes / "recordings", points, takes / "cache") == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    assert lines == [
+        f"failed: Actor_07/03-01-{TAKES[0]}.wav: the landmarks end at 1.97 s (59 frames), expected "
+        "at least 2.66 s",
+        f"failed: Actor_07/03-01-{TAKES[1]}.wav: its landmarks 01-01-{TAKES[1]} is missing",
+    ]
+    assert [clip.clip_id for clip in Cache(takes / "cache").clips] == [f"01-01-{TAKES[2]}"]
+    with zipfile.ZipFile(takes / "points.zip") as archive:
+        archive.extractall(points)
+    assert without_pixels(takes / "recordings", points, takes / "cache") == 0
+    assert not (takes / "cache" / "failures.json").exists()
+    assert len(Cache(takes / "cache").clips) == 3
+
+
+def test_a_zip_that_unpacks_to_gigabytes_is_refused_in_little_memory(takes):
+    """A member of 512 MiB, packed in 0.5 MB."""
+    with (
+        zipfile.ZipFile(
+            takes / "points.zip", "a", zipfile.ZIP_DEFLATED, compresslevel=1
+        ) as archive,
+        archive.open("01-01-03-01-01-01-07.csv", "w", force_zip64=True) as member,
+    ):
+        for _ in range(32):
+            member.write(bytes(2**24))
+    record(takes / "recordings", "03-01-03-01-01-01-07", 500)
+    code = """
+import re, sys
+from preprocess.cli import main
+status = main(sys.argv[1:])
+print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+sys.exit(status)
+"""
+    words = ["--raw", takes / "recordings", "--landmarks", takes / "points.zip", "--jobs", "1"]
+    words += ["--modality", "landmarks", "--cache", takes / "cache"]
+    ran = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert ran.returncode == 1, ran.stderr
+    assert "01-07.wav: the landmark file has 16777217 bytes" in ran.stderr
+    assert int(ran.stdout.split()[-1]) < 400_000  # kB, of which librosa takes most
+    assert len(Cache(takes / "cache").clips) == 3
+
+
+# In the cache. ---------------------------------------------------------------------------------
+
+
+def with_points(clip, value=1.0):
+    arrays = noise_arrays(clip.repetition)
+    return arrays | {"landmarks": np.full((30, 68, 2), value, np.float32)}
+
+
+CLIPS = expected_clips(7)[:2]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 20_000.0])
+def test_points_of_a_stranger_must_be_numbers_near_a_picture(tmp_path, value, capsys):
+    def arrays(clip):
+        made = with_points(clip)
+        made["landmarks"][3, 5, 1] = value if clip == CLIPS[1] else -40
+        return made
+
+    cache = write_noise_cache(tmp_path / "cache", CLIPS, arrays)
+    with pytest.raises(CacheError, match="landmarks contain NaN, Inf or more than 16384 pixels"):
+        Cache(cache).read(CLIPS[0].clip_id, "landmarks")
+    assert cache_main(["verify", str(cache)]) == 1
+
+
+def test_frames_may_be_missing_only_if_there_are_points(tmp_path):
+    def write(names):
+        rows = [(clip, {name: with_points(clip)[name] for name in names}) for clip in CLIPS]
+        write_shard(tmp_path / "actor_07.h5", len(rows), names, iter(rows))
+        return open_shard(tmp_path / "actor_07.h5")
+
+    boxes = ("frame_index", "face_box", "face_score")
+    with write((*boxes, "mfcc", "landmarks")) as shard:
+        assert shard.read("landmarks", 1).shape == (30, 68, 2)
+        assert shard.computed == (*boxes, "mfcc", "landmarks")
+    for names in ((*boxes, "mfcc"), ("mfcc", "landmarks"), ("frames", "mfcc", "landmarks")):
+        with pytest.raises(CacheError, match="are missing or unknown"):
+            write(names)
+
+
+def test_points_are_shown_described_and_compared(takes, capsys):
+    assert without_pixels(takes / "recordings", takes / "points.zip", takes / "cache") == 0
+    sheet = takes / "sheet.png"
+    assert cache_main(["inspect", str(takes / "cache"), "--out", str(sheet)]) == 0
+    picture = np.asarray(Image.open(sheet, formats=("PNG",)))
+    yellow = (picture == (255, 255, 0)).all(axis=2)[16:128, :112]
+    assert 40 <= yellow.sum() <= 68
+    assert cache_main(["info", str(takes / "cache")]) == 0
+    assert "landmarks    68 points a frame, from csv" in capsys.readouterr().out
+    assert cache_main(["pack", str(takes / "cache"), str(takes / "packed")]) == 0
+    card = (takes / "packed" / "README.md").read_text()
+    assert "# Facial landmarks and MFCCs of RAVDESS speech" in card
+    assert "| `landmarks` | f4 (N, 30, 68, 2) |" in card
+    assert "--fold 0 --preset landmarks" in card
+    assert "differ by 1 to 8 pixels" in card
+
+
+# By dlib. --------------------------------------------------------------------------------------
+
+
+def test_dlib_finds_the_points_of_a_drawn_face_and_the_same_bytes_again(one_clip_with_points):
+    raw, _, _ = one_clip_with_points
+    dlib = ("--landmarks", "dlib")
+    assert features(raw, raw.parent / "one", *dlib) == 0
+    assert features(raw, raw.parent / "two", *dlib) == 0
+    assert contents(raw.parent / "one") == contents(raw.parent / "two")
+    assert features(raw, raw.parent / "no_pixels", *dlib, "--modality", "landmarks") == 0
+    cache, without = Cache(raw.parent / "one"), Cache(raw.parent / "no_pixels")
+    points, box = cache.read(JOYFUL, "landmarks"), cache.read(JOYFUL, "face_box")
+    assert without.read(JOYFUL, "landmarks").tobytes() == points.tobytes()
+    assert "frames" not in without.fields(JOYFUL)
+    assert (points.mean(axis=1) > box[:, :2]).all()
+    assert (points.mean(axis=1) < box[:, 2:]).all()
+    eyes, mouth, chin = (points[:, part, 1].mean() for part in (slice(36, 48), slice(48, 68), 8))
+    assert eyes < mouth < chin
+    assert (points[:, 36:42, 0].mean(axis=1) < points[:, 42:48, 0].mean(axis=1)).all()
+    assert "face-recognition-models" in cache.manifest["versions"]
+    assert cache.manifest["config"]["faces"]["every"] == 10
+
+
+@pytest.mark.parametrize("pixel_format", ["yuvj420p", "yuv444p", "nv12", "rgb24", "gray"])
+def test_points_do_not_depend_on_how_a_frame_is_stored(sample_clips, pixel_format):
+    content = (sample_clips / "Actor_01" / f"{JOYFUL}.mp4").read_bytes()
+    frames = decode(content, sound=False).frames
+    boxes, _, _ = detect_faces(frames, FaceSettings())
+    crops = crop_boxes(boxes, frames[0].height, frames[0].width, FaceSettings())
+    expected = predict_landmarks(frames, boxes, crops)
+    others = [frame.reformat(format=pixel_format) for frame in frames]
+    found = predict_landmarks(others, boxes, crops)
+    assert np.linalg.norm(found - expected, axis=2).mean() < 5  # of a face of 300 pixels
