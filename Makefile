@@ -83,7 +83,7 @@ endif
 ravdess: $(READY) ## download RAVDESS to DIR=PATH and verify it (12.4 GiB)
 	$(RUN) -m preprocess.download --out '$(DIR)' $(ARGS)
 
-train: $(READY) ## train FOLD=K of MODEL=NAME from CACHE=DIR, with one of SEEDS=S
+train: $(READY) ## train FOLD=K of MODEL=NAME from CACHE=DIR with seed SEEDS=S
 	$(TRAIN) --model $(MODEL) --fold $(FOLD)
 
 cv: $(call jobs_of,$(MODEL)) ## train MODEL on FOLDS with SEEDS="0 1 2", initialized from video and audio networks trained first, as in the paper
@@ -115,7 +115,7 @@ $(foreach root,$(ROOTS),$(foreach fold,$(FOLDS),$(foreach model,$(FUSION),$(eval
 	$(root)/$(model)/$(fold): $(root)/video_resnext50/$(fold) $(root)/audio_mfcc_cnn/$(fold)))))
 
 robustness: $(READY) ## re-evaluate the runs in RUNS=DIR with missing or degraded inputs from CACHE=DIR
-	$(RUN) -m evaluate.robustness --runs '$(RUNS)' --cache '$(CACHE)'
+	@for runs in $(RUNS_OF_SEEDS); do $(RUN) -m evaluate.robustness --runs "$$runs" --cache '$(CACHE)' || exit; done
 
 evaluate: $(READY) ## write a report on RUNS=DIR to OUT=DIR (with faces if CACHE=DIR exists)
 	@$(EVALUATE)

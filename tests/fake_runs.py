@@ -46,7 +46,13 @@ def origin_of(cache: Path) -> dict:
 def start(run: dict | None = None) -> dict:
     """What `init` records of one encoder: a file of unknown actors, or the run that wrote it."""
     audio = {
-        **{"model": "audio_mfcc_cnn", "preset": "paper", "split": "paper", "fold": 0},
+        **{
+            "model": "audio_mfcc_cnn",
+            "preset": "paper",
+            "attention": "mean",
+            "split": "paper",
+            "fold": 0,
+        },
         **{"validation": False, "epochs": 70, "recipe": "paper", "seed": 0, "init": {}},
     }
     return {"file": "a.pt", "sha256": "0" * 64, "run": None if run is None else audio | run}
@@ -75,7 +81,13 @@ def make_run(
     if predicted is None:
         predicted = np.where(np.arange(len(clips)) < right, labels, (labels + 1) % 8)
     defaults = {
-        **{"model": model, "preset": "paper", "parameters": 26301417, "split": "paper"},
+        **{
+            "model": model,
+            "preset": "paper",
+            "attention": "mean",
+            "parameters": 26301417,
+            "split": "paper",
+        },
         **{"fold": fold, "validation": False, "train_actors": trained, "test_actors": tested},
         **{"train_clips": 1200, "test_clips": len(clips), "recipe": "paper", "seed": 0},
         **{"precision": "float32", "deterministic": False, "compiled": False, "init": {}},

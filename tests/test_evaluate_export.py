@@ -113,7 +113,14 @@ def test_an_export_is_one_file_that_names_its_source(exported, cache):
     assert sorted(path.name for path in out.parent.iterdir()) == ["model.md", "model.onnx"]
     about = session_of(out).get_modelmeta().custom_metadata_map
     expected = {
-        **{"model": "cfn_sr", "preset": "tiny", "split": "paper", "fold": "0", "seed": "0"},
+        **{
+            "model": "cfn_sr",
+            "preset": "tiny",
+            "attention": "mean",
+            "split": "paper",
+            "fold": "0",
+            "seed": "0",
+        },
         **{"recipe": "paper", "epochs": "2", "test_actors": "1,2,3,4"},
         "emotions": ",".join(EMOTIONS),
         "dataset": FULL_AV_ORIGIN["dataset"],

@@ -253,7 +253,7 @@ def test_a_voice_is_changed_by_position_whatever_the_batch_and_before_normalizat
     expected = change_vocal_tract(styled, augment.vocal_tracts, 0.3)
     assert not torch.equal(styled, mfcc)
     for positions in (torch.arange(12), torch.tensor([7, 2, 11])):
-        found = augment.change_voice(positions, {"mfcc": mfcc[positions]})["mfcc"]
+        found = augment.change_person(positions, {"mfcc": mfcc[positions]})["mfcc"]
         torch.testing.assert_close(found, expected[positions])
-    unchanged = Augmentation(Recipe(), 0, 1, 12).change_voice(torch.arange(12), {"mfcc": mfcc})
+    unchanged = Augmentation(Recipe(), 0, 1, 12).change_person(torch.arange(12), {"mfcc": mfcc})
     assert unchanged["mfcc"] is mfcc

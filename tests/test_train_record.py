@@ -69,7 +69,13 @@ def test_a_run_is_read_as_it_was_written(folder):
 CACHE = make_config().cache
 START = {"file": "last.pt", "sha256": "00", "run": None}
 STARTED = {
-    **{"model": "video_resnext50", "preset": "tiny", "split": "paper", "fold": 0},
+    **{
+        "model": "video_resnext50",
+        "preset": "tiny",
+        "attention": "mean",
+        "split": "paper",
+        "fold": 0,
+    },
     **{"validation": False, "epochs": 1, "recipe": "paper", "seed": 0, "init": {}},
 }
 

@@ -66,7 +66,14 @@ def test_fusion_starts_from_the_unimodal_runs_of_its_fold(cache, unimodal_runs, 
     config = read_config(tmp_path / "cfn_sr" / "fold_0")
     assert set(config.init) == {"video", "audio"}
     assert config.init["video"]["run"] == {
-        **{"model": VIDEO, "preset": "tiny", "split": "paper", "fold": 0, "validation": False},
+        **{
+            "model": VIDEO,
+            "preset": "tiny",
+            "attention": "mean",
+            "split": "paper",
+            "fold": 0,
+            "validation": False,
+        },
         **{"epochs": 1, "recipe": "paper", "seed": 0, "init": {}},
     }
     assert re.fullmatch("[0-9a-f]{64}", config.init["video"]["sha256"])

@@ -86,7 +86,14 @@ def make_config(name: str = AUDIO, **changes: Any) -> RunConfig:
     """The config of a tiny run on fold 0; `changes` are settings as they are in config.json."""
     trained, tested = actors_of("paper", 0)
     content = {
-        **{"model": name, "preset": "tiny", "split": "paper", "fold": 0, "validation": False},
+        **{
+            "model": name,
+            "preset": "tiny",
+            "attention": "mean",
+            "split": "paper",
+            "fold": 0,
+            "validation": False,
+        },
         **{"parameters": model.count_parameters(model.build(name, "tiny")), "seed": 0},
         **{"train_actors": list(trained), "test_actors": list(tested), "recipe": "paper"},
         **{"train_clips": 8, "test_clips": 8, "precision": "float32", "init": {}},

@@ -100,7 +100,7 @@ def picture(rows: Sequence[Row], differing: Sequence[str], actors: str) -> Figur
     labels = []
     for row in rows:  # the settings in which a row differs from the first
         own = [name for name in differing if row is rows[0] or row[name] != rows[0][name]]
-        text = ", ".join(f"{name} {_text(row[name]):.40}" for name in own)
+        text = ", ".join(f"{name} {_text(row[name]):.80}" for name in own)
         labels.append(textwrap.fill(f"{row['row']}: {text}", 44).replace("$", r"\$"))
     num_lines = len(rows) + sum(label.count("\n") + 1 for label in labels)
     figure = Figure(figsize=(10, 1.1 + 0.2 * num_lines), layout="constrained")

@@ -25,7 +25,7 @@ class Standalone(nn.Module):
         super().__init__()
         self.net, self.fields, self.prepare = trained.net, trained.fields, trained.prepare
         size = self.prepare.size
-        resize = None if size == FRAME_SIZE else resize_weights(FRAME_SIZE, size)
+        resize = None if size in (0, FRAME_SIZE) else resize_weights(FRAME_SIZE, size)
         self.register_buffer("resize", resize)
 
     def forward(self, *fields: Tensor) -> tuple[Tensor, Tensor]:

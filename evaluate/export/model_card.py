@@ -52,7 +52,7 @@ def card(
         config=config,
         sha256=checkpoint_sha256,
         label=ROWS[config.model].label if config.model in ROWS else config.model,
-        fields={name: schema.FIELDS[name] for name in model.inputs(config.model)},
+        fields={name: schema.FIELDS[name] for name in model.inputs(config.model, config.preset)},
         ravdess=ravdess,
         schema=schema,
         terms=license_terms(config.cache["dataset"]),

@@ -141,7 +141,6 @@ def compute(runs: list[Run]) -> ModelReport:
     Args:
         runs: the runs of a model from `read_runs`, at least one in the headline folds.
     """
-    seeds = sorted({run.config.seed for run in headline(runs)})
     # Each fold by itself, then the clips of the headline folds together.
     config, used, pooled = runs[0].config, headline(runs), Pooled.of(runs)
     folds = [_by_fold(run) for run in runs]
@@ -153,7 +152,7 @@ def compute(runs: list[Run]) -> ModelReport:
         "preset": config.preset,
         "split": config.split,
         "folds": sorted({run.fold for run in used}),
-        "seeds": seeds,
+        "seeds": sorted({run.config.seed for run in used}),
         "headline_folds": list(HEADLINE_FOLDS[config.split]),
         "accuracy_last": _accuracy_last(inside, pooled),
         "accuracy_best_on_test": {

@@ -100,10 +100,13 @@ def _notes(rows: list[Row]) -> list[str]:
         if _remarks(row):
             models.setdefault(", ".join(_remarks(row)), []).append(row["model"])
     seeds = dict.fromkeys(" ".join(map(str, row["seeds"])) for row in rows if "seeds" in row)
-    spread = "±: the standard deviation over random seeds of the mean over folds; the seeds are "
-    return [f"{spread}{', '.join(seeds)}."] * bool(seeds) + [
-        f"[{', '.join(names)}]: {remark}; not comparable with the paper's."
-        for remark, names in models.items()
+    spread = "±: the standard deviation over random seeds of the mean over folds; seeds"
+    return [
+        *([f"{spread} {', '.join(seeds)}."] if seeds else []),
+        *(
+            f"[{', '.join(names)}]: {remark}; not comparable with the paper's."
+            for remark, names in models.items()
+        ),
     ]
 
 
@@ -127,12 +130,8 @@ def markdown_text(text: str) -> str:
 
 def _render(template: str, **values: Any) -> str:
     filters = {"percent": _percent, "points": _points, "p_value": _p_value, "tex": latex_text}
-    filters |= {
-        "over_seeds": _over_seeds,
-        "md": markdown_text,
-        "remarks": _remarks,
-        "most_confused": _most_confused,
-    }
+    filters |= {"md": markdown_text, "remarks": _remarks, "most_confused": _most_confused}
+    filters |= {"over_seeds": _over_seeds}
     return load_template(Path(__file__).with_name(template), **filters).render(**values)
 
 
