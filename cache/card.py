@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from cache import schema
+from cache import ravdess, schema
 from cache.files import load_template
-from cache.ravdess import EMOTIONS, HOME_PAGE, LICENSES, Clip, is_recordings
+from cache.ravdess import EMOTIONS, LICENSES, Clip
 from cache.schema import FIELDS, JPEG_FIELDS, NAMED, shard_name
 
 _CLIP_NUMBERS = ("actor", "intensity", "statement", "repetition")
@@ -25,7 +25,6 @@ _COLUMNS = {  # of clips.csv: type, meaning
     "source_sha256": ("sc:Text", "its SHA-256"),
     "notes": ("sc:Text", "what was repeated, appended or unusual"),
 }
-_MEDIA_TYPES = {"h5": "application/x-hdf5", "csv": "text/csv", "json": "application/json"}
 
 
 def clips_csv(manifest: Mapping[str, Any]) -> str:
@@ -58,39 +57,22 @@ def render(
         fields: the names of the fields that its clips have.
         files: the bytes and SHA-256 of each file to describe, by name.
     """
-    clips = [Clip.parse(clip_id) for clip_id in manifest["clips"]]
-    counts = Counter(clip.label for clip in clips)
     codec = manifest["config"].get("frames", {}).get("codec")
     datasets = {name: FIELDS[name] for name in fields if not (codec and name == "frames")}
-    license_id, license_url = LICENSES.get(
-        manifest["license"], ("other", "https://schema.org/license")
-    )
-    what = f"{schema.MFCC_COUNT} MFCCs over {schema.DURATION_S} s of audio"
-    if "landmarks" in fields:
-        what = f"{schema.POINT_COUNT} facial points in {schema.FRAME_COUNT} frames, {what}"
-    if "frames" in fields:
-        what = f"{schema.FRAME_COUNT} face crops of {schema.FRAME_SIZE}x{schema.FRAME_SIZE}, {what}"
-    kinds = {"frames": "Face crops", "landmarks": "facial landmarks", "mfcc": "MFCCs"}
-    title = " and ".join(kind for field, kind in kinds.items() if field in fields)
+    unknown = ("other", "https://schema.org/license")
+    license_id, license_url = LICENSES.get(manifest["license"], unknown)
     return load_template(Path(__file__).with_name(template)).render(
         manifest=manifest,
-        title=f"{title[0].upper()}{title[1:]} of {manifest['dataset']}",
-        description=f"{what}, for each of {len(clips)} clips of {manifest['dataset']}, made by "
-        "CFN-SR. One HDF5 shard per actor.",
+        clips=[Clip.parse(clip_id) for clip_id in manifest["clips"]],
+        ravdess=ravdess,
+        schema=schema,
         has_frames="frames" in fields,
         points=manifest["config"].get("landmarks"),
         codec=codec,
         datasets=datasets | (JPEG_FIELDS if codec else {}),
-        actors=sorted({clip.actor for clip in clips}),
-        emotions={name: counts[label] for label, name in enumerate(EMOTIONS)},
-        noted=sum(bool(record["notes"]) for record in manifest["clips"].values()),
-        versions=", ".join(f"{name} {v}" for name, v in sorted(manifest["versions"].items())),
         settings=json.dumps(manifest["config"], indent=1, sort_keys=True),
-        recordings=is_recordings(manifest["dataset"]),
         license_id=license_id,
         license_url=license_url,
-        home_page=HOME_PAGE,
         files=dict(sorted(files.items())),
-        media_types=_MEDIA_TYPES,
         columns=_COLUMNS,
     )

@@ -82,6 +82,12 @@ def add_only(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device auto|cuda|cpu`."""
+    device = "auto: GPU if available, else CPU (default: auto)"
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help=device)
+
+
 def positive(text: str) -> int:
     """Parse a whole number of 1 or more, for `type=`."""
     if not text.isdecimal() or int(text) < 1:

@@ -75,14 +75,11 @@ def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:
                 points *= _SIDE / (corners[1] - corners[0])
                 ImageDraw.Draw(small).point(points.ravel().tolist(), fill="yellow")
             sheet.paste(small, (column * _SIDE, top + _TEXT))
-        mfcc = Image.fromarray(_grey(cache.read(clip.clip_id, "mfcc")))
-        mfcc = mfcc.resize((_MFCC_WIDTH, _SIDE), Image.Resampling.NEAREST)
-        sheet.paste(mfcc, (mfcc_left, top + _TEXT))
+        # MFCCs in gray, the highest coefficient at the top, each scaled to its own range.
+        mfcc = cache.read(clip.clip_id, "mfcc")  # (C, T)
+        low, high = mfcc.min(axis=1, keepdims=True), mfcc.max(axis=1, keepdims=True)
+        gray = (255 * (mfcc - low) / np.maximum(high - low, 1e-9)).astype(np.uint8)[::-1]
+        small = Image.fromarray(gray).resize((_MFCC_WIDTH, _SIDE), Image.Resampling.NEAREST)
+        sheet.paste(small, (mfcc_left, top + _TEXT))
     with atomic_path(path) as temporary:
         sheet.save(temporary, "PNG")
-
-
-def _grey(mfcc: np.ndarray) -> np.ndarray:
-    """Coefficients (C, T) as uint8, the highest at the top, each scaled to its own range."""
-    low, high = mfcc.min(axis=1, keepdims=True), mfcc.max(axis=1, keepdims=True)
-    return (255 * (mfcc - low) / np.maximum(high - low, 1e-9)).astype(np.uint8)[::-1]

@@ -35,25 +35,16 @@ class Clip:
 
     Clips sort by these numbers, which is also the order of their `clip_id`.
 
-    Attributes:
-        modality: 1 full audio-video, 2 video-only, 3 audio-only.
-        channel: 1 speech, 2 song.
-        emotion: 1..8, in the order of `EMOTIONS`.
-        intensity: 1 normal, 2 strong.
-        statement: 1..2.
-        repetition: 1..2.
-        actor: 1..24.
-
     Source: Livingstone & Russo 2018.
     """
 
-    modality: int
-    channel: int
-    emotion: int
-    intensity: int
-    statement: int
-    repetition: int
-    actor: int
+    modality: int  # 1 full audio-video, 2 video-only, 3 audio-only
+    channel: int  # 1 speech, 2 song
+    emotion: int  # 1..8, in the order of `EMOTIONS`
+    intensity: int  # 1 normal, 2 strong
+    statement: int  # 1..2
+    repetition: int  # 1..2
+    actor: int  # 1..24
 
     @classmethod
     def parse(cls, clip_id: str) -> "Clip":
@@ -62,22 +53,18 @@ class Clip:
         Raises:
             ValueError: if the name is not seven two-digit numbers in RAVDESS's ranges.
         """
+        refused = f"{clip_id!r} is not a RAVDESS name:"
         if not _PATTERN.fullmatch(clip_id):
             raise ValueError(
-                f"{clip_id!r} is not a RAVDESS name: expected seven two-digit numbers joined by "
-                "'-', such as 01-01-06-01-02-01-12"
+                f"{refused} expected seven two-digit numbers joined by '-', such as "
+                "01-01-06-01-02-01-12"
             )
         numbers = dict(zip(_HIGHEST, map(int, clip_id.split("-")), strict=True))
         for field, number in numbers.items():
             if not 1 <= number <= _HIGHEST[field]:
-                raise ValueError(
-                    f"{clip_id!r} is not a RAVDESS name: {field} is {number}, "
-                    f"expected 1..{_HIGHEST[field]}"
-                )
+                raise ValueError(f"{refused} {field} is {number}, expected 1..{_HIGHEST[field]}")
         if numbers["emotion"] == 1 and numbers["intensity"] == 2:
-            raise ValueError(
-                f"{clip_id!r} is not a RAVDESS name: neutral (emotion 1) has no strong intensity"
-            )
+            raise ValueError(f"{refused} neutral (emotion 1) has no strong intensity")
         return cls(**numbers)
 
     @property

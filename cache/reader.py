@@ -15,9 +15,6 @@ from cache.ravdess import ACTORS, Clip
 from cache.schema import FIELDS, NAMED, POINT_LIMIT, shard_name
 from cache.shard import ADVICE, CacheError, Shard, open_shard
 
-# What belongs to one process and is created again in another.
-_PER_PROCESS = ("_shards", "_opening")
-
 
 class Cache:
     """Reads clips of a finished cache by `clip_id`.
@@ -151,12 +148,8 @@ class Cache:
         check_clips(shard, self.of_actors([actor]), self.manifest["config"])
         return shard
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in _PER_PROCESS}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        self._shards, self._opening = {}, Lock()
+    def __reduce__(self) -> tuple:
+        return Cache, (self.directory,)  # open shards and the lock belong to one process
 
 
 def check_clips(shard: Shard, clips: Sequence[Clip], config: Mapping[str, Any]) -> None:

@@ -21,18 +21,16 @@ ADVICE = "Fetch it again, or delete it and rebuild it with `make features RAVDES
 
 _SPARE_BYTES = 2**20  # for HDF5's own structure
 
+# Clips with their computed arrays, by the name of the field.
+Rows = Iterable[tuple[Clip, Mapping[str, np.ndarray]]]
+
 
 class CacheError(ValueError):
     """A cache, shard or manifest is not valid; the message says what to do."""
 
 
 def write_shard(
-    path: Path,
-    count: int,
-    computed: Collection[str],
-    rows: Iterable[tuple[Clip, Mapping[str, np.ndarray]]],
-    *,
-    as_jpeg: bool = False,
+    path: Path, count: int, computed: Collection[str], rows: Rows, *, as_jpeg: bool = False
 ) -> None:
     """Write clips as one shard; the same rows always give the same bytes.
 
@@ -65,11 +63,7 @@ def write_shard(
 
 
 def _write_rows(
-    file: h5py.File,
-    count: int,
-    stored: Mapping[str, Field],
-    rows: Iterable[tuple[Clip, Mapping[str, np.ndarray]]],
-    as_jpeg: bool,
+    file: h5py.File, count: int, stored: Mapping[str, Field], rows: Rows, as_jpeg: bool
 ) -> int:
     """Write all rows into `file`; returns how many there were."""
     datasets = {
@@ -124,16 +118,12 @@ class Shard:
     """An open shard: HDF5 said where its arrays are, and they are read from there without it.
 
     Reading needs no lock and no file position, so several threads may read at once.
-
-    Attributes:
-        path: the file.
-        clip_ids: the clip of each row.
     """
 
     path: Path
     _blocks: dict[str, Block]
     _descriptor: int
-    clip_ids: list[str] = field(default_factory=list)
+    clip_ids: list[str] = field(default_factory=list)  # of the rows
 
     def __contains__(self, name: str) -> bool:
         return name in self._blocks or (name == "frames" and self.is_jpeg)

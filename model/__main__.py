@@ -34,10 +34,8 @@ def one_clip(name: str, preset: str) -> tuple[Tensor | None, Tensor | None]:
     fields = {
         field: torch.empty(1, *INPUT_SHAPES[field], device="meta") for field in inputs(name, preset)
     }
-    return (
-        fields.get("frames", fields.get("landmarks")),
-        fields.get("mfcc", fields.get("waveform")),
-    )
+    sound = fields.get("mfcc", fields.get("waveform"))
+    return fields.get("frames", fields.get("landmarks")), sound
 
 
 def print_list(preset: str) -> None:

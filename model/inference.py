@@ -17,21 +17,13 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network in evaluation mode with the preparation of its inputs.
+    """A network in evaluation mode with the preparation of its inputs."""
 
-    Attributes:
-        name: the name of the network, one of `model.NAMES`.
-        fields: the fields of the cache that the network looks at.
-        net: the network, in evaluation mode.
-        prepare: what its inputs go through.
-        precision: the type that it computes in, float32 or bfloat16.
-    """
-
-    name: str
-    fields: tuple[str, ...]
+    name: str  # one of `model.NAMES`
+    fields: tuple[str, ...]  # the fields of the cache that the network looks at
     net: nn.Module
-    prepare: Prepare
-    precision: torch.dtype
+    prepare: Prepare  # what its inputs go through
+    precision: torch.dtype  # that it computes in, float32 or bfloat16
 
     @classmethod
     def build(
@@ -58,11 +50,11 @@ class TrainedNetwork:
         net = build(name, preset, attention=attention)
         load_weights(net, weights)
         net.to(device).eval()
-        if "frames" in fields_of(name, preset):
+        fields = fields_of(name, preset)
+        if "frames" in fields:
             net.to(memory_format=torch.channels_last_3d)
         statistics = {key: values.to(device) for key, values in statistics.items()}
         prepare = Prepare(*input_size(preset), **statistics)
-        fields = fields_of(name, preset)
         return cls(name, fields, net, prepare, getattr(torch, precision))
 
     @torch.no_grad()

@@ -54,14 +54,9 @@ class MmtmNetwork(nn.Module):
         super().__init__()
         self.video = video
         self.audio = audio
-        of_video, of_audio = video.video.stage_channels, audio.audio
-        self.mmtm = nn.ModuleList(
-            [
-                Mmtm(of_video[1], of_audio.low_channels),
-                Mmtm(of_video[2], of_audio.low_channels),
-                Mmtm(of_video[3], of_audio.channels),
-            ]
-        )
+        low, high = audio.audio.low_channels, audio.audio.channels
+        channels = zip(video.video.stage_channels[1:], (low, low, high), strict=True)
+        self.mmtm = nn.ModuleList(Mmtm(*of_both) for of_both in channels)
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212) into logits (B, classes)."""

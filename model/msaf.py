@@ -25,7 +25,7 @@ class Msaf(nn.Module):
     """
 
     def __init__(
-        self, channels: tuple[int, int], *, block: int, reduction: int = 4, dropout: float = 0.2
+        self, channels: tuple[int, int], block: int, *, reduction: int = 4, dropout: float = 0.2
     ):
         super().__init__()
         self.block = block
@@ -40,16 +40,13 @@ class Msaf(nn.Module):
         """Weigh the maps (B, C_v, ...) and (B, C_a, ...); shapes are kept."""
         # (B, C, ...) -> (B, blocks, block, positions)
         split = [x.unflatten(1, (-1, self.block)).flatten(3) for x in (video, audio)]
-        split = [x * self._keep(x) for x in split]
+        # Dropped blocks become 0, and the others are scaled as by dropout.
+        split = [x * self.dropout(x.new_ones(*x.shape[:2], 1, 1)) for x in split]
         joined = sum(x.mean(dim=3).sum(dim=1) for x in split)  # (B, block)
         scores = self.highlight(self.joint(joined)).unflatten(1, (-1, self.block))
         weights = torch.softmax(scores, dim=1)[..., None]  # (B, blocks of both, block, 1)
         weighed = [x * w for x, w in zip(split, weights.split(self.blocks, dim=1), strict=True)]
         return weighed[0].reshape(video.shape), weighed[1].reshape(audio.shape)
-
-    def _keep(self, split: Tensor) -> Tensor:
-        """1 for each block, (B, blocks, 1, 1), scaled by dropout; 0 for dropped blocks."""
-        return self.dropout(split.new_ones(*split.shape[:2], 1, 1))
 
 
 class MsafNetwork(nn.Module):
@@ -69,13 +66,9 @@ class MsafNetwork(nn.Module):
         super().__init__()
         self.video = video
         self.audio = audio
-        of_video, of_audio = video.video.stage_channels, audio.audio
-        self.msaf = nn.ModuleList(
-            [
-                Msaf((of_video[2], of_audio.low_channels), block=blocks[0]),
-                Msaf((of_video[3], of_audio.channels), block=blocks[1]),
-            ]
-        )
+        of_audio = audio.audio.low_channels, audio.audio.channels
+        channels = zip(video.video.stage_channels[2:], of_audio, strict=True)
+        self.msaf = nn.ModuleList(map(Msaf, channels, blocks))
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212) into logits (B, classes)."""

@@ -9,19 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of the paper's tables.
+    """One row of the paper's tables."""
 
-    Attributes:
-        label: the name of the row in the paper.
-        stage: where modalities are fused, "Early", "Model" or "Late"; "-" for a single modality.
-        parameters: as printed, such as "26.30M".
-        accuracy: in percent.
-    """
-
-    label: str
-    stage: str
-    parameters: str
-    accuracy: float
+    label: str  # the name of the row in the paper
+    stage: str  # where modalities are fused, "Early", "Model" or "Late"; "-" for a single modality
+    parameters: str  # as printed, such as "26.30M"
+    accuracy: float  # in percent
 
 
 ROWS = {

@@ -1,7 +1,7 @@
 """Every network by name, in the sizes of its presets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -80,8 +80,6 @@ PRESETS = {
     ),
 }
 
-_BOTH = ("frames", "mfcc")
-
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Loss of each clip, Eq. (10): logits and target distributions (B, classes) -> (B,)."""
@@ -90,90 +88,62 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class System:
-    """How to make one network, and how it is trained.
+    """How to make one network, and how it is trained."""
 
-    Attributes:
-        make: makes the network from a preset and the options of `build`.
-        inputs: the fields of the cache that the network looks at.
-        loss: the loss of each clip, from logits and target distributions (B, 8) to (B,).
-    """
-
-    make: Callable[[Preset, "Options"], nn.Module]
-    inputs: tuple[str, ...] = _BOTH
+    make: Callable[[Preset], nn.Module]
+    inputs: tuple[str, ...] = ("frames", "mfcc")  # the fields that it looks at
+    # The loss of each clip, from logits and target distributions (B, 8) to (B,).
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
 
 
-@dataclass(frozen=True)
-class Options:
-    """How networks of one name may differ, see `build`."""
-
-    stem_relu: bool = True
-    attention: str = "mean"
+def _video(preset: Preset) -> ResNeXt3D | LandmarkEncoder:
+    encoder = LandmarkEncoder if preset.looks_at == "landmarks" else ResNeXt3D
+    return encoder(**preset.video)
 
 
-def _video(preset: Preset, options: Options) -> ResNeXt3D | LandmarkEncoder:
-    if preset.looks_at == "landmarks":
-        return LandmarkEncoder(**preset.video)
-    return ResNeXt3D(**preset.video, stem_relu=options.stem_relu)
+def _encoders(preset: Preset) -> dict[str, nn.Module]:
+    return {"video": _video(preset), "audio": MfccCnn(**preset.audio)}
 
 
-def _encoders(preset: Preset, options: Options) -> dict[str, nn.Module]:
-    return {"video": _video(preset, options), "audio": MfccCnn(**preset.audio)}
+def _unimodal(preset: Preset) -> dict[str, nn.Module]:
+    networks = {"video": VideoNetwork, "audio": AudioNetwork}
+    return {part: networks[part](**{part: net}) for part, net in _encoders(preset).items()}
 
 
-def _unimodal(preset: Preset, options: Options) -> dict[str, nn.Module]:
-    parts = _encoders(preset, options)
-    return {
-        "video": VideoNetwork(video=parts["video"]),
-        "audio": AudioNetwork(audio=parts["audio"]),
-    }
-
-
-def _late(rule: Rule) -> Callable[[Preset, Options], nn.Module]:
-    return lambda preset, options: LateFusion(**_unimodal(preset, options), rule=rule)
+def _late(rule: Rule) -> Callable[[Preset], nn.Module]:
+    return lambda preset: LateFusion(**_unimodal(preset), rule=rule)
 
 
 def _cfn_sr(
     *, self_attention: bool = True, cross_modal: bool = True, **of_block
-) -> Callable[[Preset, Options], nn.Module]:
+) -> Callable[[Preset], nn.Module]:
     """CFN-SR with or without its parts; `of_block` are arguments of the cross-modal block."""
 
-    def make(preset: Preset, options: Options) -> nn.Module:
-        parts = _encoders(preset, options)
+    def make(preset: Preset) -> nn.Module:
+        parts = _encoders(preset)
         attention = AudioSelfAttention(**preset.self_attention) if self_attention else None
         block = None
         if cross_modal:
-            block = CrossModalBlock(
-                video_channels=parts["video"].channels,
-                audio_channels=parts["audio"].channels,
-                attention=options.attention,
-                **preset.cross_modal,
-                **of_block,
-            )
+            channels = {f"{part}_channels": net.channels for part, net in parts.items()}
+            block = CrossModalBlock(**channels, **preset.cross_modal, **of_block)
         return CfnSr(**parts, self_attention=attention, cross_modal=block)
 
     return make
 
 
 SYSTEMS = {
-    "video_resnext50": System(
-        lambda preset, options: VideoNetwork(video=_video(preset, options)), inputs=("frames",)
-    ),
+    "video_resnext50": System(lambda p: VideoNetwork(video=_video(p)), inputs=("frames",)),
     "audio_mfcc_cnn": System(
-        lambda preset, options: AudioNetwork(audio=MfccCnn(**preset.audio)), inputs=("mfcc",)
+        lambda preset: AudioNetwork(audio=MfccCnn(**preset.audio)), inputs=("mfcc",)
     ),
     "averaging": System(_late(averaging)),
     "multiplicative": System(_late(multiplicative), loss=multiplicative_loss),
     "multiplication": System(_late(multiplication)),
-    "concat_fc": System(
-        lambda preset, options: ConcatFc(**_encoders(preset, options), **preset.concat_fc)
-    ),
-    "mcbp": System(lambda preset, options: Mcbp(**_encoders(preset, options), **preset.mcbp)),
-    "mmtm": System(lambda preset, options: MmtmNetwork(**_unimodal(preset, options))),
-    "msaf": System(
-        lambda preset, options: MsafNetwork(**_unimodal(preset, options), **preset.msaf)
-    ),
-    "erann": System(lambda preset, options: Erann(**preset.erann), inputs=("waveform",)),
+    "concat_fc": System(lambda preset: ConcatFc(**_encoders(preset), **preset.concat_fc)),
+    "mcbp": System(lambda preset: Mcbp(**_encoders(preset), **preset.mcbp)),
+    "mmtm": System(lambda preset: MmtmNetwork(**_unimodal(preset))),
+    "msaf": System(lambda preset: MsafNetwork(**_unimodal(preset), **preset.msaf)),
+    "erann": System(lambda preset: Erann(**preset.erann), inputs=("waveform",)),
     "cfn_sr": System(_cfn_sr()),
     "cfn_sr_no_cross_modal": System(_cfn_sr(self_attention=False, cross_modal=False)),
     "cfn_sr_video_to_audio": System(_cfn_sr(guided="audio")),
@@ -212,7 +182,15 @@ def build(
         raise ValueError(f"model {name} has no preset {preset}. Use another --preset")
     if not stem_relu and "frames" not in inputs(name, preset):
         raise ValueError(f"stem_relu is False, but {name} has no video encoder. Leave it out")
-    return _system(name).make(_preset(preset), Options(stem_relu, attention))
+    sizes = _preset(preset)
+    of_stem = {"stem_relu": stem_relu} if sizes.looks_at == "frames" else {}
+    return _system(name).make(
+        replace(
+            sizes,
+            video=sizes.video | of_stem,
+            cross_modal=sizes.cross_modal | {"attention": attention},
+        )
+    )
 
 
 def names(preset: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ _PARTS = {
 }
 PARTS = tuple(_PARTS)
 
+_COUNTER = ".num_batches_tracked"  # the end of a batch norm's counter
 _SHOWN = 5  # the number of names that a message lists
 _REFUSED = "contains code or is damaged, so it was not loaded"
 # The keys that training scripts store their tensors under.
@@ -155,41 +156,33 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
             mismatched, or have impossible values.
     """
     encoder, classifier = _find(net, part)
-    name_of_classifier = f"{_PARTS[part][2]}."
-    of_classifier = {
-        name.removeprefix(name_of_classifier): tensor
-        for name, tensor in state.items()
-        if name.startswith(name_of_classifier)
-    }
-    of_encoder = {
-        name: tensor for name, tensor in state.items() if not name.startswith(name_of_classifier)
-    }
+    of_classifier, of_encoder = {}, {}
+    for name, tensor in state.items():
+        if name.startswith(prefix := f"{_PARTS[part][2]}."):
+            of_classifier[name.removeprefix(prefix)] = tensor
+        else:
+            of_encoder[name] = tensor
     expected = encoder.state_dict()
-    misshapen = [
-        f"{n} ({_shape(tensor)}, expected {_shape(expected[n])})"
-        for n, tensor in of_encoder.items()
-        if n in expected and tensor.shape != expected[n].shape
-    ]
-    _refuse(
-        part,
-        {
-            "missing": [n for n in expected if n not in state and not _is_counter(n)],
-            "unexpected": [n for n in of_encoder if n not in expected],
-            "mismatched": misshapen,
-        },
-    )
+    problems = {
+        "missing": [n for n in expected if n not in state and not n.endswith(_COUNTER)],
+        "unexpected": [n for n in of_encoder if n not in expected],
+        "mismatched": [
+            f"{n} ({_shape(tensor)}, expected {_shape(expected[n])})"
+            for n, tensor in of_encoder.items()
+            if n in expected and tensor.shape != expected[n].shape
+        ],
+    }
+    _refuse(part, problems)
     wanted = {} if classifier is None else classifier.state_dict()
     fits = {n: t.shape for n, t in wanted.items()} == {n: t.shape for n, t in of_classifier.items()}
     # Values are checked last, when every tensor is known to be no larger than expected.
     values = {n: tensor.float() for n, tensor in of_encoder.items()}
     heads = {n: tensor.float() for n, tensor in of_classifier.items()} if fits else {}
-    _refuse(
-        part,
-        {
-            "NaN or Inf": [n for n, t in {**values, **heads}.items() if not t.isfinite().all()],
-            "negative": [n for n, t in values.items() if n.endswith("_var") and (t < 0).any()],
-        },
-    )
+    problems = {
+        "NaN or Inf": [n for n, t in {**values, **heads}.items() if not t.isfinite().all()],
+        "negative": [n for n, t in values.items() if n.endswith("_var") and (t < 0).any()],
+    }
+    _refuse(part, problems)
     encoder.load_state_dict(of_encoder, strict=False)
     loaded = f"{part} encoder: {len(of_encoder)} tensors loaded"
     if not of_classifier:
@@ -235,10 +228,6 @@ def _find(net: nn.Module, part: str) -> tuple[nn.Module, nn.Module | None]:
         if isinstance(module, encoder):
             return module, None
     raise WeightsError(f"the network has no {part} encoder")
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith(".num_batches_tracked")
 
 
 def _shape(tensor: Tensor) -> str:

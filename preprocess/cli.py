@@ -116,27 +116,15 @@ def _parser() -> argparse.ArgumentParser:
         help="audio: only the recordings 03-01-*; landmarks: no pixels, but facial points and "
         "sound of videos, or of recordings with CSVs (default: %(default)s)",
     )
-    add(
-        "--faces",
-        choices=("mtcnn", "landmarks"),
-        default="mtcnn",
-        help="face detector: MTCNN, or published landmarks (default: %(default)s)",
-    )
+    faces = "face detector: MTCNN, or published landmarks (default: mtcnn)"
+    add("--faces", choices=("mtcnn", "landmarks"), default="mtcnn", help=faces)
     points = "store 68 facial points: from CSVs in OpenFace's columns (folder or zip), or by dlib "
     points += "(its model is for non-commercial use only)"
     add("--landmarks", metavar="DIR|dlib", help=points)
-    add(
-        "--audio",
-        choices=("mp4", "wav"),
-        default="mp4",
-        help="sound of the video, or of its recording 03-01-* in --raw (default: %(default)s)",
-    )
+    sound = "sound of the video, or of its recording 03-01-* in --raw (default: mp4)"
+    add("--audio", choices=("mp4", "wav"), default="mp4", help=sound)
     add("--waveform", action="store_true", help="also store the samples, as erann requires")
-    add(
-        "--backend",
-        choices=("loky", "dask"),
-        default="loky",
-        help="where to run: local processes, or a dask cluster (default: %(default)s)",
-    )
+    where = "where to run: local processes, or a dask cluster (default: loky)"
+    add("--backend", choices=("loky", "dask"), default="loky", help=where)
     add("--scheduler", metavar="ADDRESS", help="dask scheduler, for example tcp://host:8786")
     return parser

@@ -78,19 +78,15 @@ class Source:
 
 @dataclass
 class Found:
-    """What a raw folder contains.
+    """What a raw folder contains."""
 
-    Attributes:
-        sources: the wanted clips, each once, sorted by `clip_id`.
-        skipped: the number of clips of other kinds ("video-only", "audio-only", "song", ...).
-        failures: name to reason, of files that should be clips but cannot be used.
-        warnings: one line for each other file.
-    """
-
+    # The wanted clips, each once, sorted by `clip_id`.
     sources: list[Source] = field(default_factory=list)
+    # The number of clips of other kinds ("video-only", "audio-only", "song", ...).
     skipped: Counter[str] = field(default_factory=Counter)
+    # Name to reason, of files that should be clips but cannot be used.
     failures: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # one line for each other file
 
 
 def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> Found:
@@ -193,11 +189,11 @@ def _by_clip(files: list[RawFile], suffixes: set[str], found: Found) -> dict[Cli
     return chosen
 
 
-def _list_files(folder: Path | None, found: Found) -> list[RawFile]:
+def _list_files(folder: Path, found: Found) -> list[RawFile]:
     """All loose files of a folder, then the members of its zips, without hidden ones."""
-    if folder is not None and folder.is_file() and folder.suffix.lower() == ".zip":
+    if folder.is_file() and folder.suffix.lower() == ".zip":
         files = [RawFile(_text(folder.name), folder)]
-    elif folder is not None and folder.is_dir():
+    elif folder.is_dir():
         files = [RawFile(_name(path, folder), path) for path in _walk(folder, found)]
     else:
         raise ValueError(f"{folder}: no such folder, expected one with RAVDESS's files or zips")

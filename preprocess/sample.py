@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 
 import av
@@ -59,11 +60,9 @@ def choose_clips(actors: int, clips_per_actor: int, seed: int) -> list[Clip]:
     """
     chosen = []
     for actor in range(1, actors + 1):
-        queues: dict[int, list[Clip]] = {}
-        for clip in expected_clips(actor):
-            queues.setdefault(clip.emotion, []).append(clip)
         ranked = []
-        for emotion, queue in queues.items():
+        for emotion, group in groupby(expected_clips(actor), key=lambda clip: clip.emotion):
+            queue = list(group)
             order = np.random.default_rng([seed, actor, emotion]).permutation(len(queue))
             ranked += [(turn, queue[index]) for turn, index in enumerate(order)]
         chosen += [clip for _, clip in sorted(ranked)[:clips_per_actor]]
@@ -228,12 +227,8 @@ def main(argv: list[str] | None = None) -> int:
     most = len(expected_clips(1))
     add("--out", metavar="DIR", type=Path, required=True, help="folder for the sample")
     add("--actors", choices=ACTORS, default=24, help="number of actors (default: 24)")
-    add(
-        "--clips-per-actor",
-        choices=range(1, most + 1),
-        default=16,
-        help=f"clips per actor, 1..{most}, spread over the emotions (default: 16)",
-    )
+    spread = f"clips per actor, 1..{most}, spread over the emotions (default: 16)"
+    add("--clips-per-actor", choices=range(1, most + 1), default=16, help=spread)
     add("--seed", metavar="S", default=0, help="random seed, 0 or more (default: 0)")
     add("--jobs", type=positive, default=cpu_count(), help="worker processes (default: 1 per CPU)")
     args = parser.parse_args(argv)

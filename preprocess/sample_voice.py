@@ -88,12 +88,6 @@ def openness(statement: int) -> np.ndarray:
     return np.array([_VOWELS[syllable[1]][1] for syllable in STATEMENTS[statement]])
 
 
-def _delivery(group: str, strength: float) -> Delivery:
-    """The manner of a group, with its distance from "flat" multiplied by `strength`."""
-    plain, manner = np.array(_DELIVERIES["flat"]), np.array(_DELIVERIES[group])
-    return Delivery(*(plain + (manner - plain) * strength))
-
-
 def _pulses(pitch_hz: np.ndarray) -> np.ndarray:
     """One pulse per period, at fractions of a sample: pitch (N,) -> signal (N,) of unit power."""
     cycles = np.cumsum(pitch_hz) / SAMPLE_RATE_HZ
@@ -146,8 +140,10 @@ def speak(
     Returns:
         float32 (length,) in -1..1.
     """
+    plain, of_group = np.array(_DELIVERIES["flat"]), np.array(_DELIVERIES[group])
+    manner = Delivery(*(plain + (of_group - plain) * strength))
+
     # The rhythm: when each syllable starts and ends.
-    manner = _delivery(group, strength)
     pace = manner.syllables_hz * rng.uniform(0.94, 1.06)
     count = max(2, round((end_s - start_s) * pace))
     steps = rng.uniform(0.85, 1.15, size=count)

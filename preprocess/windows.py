@@ -23,27 +23,17 @@ FEW_FRAMES = FRAME_COUNT // 2
 
 @dataclass(frozen=True)
 class Window:
-    """2.45 s of a file.
+    """2.45 s of a file; the 30 frames are those in the middle of 30 equal parts of it."""
 
-    Attributes:
-        start_s: where the window starts, in seconds from the start of the file.
-        frames: the 30 frames on the screen in the middle of 30 equal parts of the window, upright,
-            as decoded (RGB would take twice the memory, and only the crops need it). None without
-            a picture, or where `problem` says why.
-        frame_index: uint16 (30,), the number of each frame in the file, from 0.
-        waveform: float32 (108045,) in -1..1, mono at 44.1 kHz; None without sound.
-        notes: what was padded, repeated or unusual, for the manifest.
-        problem: why the window cannot be used, or None.
-        synthetic: whether the file says that it belongs to the synthetic sample.
-    """
-
-    start_s: float
+    start_s: float  # in seconds from the start of the file
+    # Upright, as decoded (RGB would take twice the memory, and only the crops need it). None
+    # without a picture, or where `problem` says why.
     frames: list[av.VideoFrame] | None = None
-    frame_index: np.ndarray | None = None
-    waveform: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
-    problem: str | None = None
-    synthetic: bool = False
+    frame_index: np.ndarray | None = None  # uint16 (30,), the number of each in the file, from 0
+    waveform: np.ndarray | None = None  # float32 (108045,) in -1..1, mono at 44.1 kHz
+    notes: tuple[str, ...] = ()  # what was padded, repeated or unusual, for the manifest
+    problem: str | None = None  # why the window cannot be used
+    synthetic: bool = False  # whether the file says that it belongs to the synthetic sample
 
 
 @dataclass(frozen=True)
@@ -198,9 +188,7 @@ def _picture_windows(frames: Iterator[tuple[float, av.VideoFrame]], plan: Plan) 
 def _picture_window(start_s: float, kept: list[tuple[int, av.VideoFrame]], *notes: str) -> Window:
     """The window with these 30 numbered frames, turned upright."""
     numbers, frames = zip(*kept, strict=True)
-    looks = {
-        (frame.width, frame.height, frame.format.name, frame.rotation % 360) for frame in frames
-    }
+    looks = {(each.width, each.height, each.format.name, each.rotation % 360) for each in frames}
     if len(looks) > 1:
         return Window(start_s, problem=f"the video format changes mid-window: {sorted(looks)}")
     if angle := frames[0].rotation % 360:

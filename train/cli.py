@@ -5,7 +5,6 @@ import io
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.metadata import version
@@ -14,13 +13,14 @@ from pathlib import Path
 import torch
 
 import model
-from cache.command import FailedError, run, warn
+from cache.command import FailedError, add_device, run, warn
 from cache.files import locked, sweep
 from cache.ravdess import ACTORS, SPLITS, Clip, actors_of
 from cache.reader import Cache
 from cache.shard import CacheError
 from model.cross_modal import ATTENTIONS
 from model.device import describe, pick_device, pick_precision
+from model.inference import PRECISIONS
 from model.weights import PARTS
 from train.distributed import world_of
 from train.recipe import add_arguments, from_arguments
@@ -216,18 +216,11 @@ def _exclusive(folder: Path) -> Iterator[None]:
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
     """Let SIGTERM, which job schedulers send before the end, interrupt like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, before)
 
 
 def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], list[Clip]]:
@@ -265,14 +258,13 @@ def check_fields(cache: Cache, clip: Clip, name: str, preset: str) -> None:
     if not missing:
         return
     possible = [n for n in model.names(preset) if set(model.inputs(n, preset)) <= held]
+    advice = (
+        f"Train --model {possible[0]}, or use another cache" if possible else "Use another cache"
+    )
     if missing == ["waveform"]:
         advice = "Build the cache with --waveform, as `make features` does"
     elif missing == ["frames"] and "landmarks" in held:
         advice = "Train with --preset landmarks"
-    else:
-        advice = "Use another cache"
-        if possible:
-            advice = f"Train --model {possible[0]}, or use another cache"
     raise CacheError(
         f"{cache.directory}: has no {', '.join(missing)}, which {name} requires. {advice}"
     )
@@ -318,35 +310,18 @@ def make_parser() -> argparse.ArgumentParser:
     add("--split", choices=SPLITS, default="paper", help="fold definition (default: paper)")
     add("--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)")
     add("--preset", choices=model.PRESETS, default="paper", help="network size (default: paper)")
-    add(
-        "--attention",
-        choices=ATTENTIONS,
-        default="mean",
-        help="softmax of the cross-modal block, Eq. (8) (default: mean)",
-    )
+    attention = "softmax of the cross-modal block, Eq. (8) (default: mean)"
+    add("--attention", choices=ATTENTIONS, default="mean", help=attention)
     runs = "output folder (default: runs)"
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help=runs)
     add("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
-    add(
-        "--device",
-        choices=("auto", "cuda", "cpu"),
-        default="auto",
-        help="auto: GPU if available, else CPU (default: auto)",
-    )
+    add_device(parser)
+    weights = "a public checkpoint, .safetensors, or last.pt of a unimodal run of the same fold"
     for part in PARTS:
-        add(
-            f"--init-{part}",
-            type=Path,
-            metavar="FILE",
-            help=f"start the {part} encoder from these weights: a public checkpoint, "
-            ".safetensors, or last.pt of a unimodal run of the same fold",
-        )
-    add(
-        "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="auto: bfloat16 on a GPU and for full-size networks, else float32 (default: auto)",
-    )
+        start = f"start the {part} encoder from these weights: {weights}"
+        add(f"--init-{part}", type=Path, metavar="FILE", help=start)
+    auto = "auto: bfloat16 on a GPU and for full-size networks, else float32 (default: auto)"
+    add("--precision", choices=("auto", *PRECISIONS), default="auto", help=auto)
     validate = "hold out validation actors instead of the test actors, to choose settings; writes "
     add("--validate", action="store_true", help=f"{validate}validation_K, which is not a result")
     add("--compile", action="store_true", help="compile the network with torch.compile")

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from cache.diff import settings_apart
-from cache.files import atomic_path, write_json
+from cache.files import atomic_path, write_json, write_text
 from cache.ravdess import EMOTIONS, Clip, actors_of
 from model.inference import TrainedNetwork
 from model.weights import WeightsError, read_data
@@ -31,9 +31,8 @@ from train.recipe import Recipe
 
 CHECKPOINT_VERSION = 5
 
-CONFIG, METRICS, PREDICTIONS, CHECKPOINT = (
-    *("config.json", "metrics.jsonl", "predictions.csv", "last.pt"),
-)
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+PREDICTIONS, CHECKPOINT = "predictions.csv", "last.pt"
 _COLUMNS = ["clip_id", "label", "predicted", *(f"p_{emotion}" for emotion in EMOTIONS)]
 _CHECKPOINT_KEYS = {"checkpoint_version", "epoch", "config", "model", "inputs", "training"}
 _MODEL_NAME = re.compile(r"\w+", re.ASCII)
@@ -58,50 +57,32 @@ class UnfinishedRunError(RunError):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a run was trained, and on which actors: the content of config.json.
+    """How a run was trained, and on which actors: the content of config.json."""
 
-    Attributes:
-        model, preset, attention, parameters: the network, its size, the softmax of its cross-modal
-            block (see `model.build`), and the number of its parameters.
-        split, fold: the name of the split and the number of the fold.
-        validation: whether validation actors were held out, not the fold's test actors.
-        train_actors, test_actors: the actors that were trained on, and those held out.
-        train_clips, test_clips: the numbers of their clips.
-        recipe: the name of the recipe.
-        settings: the recipe with the settings that were changed; flat in config.json.
-        seed: the random seed.
-        precision: "float32" or "bfloat16".
-        deterministic, compiled: whether --deterministic and --compile were used.
-        init: what the encoders "video" and "audio" started from: `file`, `sha256`, and `run`, the
-            settings of the run that wrote the file, or None where that is unknown.
-        cache: `dataset`, `config`, `fingerprint` and `schema_version` of the cache.
-        command: the command line as typed.
-        device: the device, in words.
-        versions: the versions of the libraries.
-    """
-
-    model: str
-    preset: str
-    attention: str
-    parameters: int
+    model: str  # the name of the network
+    preset: str  # its size
+    attention: str  # the softmax of its cross-modal block, see `model.build`
+    parameters: int  # how many it has
     split: str
     fold: int
-    validation: bool
+    validation: bool  # whether validation actors were held out, not the fold's test actors
     train_actors: tuple[int, ...]
-    test_actors: tuple[int, ...]
-    train_clips: int
+    test_actors: tuple[int, ...]  # those held out
+    train_clips: int  # the number of clips of the training actors
     test_clips: int
-    recipe: str
-    settings: Recipe
+    recipe: str  # its name
+    settings: Recipe  # the recipe with the settings that were changed; flat in config.json
     seed: int
-    precision: str
-    deterministic: bool
-    compiled: bool
+    precision: str  # "float32" or "bfloat16"
+    deterministic: bool  # whether --deterministic was used
+    compiled: bool  # whether --compile was used
+    # What the encoders "video" and "audio" started from: `file`, `sha256`, and `run`, the settings
+    # of the run that wrote the file, or None where that is unknown.
     init: dict[str, Any]
-    cache: dict[str, Any]
-    command: tuple[str, ...]
-    device: str
-    versions: dict[str, str]
+    cache: dict[str, Any]  # its `dataset`, `config`, `fingerprint` and `schema_version`
+    command: tuple[str, ...]  # the command line as typed
+    device: str  # in words
+    versions: dict[str, str]  # of the libraries
 
     @property
     def epochs(self) -> int:
@@ -147,11 +128,8 @@ class RunConfig:
             trained, tested = actors_of(self.split, self.fold, validate=self.validation)
         except ValueError as exc:
             raise RunError(str(exc)) from exc
-        for name, found, expected in (
-            ("train_actors", self.train_actors, trained),
-            ("test_actors", self.test_actors, tested),
-        ):
-            if found != expected:
+        for name, expected in (("train_actors", trained), ("test_actors", tested)):
+            if (found := getattr(self, name)) != expected:
                 raise RunError(
                     f"{name} are {list(found)}, expected {list(expected)} for fold {self.fold} of "
                     f"split {self.split!r}"
@@ -251,40 +229,25 @@ def is_unknown(start: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One line of metrics.jsonl.
+    """One line of metrics.jsonl."""
 
-    Attributes:
-        epoch: the number of the epoch, from 1.
-        train_loss, test_loss: means over clips.
-        train_accuracy, test_accuracy: shares 0..1; the training clips are augmented.
-        learning_rate: the rate of the last step.
-        clips_per_second: training clips per second.
-        seconds: the time of training and testing.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
+    epoch: int  # from 1
+    train_loss: float  # the mean over the clips, which are augmented
+    train_accuracy: float  # the share of them, 0..1
     test_loss: float
     test_accuracy: float
-    learning_rate: float
-    clips_per_second: float
-    seconds: float
+    learning_rate: float  # of the last step
+    clips_per_second: float  # training clips
+    seconds: float  # of training and testing
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a run predicts after its last epoch for its N held-out clips.
+    """What a run predicts after its last epoch for its N held-out clips."""
 
-    Attributes:
-        clips: the clips, sorted.
-        probabilities: float64 (N, 8), 0..1; each row sums to 1 within the decimals written.
-        predicted: int64 (N,), the most probable class 0..7.
-    """
-
-    clips: tuple[Clip, ...]
-    probabilities: np.ndarray
-    predicted: np.ndarray
+    clips: tuple[Clip, ...]  # sorted
+    probabilities: np.ndarray  # float64 (N, 8), 0..1; rows sum to 1 within the decimals written
+    predicted: np.ndarray  # int64 (N,), the most probable class 0..7
 
     @property
     def labels(self) -> np.ndarray:
@@ -401,9 +364,8 @@ def read_metrics(folder: Path) -> list[EpochMetrics]:
 
 def write_metrics(folder: Path, metrics: Sequence[EpochMetrics]) -> None:
     """Write metrics.jsonl."""
-    with atomic_path(folder / METRICS) as temporary:
-        lines = [json.dumps(asdict(each)) + "\n" for each in metrics]
-        temporary.write_text("".join(lines), encoding="utf-8")
+    lines = [json.dumps(asdict(each)) + "\n" for each in metrics]
+    write_text(folder / METRICS, "".join(lines))
 
 
 def read_predictions(folder: Path, config: RunConfig) -> Predictions:
@@ -481,23 +443,14 @@ def write_predictions(folder: Path, clips: Sequence[Clip], probabilities: Tensor
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of last.pt.
-
-    Attributes:
-        path: the file.
-        epoch: the number of finished epochs.
-        config: the settings of the run.
-        weights: the state of the evaluated network.
-        statistics: `mfcc_mean` and `mfcc_std` of the training clips, float32 (13, 1), or nothing.
-        training: the state of the trainer, to resume from.
-    """
+    """The content of last.pt."""
 
     path: Path
-    epoch: int
+    epoch: int  # the number of finished epochs
     config: RunConfig
-    weights: dict[str, Tensor]
-    statistics: dict[str, Tensor]
-    training: dict[str, Any] = field(repr=False)
+    weights: dict[str, Tensor]  # the state of the evaluated network
+    statistics: dict[str, Tensor]  # `mfcc_mean` and `mfcc_std`, float32 (13, 1), or nothing
+    training: dict[str, Any] = field(repr=False)  # the state of the trainer, to resume from
 
     def network(self, device: torch.device | str = "cpu") -> TrainedNetwork:
         """The trained network, ready for use.

@@ -26,22 +26,15 @@ class Pooled:
     """The N test clips of a model's headline folds, sorted, each predicted after the last epoch.
 
     With several seeds, each clip is there once per seed, in the order of the seeds.
-
-    Attributes:
-        clips: the clips.
-        seeds: the random seed of the run that predicts each clip, int64 (N,).
-        folds: the fold that tests each clip, int64 (N,).
-        predicted: the predicted classes 0..7, int64 (N,).
-        probabilities: the probabilities of the classes, float64 (N, 8).
-        weights: the share of each clip in the headline, float64 (N,), summing to 1. The headline is
-            a mean over folds, so a clip of a small fold counts slightly more.
     """
 
     clips: tuple[Clip, ...]
-    seeds: np.ndarray
-    folds: np.ndarray
-    predicted: np.ndarray
-    probabilities: np.ndarray
+    seeds: np.ndarray  # the random seed of the run that predicts each clip, int64 (N,)
+    folds: np.ndarray  # the fold that tests each clip, int64 (N,)
+    predicted: np.ndarray  # classes 0..7, int64 (N,)
+    probabilities: np.ndarray  # of the classes, float64 (N, 8)
+    # The share of each clip in the headline, float64 (N,), summing to 1. The headline is a mean
+    # over folds, so a clip of a small fold counts slightly more.
     weights: np.ndarray
 
     @classmethod
@@ -80,21 +73,14 @@ class Pooled:
 
 @dataclass(frozen=True, eq=False)
 class ModelReport:
-    """One model: its runs, its pooled test clips, and its figures.
-
-    Attributes:
-        name: the name of the model.
-        runs: the usable runs, sorted by seed and fold.
-        folds: one row per run, also for those outside the mean.
-        pooled: the test clips of the headline folds.
-        figures: the model's entry of summary.json. Everything is of the headline folds, except
-            `outside_mean`: the other folds.
-    """
+    """One model: its runs, its pooled test clips, and its figures."""
 
     name: str
-    runs: list[Run]
-    folds: list[Row]
-    pooled: Pooled
+    runs: list[Run]  # the usable ones, sorted by seed and fold
+    folds: list[Row]  # one row per run, also for those outside the mean
+    pooled: Pooled  # the test clips of the headline folds
+    # The model's entry of summary.json. Everything is of the headline folds, except
+    # `outside_mean`: the other folds.
     figures: dict[str, Any]
 
     @property

@@ -24,33 +24,22 @@ _P_VALUES = {"p", "p_holm_with_main", "p_holm_all_pairs"}
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All figures of a report.
+    """All figures of a report."""
 
-    Attributes:
-        models: the models by name, in the order of the paper's tables.
-        main: the name of the model that the page leads with.
-        pairs: the comparisons, those with the main model first, as from `compare`.
-        not_compared: the pairs of models that were tested on different clips, with the reason.
-        tables: the paper's tables by title, one row per network with our figures (None where it was
-            not trained), the paper's, and `unlike_paper`: how our runs differ from the paper's.
-        mistakes: the main model's most confident mistakes.
-        settings: one row per setting: `title`, `of_models` (one text per model; all values where
-            its folds differ) and `same`, whether all models agree.
-        differing: titles of the settings because of which the models do not compare.
-        robustness: accuracy on changed clips, of the models for which it was measured.
-        left_out: the runs that are excluded, with the reasons.
-    """
-
-    models: dict[str, ModelReport]
-    main: str
-    pairs: list[Row]
-    not_compared: list[Row]
+    models: dict[str, ModelReport]  # by name, in the order of the paper's tables
+    main: str  # the name of the model that the page leads with
+    pairs: list[Row]  # the comparisons, those with the main model first, as from `compare`
+    not_compared: list[Row]  # the pairs that were tested on different clips, with the reason
+    # The paper's tables by title, one row per network with our figures (None where it was not
+    # trained), the paper's, and `unlike_paper`: how our runs differ from the paper's.
     tables: dict[str, list[Row]]
-    mistakes: list[Row]
+    mistakes: list[Row]  # the main model's most confident ones
+    # One row per setting: `title`, `of_models` (one text per model; all values where its folds
+    # differ) and `same`, whether all models agree.
     settings: list[Row]
-    differing: list[str]
-    robustness: Sequence[RobustnessRow]
-    left_out: Sequence[LeftOut]
+    differing: list[str]  # titles of the settings because of which the models do not compare
+    robustness: Sequence[RobustnessRow]  # accuracy on changed clips, where it was measured
+    left_out: Sequence[LeftOut]  # the runs that are excluded, with the reasons
 
     @classmethod
     def of(

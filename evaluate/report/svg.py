@@ -49,8 +49,3 @@ def inline(figure: Figure, slug: str, title: str, description: str) -> str:
         f'<title id="{slug}-title">{html.escape(title)}</title>'
         f'<desc id="{slug}-description">{html.escape(description)}</desc>{body}'
     )
-
-
-def width_px(figure: Figure) -> int:
-    """The width in CSS pixels at which the text of a figure has its intended size."""
-    return round(96 * figure.get_figwidth())

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import model
-from cache.command import FailedError, fail, run
+from cache.command import FailedError, add_device, fail, run
 from cache.reader import Cache
 from evaluate.robustness.measure import measure_run
 from evaluate.robustness.table import FILE_NAME, collect, table
@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--cache", metavar="DIR", type=Path, required=True, help="cache of the runs")
     only = "only these models (default: all)"
     add("--only", metavar="MODEL", nargs="+", choices=model.NAMES, default=(), help=only)
-    device = "auto: GPU if available, else CPU (default: auto)"
-    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help=device)
+    add_device(parser)
     args = parser.parse_args(argv)
     return run(lambda: _measure_all(args, args.only), extras="report,features")
 
