@@ -7,6 +7,8 @@ import torch
 from networks import clips, tiny, unusual_statistics
 from torch.nn.functional import leaky_relu
 
+import model
+from model.cross_modal import CrossModalBlock
 from model.erann import Erann, ResidualBlock
 from model.late_fusion import averaging, multiplication, multiplicative, multiplicative_loss
 from model.log_mel import SAMPLE_RATE_HZ, LogMel, mel_filters
@@ -224,6 +226,55 @@ def test_cfn_sr_and_its_ablations_are_what_they_name():
         for other, parts in (expected | others).items():
             apart = (net(frames, mfcc) - whole.head(torch.cat(parts, dim=1))).abs().max()
             assert (apart < 1e-3) if other == name else (apart > 1e-1), (name, other)
+
+
+def test_one_clip_has_the_logits_of_the_released_network():
+    """Eq. (7)-(8) as the public code computes them for a batch of one, on the same weights.
+
+    There the map is flattened and multiplied with the 1x1 affine channels first; softmax runs over
+    the 7x7 positions of each time slice (here 2x2), and the stem has no ReLU.
+    """
+    net = tiny("cfn_sr", stem_relu=False, attention="slice")
+    net.cross_modal.score.weight.data *= 30  # attention is then far from even
+    frames, mfcc = (x[:1] for x in clips("cfn_sr", 2))
+    block, video = net.cross_modal, net.video(frames)  # (1, C, S, H, W)
+    audio = net.audio(mfcc)
+    query = net.self_attention(audio)[0, :, -1]
+    pooled = torch.zeros(video.shape[1])
+    for part in video[0].unbind(1):  # (C, H, W)
+        places = part.flatten(1)  # (C, H * W)
+        joint = block.video_affine.weight @ places + block.video_affine.bias[:, None]
+        joint = torch.tanh(joint + (block.audio_affine.weight @ query)[:, None])
+        shares = torch.softmax((block.score.weight @ joint + block.score.bias)[0], dim=0)
+        pooled += (places * shares + places).mean(dim=1) / video.shape[2]
+    expected = net.head(torch.cat([pooled, audio[0].flatten()]))
+    torch.testing.assert_close(net(frames, mfcc)[0], expected, rtol=1e-6, atol=1e-6)
+    other = tiny("cfn_sr", stem_relu=False)
+    other.load_state_dict(net.state_dict())
+    assert (other(frames, mfcc)[0] - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("preset", ["paper", "tiny", "landmarks"])
+def test_the_cross_modal_block_acts_at_every_preset(preset):
+    """Without the attended part the pooled map is half as large, whatever its size."""
+    with torch.device("meta"):
+        net = model.build("cfn_sr", preset)
+    positions = {"paper": (2, 7, 7), "tiny": (1, 2, 2), "landmarks": (5, 9)}[preset]
+    block = CrossModalBlock(
+        video_channels=net.video.channels, audio_channels=net.audio.channels, hidden=16
+    )
+    draw = torch.Generator().manual_seed(0)
+    video = torch.rand(2, net.video.channels, *positions, generator=draw)
+    sound = torch.randn(2, net.audio.channels, generator=draw)
+    with torch.no_grad():
+        fused, _ = block(video, sound)
+        block.attention = "clip"
+        unscaled, _ = block(video, sound)
+    change, unscaled_change = (
+        ((x - video).flatten(2).mean(2) / video.flatten(2).mean(2)) for x in (fused, unscaled)
+    )
+    torch.testing.assert_close(change, torch.ones_like(change), atol=0.2, rtol=0)
+    assert unscaled_change.max() < 1.2 / video[0, 0].numel()  # 1 % at full size
 
 
 # ERANN. ----------------------------------------------------------------------------------------
