@@ -82,7 +82,9 @@ def statistics(series: Tensor, parts: int) -> Tensor:
     """
     speed = series.diff(dim=1).abs()
     speed = torch.cat([speed, speed[:, -1:]], dim=1).unflatten(1, (parts, -1)).mean(dim=2)
-    spread, mean = torch.std_mean(series.unflatten(1, (parts, -1)), dim=2, correction=0)
+    series = series.unflatten(1, (parts, -1))
+    mean = series.mean(dim=2)
+    spread = (series - mean[:, :, None]).square().mean(dim=2).clamp(min=1e-12).sqrt()
     return torch.stack([mean, (spread + SMALLEST).log(), (speed + SMALLEST).log()], dim=1)
 
 
