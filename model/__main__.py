@@ -31,9 +31,8 @@ def gflops(net: nn.Module, clip: tuple[Tensor | None, Tensor | None]) -> float:
 
 def one_clip(name: str, preset: str) -> tuple[Tensor | None, Tensor | None]:
     """The inputs of a network for one clip, on "meta": pictures or points, MFCCs or a waveform."""
-    fields = {
-        field: torch.empty(1, *INPUT_SHAPES[field], device="meta") for field in inputs(name, preset)
-    }
+    shapes = {field: (1, *INPUT_SHAPES[field]) for field in inputs(name, preset)}
+    fields = {field: torch.empty(shape, device="meta") for field, shape in shapes.items()}
     sound = fields.get("mfcc", fields.get("waveform"))
     return fields.get("frames", fields.get("landmarks")), sound
 
@@ -84,9 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="all networks with parameters and GFLOPs")
     what.add_argument("--describe", metavar="NAME", choices=NAMES, help="the layers of one network")
-    parser.add_argument(
-        "--preset", choices=PRESETS, default="paper", help="network size (default: paper)"
-    )
+    size = "network size (default: paper)"
+    parser.add_argument("--preset", choices=PRESETS, default="paper", help=size)
     args = parser.parse_args(argv)
     if args.list:
         return run(lambda: print_list(args.preset))

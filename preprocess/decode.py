@@ -94,7 +94,7 @@ class Video:
         declared_s = (container.duration or 0) / av.time_base
         if clip and declared_s > MAX_DURATION_S:
             raise ClipError(
-                f"the file claims {declared_s:.0f} s, expected at most {MAX_DURATION_S}"
+                f"the file claims {declared_s:.0f} s, expected {MAX_DURATION_S} or less"
             )
         self.has_picture, self.has_sound, self.is_clip = picture, sound, clip
         self.is_synthetic = container.metadata.get("comment") == SAMPLE_COMMENT

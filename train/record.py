@@ -374,8 +374,7 @@ def read_predictions(folder: Path, config: RunConfig) -> Predictions:
     Raises:
         RunError: if it is damaged, or its clips are not those that `config` says were tested.
     """
-    rows: dict[Clip, list[float]] = {}
-    predicted: list[int] = []
+    rows, predicted = {}, []
     try:
         lines = list(csv.reader(_read_text(folder / PREDICTIONS).splitlines()))
     except csv.Error as exc:
@@ -395,9 +394,7 @@ def read_predictions(folder: Path, config: RunConfig) -> Predictions:
         raise RunError(
             f"{PREDICTIONS} has {len(rows)} clips, {CONFIG} says {config.test_clips}. {_AGAIN}"
         )
-    return Predictions(
-        tuple(rows), np.array(list(rows.values())), np.array(predicted, dtype=np.int64)
-    )
+    return Predictions(tuple(rows), np.array(list(rows.values())), np.array(predicted))
 
 
 def _parse_prediction(row: list[str]) -> tuple[Clip, int, list[float]]:
