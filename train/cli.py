@@ -1,4 +1,4 @@
-"""`python train.py --cache DIR --fold K`: train one fold and write its run."""
+"""Train one fold from a cache; the result is the accuracy of the last epoch."""
 
 import argparse
 import io
@@ -294,10 +294,7 @@ def read_starts(args: argparse.Namespace) -> dict[str, Start]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments of train.py."""
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description="Train one fold from a cache; the result is the accuracy of the last epoch.",
-    )
+    parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
     add = parser.add_argument
     add("--cache", type=Path, required=True, metavar="DIR", help="cache folder")
     folds = ", ".join(f"{name} 0..{len(folds) - 1}" for name, folds in SPLITS.items())
