@@ -47,7 +47,8 @@ def evaluate(runs: Sequence[Path], out: Path, cache_folder: Path | None = None) 
     cache = None
     if cache_folder is not None:
         cache = Cache(cache_folder)
-        check_cache(cache, models[main_model(models)][0].config)
+        advice = "Give the cache that the runs were trained on, or none"
+        check_cache(cache, models[main_model(models)][0].config, advice)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -62,18 +63,15 @@ def print_description(name: str, preset: str) -> None:
     print(f"inputs: {', '.join(inputs(name, preset))}")
     print(f"{'layer':34} {'type':28} {'output':24} {'parameters':>12}")
 
-    def report(label: str, module: nn.Module):
-        def hook(_module, _inputs, output):
-            output = output[0] if isinstance(output, tuple) else output
-            shape = "x".join(map(str, output.shape))
-            count = count_parameters(module)
-            print(f"{label:34} {type(module).__name__:28} {shape:24} {count:12,}")
-
-        return hook
+    def report(label: str, module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
+        output = output[0] if isinstance(output, tuple) else output
+        shape = "x".join(map(str, output.shape))
+        count = count_parameters(module)
+        print(f"{label:34} {type(module).__name__:28} {shape:24} {count:12,}")
 
     for label, module in net.named_modules():
         if label.count(".") <= 2:
-            module.register_forward_hook(report(label or name, module))
+            module.register_forward_hook(partial(report, label or name))
     with torch.no_grad():
         net(*one_clip(name, preset))
 

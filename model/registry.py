@@ -99,8 +99,9 @@ def _encoders(preset: Preset) -> dict[str, nn.Module]:
 
 
 def _unimodal(preset: Preset) -> dict[str, nn.Module]:
-    networks = {"video": VideoNetwork, "audio": AudioNetwork}
-    return {part: networks[part](**{part: net}) for part, net in _encoders(preset).items()}
+    parts = _encoders(preset)
+    video, audio = VideoNetwork(video=parts["video"]), AudioNetwork(audio=parts["audio"])
+    return {"video": video, "audio": audio}
 
 
 def _late(rule: late_fusion.Rule) -> Callable[[Preset], nn.Module]:
