@@ -6,8 +6,7 @@ from pathlib import Path
 
 from cache.command import FailedError, fail, run
 from cache.reader import Cache
-from evaluate.origin import check_cache
-from evaluate.report.faces import read_faces
+from evaluate.report.faces import check_cache, read_faces
 from evaluate.report.figures import ModelReport
 from evaluate.report.report import Report, main_model
 from evaluate.report.write import PAGE, write_report
@@ -47,8 +46,7 @@ def evaluate(runs: Sequence[Path], out: Path, cache_folder: Path | None = None) 
     cache = None
     if cache_folder is not None:
         cache = Cache(cache_folder)
-        advice = "Give the cache that the runs were trained on, or none"
-        check_cache(cache, models[main_model(models)][0].config, advice)
+        check_cache(cache, models[main_model(models)][0])
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:

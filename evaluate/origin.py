@@ -30,21 +30,14 @@ def check_same_run(checkpoint: Checkpoint, run: Run) -> None:
         raise RunError(f"{CONFIG} is of another run than {checkpoint.path.name}: {differences[0]}")
 
 
-def check_cache(cache: Cache, config: RunConfig, advice: str) -> None:
-    """Raise RunError, with advice, unless a run was trained on this cache."""
-    # The fingerprint covers only the settings, which sample and recordings may share.
-    for name in ("dataset", "fingerprint"):
-        found, expected = cache.manifest[name], config.cache[name]
-        if found != expected:
-            raise RunError(
-                f"{cache.directory}: its {name} is {found!r}, {config.folder} was trained on "
-                f"{expected!r}. {advice}"
-            )
-
-
 def tested_clips(cache: Cache, config: RunConfig) -> list[Clip]:
     """The clips of a run's test actors, sorted; RunError for another cache, or one without any."""
-    check_cache(cache, config, "Use the cache of the run")
+    found, expected = cache.manifest["fingerprint"], config.cache["fingerprint"]
+    if found != expected:
+        raise RunError(
+            f"{cache.directory} has fingerprint {found[:12]}, the run was trained on "
+            f"{expected[:12]}. Use the cache of the run"
+        )
     clips = cache.of_actors(config.test_actors)
     if not clips:
         raise RunError(f"{cache.directory} has no clip of the test actors {config.test_actors}")

@@ -9,6 +9,7 @@ from PIL import Image
 from cache.reader import Cache
 from cache.schema import FRAME_COUNT
 from cache.shard import CacheError
+from train.record import Run
 
 _SIZE = 112  # pixels per side
 _QUALITY = 85
@@ -22,6 +23,18 @@ class Faces:
     dataset: str
     license: str
     citation: str
+
+
+def check_cache(cache: Cache, run: Run) -> None:
+    """Raise CacheError unless a run was trained on this cache."""
+    # The fingerprint covers only the settings, which sample and recordings may share.
+    for name in ("dataset", "fingerprint"):
+        found, expected = cache.manifest[name], run.config.cache[name]
+        if found != expected:
+            raise CacheError(
+                f"{cache.directory}: its {name} is {found!r}, {run.name} was trained on "
+                f"{expected!r}. Give the cache that the runs were trained on, or none"
+            )
 
 
 def read_faces(cache: Cache, clip_ids: list[str]) -> tuple[Faces, list[str]]:
