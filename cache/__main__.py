@@ -1,4 +1,4 @@
-"""Inspect, verify and share caches: `python -m cache info|verify|inspect|diff|pack|fetch`."""
+"""Inspect, verify and share caches."""
 
 import argparse
 import json
@@ -99,9 +99,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cache", description="Inspect, verify and share caches."
-    )
+    parser = argparse.ArgumentParser(prog="python -m cache", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, work: Callable, does: str, *paths: str) -> argparse.ArgumentParser:
@@ -131,13 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     parts = "split the actors into N folders, OUT/part_1 .. (default: 1, no split)"
     packing.add_argument("--parts", type=positive, default=1, metavar="N", help=parts)
     fetching = command("fetch", _fetch, "download a published cache")
-    fetching.add_argument("address", metavar="URL", help="URL or path of the published folder")
-    fetching.add_argument("directory", type=Path, metavar="DIR", help="destination folder")
+    add = fetching.add_argument
+    add("address", metavar="URL", help="URL or path of the published folder")
+    add("directory", type=Path, metavar="DIR", help="destination folder")
     add_only(fetching)
     jobs = "number of simultaneous downloads, 1..16 (default: 4)"
-    fetching.add_argument(
-        "--jobs", type=int, choices=range(1, 17), default=4, metavar="N", help=jobs
-    )
+    add("--jobs", type=int, choices=range(1, 17), default=4, metavar="N", help=jobs)
     return parser
 
 

@@ -55,10 +55,8 @@ class Clip:
         """
         refused = f"{clip_id!r} is not a RAVDESS name:"
         if not _PATTERN.fullmatch(clip_id):
-            raise ValueError(
-                f"{refused} expected seven two-digit numbers joined by '-', such as "
-                "01-01-06-01-02-01-12"
-            )
+            example = "01-01-06-01-02-01-12"
+            raise ValueError(f"{refused} expected seven two-digit numbers, such as {example}")
         numbers = dict(zip(_HIGHEST, map(int, clip_id.split("-")), strict=True))
         for field, number in numbers.items():
             if not 1 <= number <= _HIGHEST[field]:

@@ -18,6 +18,8 @@ MFCC_COUNT = 13
 SAMPLE_COUNT = round(DURATION_S * SAMPLE_RATE_HZ)  # 108,045
 MFCC_STEPS = 1 + SAMPLE_COUNT // HOP_LENGTH  # 212
 
+CLASS_COUNT = 8  # emotions: the values of the label
+
 # The points of a face, in the order of iBUG 300-W that OpenFace and dlib share: jaw 0..16, brows
 # 17..26, nose 27..35, eyes 36..47, mouth 48..67. They may be outside the picture, but not far.
 POINT_COUNT = 68

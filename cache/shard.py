@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
@@ -114,7 +115,7 @@ class Block:
 
 
 @dataclass
-class Shard:
+class Shard(AbstractContextManager):
     """An open shard: HDF5 said where its arrays are, and they are read from there without it.
 
     Reading needs no lock and no file position, so several threads may read at once.
@@ -205,9 +206,6 @@ class Shard:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> "Shard":
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()

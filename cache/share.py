@@ -133,9 +133,7 @@ def _earlier_pack(folder: Path, described: Mapping[str, Any]) -> dict[str, dict[
     ours |= {shard_name(Clip.parse(clip_id).actor) for clip_id in described["clips"]}
     strange = sorted(there - ours if there & {MANIFEST_NAME, _BEGUN} else there)
     if strange:
-        raise CacheError(
-            f"{folder}: contains {strange[0]}, expected a new folder or an earlier pack"
-        )
+        raise CacheError(f"{folder}: contains {strange[0]}, expected a new folder or earlier pack")
     if MANIFEST_NAME not in there:
         return {}
     manifest = read_manifest(folder)

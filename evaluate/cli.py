@@ -1,4 +1,4 @@
-"""The command line of the report: from a folder of runs to report.html and the files beside it."""
+"""Write report.html, summary.json, CSV files and tables from finished runs."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,10 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all runs are in the report, 1 if something was left out or could not be written, 2 for
         wrong use.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluate",
-        description="Write report.html, summary.json, CSV files and tables from finished runs.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m evaluate", description=__doc__)
     add = parser.add_argument
     runs = "folder with <model>/fold_<k>/; several folders of different seeds are averaged"
     add("--runs", metavar="DIR", type=Path, nargs="+", required=True, help=runs)

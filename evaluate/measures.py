@@ -20,9 +20,7 @@ SEED = 0
 NO_INTERVAL = "fewer than two actors, so there is no interval"
 
 
-def emotion_scores(
-    labels: np.ndarray, predicted: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def emotion_scores(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, ...]:
     """Recall, precision and F1 of each emotion.
 
     Their means over emotions, without NaN, are the unweighted average recall (UAR), in which each
@@ -48,7 +46,6 @@ def interval_over_actors(
     actors: np.ndarray,
     *,
     draws: int = DRAWS,
-    seed: int = SEED,
     level: float = LEVEL,
 ) -> tuple[float, float] | None:
     """The percentile bootstrap interval of a weighted mean over clips, clustered by actor.
@@ -62,7 +59,6 @@ def interval_over_actors(
         weights: the weight of each clip, float (N,), above 0, with any sum.
         actors: the actor of each clip, int (N,).
         draws: the number of draws.
-        seed: the random seed of the draws.
         level: the share of the draws between the two bounds, 0..1.
 
     Returns:
@@ -73,7 +69,7 @@ def interval_over_actors(
         return None
     mass = np.bincount(index, weights)  # (N,) -> (A,)
     total = np.bincount(index, weights * scores)
-    times = np.random.default_rng(seed).multinomial(
+    times = np.random.default_rng(SEED).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=draws
     )  # (draws, A): how often each draw takes each actor
     drawn = (times @ total) / (times @ mass)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +32,8 @@ def gflops(net: nn.Module, clip: tuple[Tensor | None, Tensor | None]) -> float:
 
 def one_clip(name: str, preset: str) -> tuple[Tensor | None, Tensor | None]:
     """The inputs of a network for one clip, on "meta": pictures or points, MFCCs or a waveform."""
-    fields = {
-        field: torch.empty(1, *INPUT_SHAPES[field], device="meta") for field in inputs(name, preset)
-    }
+    shapes = {field: (1, *INPUT_SHAPES[field]) for field in inputs(name, preset)}
+    fields = {field: torch.empty(shape, device="meta") for field, shape in shapes.items()}
     sound = fields.get("mfcc", fields.get("waveform"))
     return fields.get("frames", fields.get("landmarks")), sound
 
@@ -63,18 +63,15 @@ def print_description(name: str, preset: str) -> None:
     print(f"inputs: {', '.join(inputs(name, preset))}")
     print(f"{'layer':34} {'type':28} {'output':24} {'parameters':>12}")
 
-    def report(label: str, module: nn.Module):
-        def hook(_module, _inputs, output):
-            output = output[0] if isinstance(output, tuple) else output
-            shape = "x".join(map(str, output.shape))
-            count = count_parameters(module)
-            print(f"{label:34} {type(module).__name__:28} {shape:24} {count:12,}")
-
-        return hook
+    def report(label: str, module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
+        output = output[0] if isinstance(output, tuple) else output
+        shape = "x".join(map(str, output.shape))
+        count = count_parameters(module)
+        print(f"{label:34} {type(module).__name__:28} {shape:24} {count:12,}")
 
     for label, module in net.named_modules():
         if label.count(".") <= 2:
-            module.register_forward_hook(report(label or name, module))
+            module.register_forward_hook(partial(report, label or name))
     with torch.no_grad():
         net(*one_clip(name, preset))
 
@@ -84,9 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="all networks with parameters and GFLOPs")
     what.add_argument("--describe", metavar="NAME", choices=NAMES, help="the layers of one network")
-    parser.add_argument(
-        "--preset", choices=PRESETS, default="paper", help="network size (default: paper)"
-    )
+    size = "network size (default: paper)"
+    parser.add_argument("--preset", choices=PRESETS, default="paper", help=size)
     args = parser.parse_args(argv)
     if args.list:
         return run(lambda: print_list(args.preset))

@@ -32,9 +32,8 @@ class AudioSelfAttention(nn.Module):
         layer = nn.TransformerEncoderLayer(
             channels, heads, feedforward, dropout=0.1, batch_first=True, norm_first=True
         )
-        self.encoder = nn.TransformerEncoder(
-            layer, layers, norm=nn.LayerNorm(channels), enable_nested_tensor=False
-        )
+        norm = nn.LayerNorm(channels)
+        self.encoder = nn.TransformerEncoder(layer, layers, norm, enable_nested_tensor=False)
         # TransformerEncoder copies one layer with its weights, so draw new ones for each copy.
         for name, parameter in self.encoder.named_parameters():
             if parameter.dim() > 1:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from cache.schema import CLASS_COUNT
 from model.attention import AudioSelfAttention
 from model.cross_modal import CrossModalBlock
 from model.mfcc_cnn import MfccCnn
@@ -26,7 +27,6 @@ class CfnSr(nn.Module):
         audio: the encoder of the MFCCs.
         self_attention: the self-attention over the audio map; None takes the map as it is.
         cross_modal: the block that fuses video and attended audio; None concatenates the maps.
-        classes: the number of emotions.
     """
 
     def __init__(
@@ -36,7 +36,6 @@ class CfnSr(nn.Module):
         audio: MfccCnn,
         self_attention: AudioSelfAttention | None,
         cross_modal: CrossModalBlock | None,
-        classes: int = 8,
     ):
         super().__init__()
         self.video = video
@@ -44,7 +43,7 @@ class CfnSr(nn.Module):
         self.self_attention = self_attention
         self.cross_modal = cross_modal
         self.dropout = nn.Dropout(0.4)
-        self.head = nn.Linear(video.channels + audio.num_features, classes)
+        self.head = nn.Linear(video.channels + audio.num_features, CLASS_COUNT)
 
     def start_at_product(self, video: tuple[Tensor, Tensor], audio: tuple[Tensor, Tensor]) -> None:
         """Set the classifier to the sum of the logits of two unimodal classifiers.

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from cache.schema import CLASS_COUNT
 from model.mfcc_cnn import MfccCnn
 from model.resnext3d import pool
 from model.unimodal import VideoEncoder
@@ -18,16 +19,10 @@ class ConcatFc(nn.Module):
     Args:
         video, audio: the encoders.
         hidden: the number of channels of the first two layers.
-        classes: the number of emotions.
     """
 
     def __init__(
-        self,
-        *,
-        video: VideoEncoder,
-        audio: MfccCnn,
-        hidden: tuple[int, int] = (256, 128),
-        classes: int = 8,
+        self, *, video: VideoEncoder, audio: MfccCnn, hidden: tuple[int, int] = (256, 128)
     ):
         super().__init__()
         self.video = video
@@ -39,7 +34,7 @@ class ConcatFc(nn.Module):
             nn.ReLU(),
             nn.Linear(wide, narrow),
             nn.ReLU(),
-            nn.Linear(narrow, classes),
+            nn.Linear(narrow, CLASS_COUNT),
         )
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:

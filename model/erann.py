@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from cache.schema import CLASS_COUNT
 from model.log_mel import LogMel
 
 
@@ -48,12 +49,9 @@ class Erann(nn.Module):
         blocks: the number of residual blocks per stage.
         bands: the number of mel bands.
         hop: the distance between windows in samples.
-        classes: the number of emotions.
     """
 
-    def __init__(
-        self, *, width: int = 4, blocks: int = 4, bands: int = 128, hop: int = 345, classes: int = 8
-    ):
+    def __init__(self, *, width: int = 4, blocks: int = 4, bands: int = 128, hop: int = 345):
         super().__init__()
         self.log_mel = LogMel(bands=bands, window=1_380, hop=hop, low_hz=50, high_hz=14_000)
         inputs, stages = 1, []
@@ -64,7 +62,7 @@ class Erann(nn.Module):
             inputs = outputs
         self.stages = nn.Sequential(*stages)
         self.fc1 = nn.Linear(inputs, inputs)
-        self.fc2 = nn.Linear(inputs, classes)
+        self.fc2 = nn.Linear(inputs, CLASS_COUNT)
 
     def forward(self, frames: Tensor | None, waveform: Tensor) -> Tensor:
         """Classify waveforms, float (B, 108045), -1..1, 44.1 kHz, into logits (B, classes).

@@ -31,17 +31,11 @@ Inputs = tuple[Tensor | None, Tensor | None]
 
 @dataclass(frozen=True)
 class Prepare:
-    """Turns the fields of a batch into `frames` and `sound`.
+    """Turns the fields of a batch into `frames` and `sound`."""
 
-    Args:
-        count: the number of frames that the network looks at.
-        size: the side of a frame that the network looks at, in pixels; 0 for landmarks.
-        mfcc_mean, mfcc_std: float (13, 1) on the device of the batch, over the training clips;
-            None leaves MFCCs as they are.
-    """
-
-    count: int
-    size: int
+    count: int  # the number of frames that the network looks at
+    size: int  # the side of a frame that the network looks at, in pixels; 0 for landmarks
+    # Float (13, 1) on the device of the batch, over the training clips; None leaves MFCCs as is.
     mfcc_mean: Tensor | None = None
     mfcc_std: Tensor | None = None
 
@@ -110,9 +104,8 @@ def to_input(frames: Tensor, size: int, crops: Tensor | None = None) -> Tensor:
         resized = [_crop(clip, size, *box) for clip, box in zip(frames, boxes, strict=True)]
         # (B, T, 3, size, size) -> (B, 3, T, size, size)
         clips = torch.stack(resized).transpose(1, 2)
-    mean, std = (
-        torch.tensor(values, device=frames.device).view(3, 1, 1, 1) * 255 for values in (MEAN, STD)
-    )
+    device = frames.device
+    mean, std = (torch.tensor(c, device=device).view(3, 1, 1, 1) * 255 for c in (MEAN, STD))
     return (clips - mean) / std
 
 

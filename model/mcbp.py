@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from cache.schema import CLASS_COUNT
 from model.device import without_autocast
 from model.mfcc_cnn import MfccCnn
 from model.resnext3d import pool
@@ -20,13 +21,12 @@ class CompactBilinear(nn.Module):
     Args:
         inputs: the sizes of the two vectors.
         outputs: the number of buckets, d.
-        seed: the random seed of buckets and signs, so that they are the same in every network.
     """
 
-    def __init__(self, *, inputs: tuple[int, int], outputs: int, seed: int = 0):
+    def __init__(self, *, inputs: tuple[int, int], outputs: int):
         super().__init__()
         self.outputs = outputs
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(0)  # the same draws in every network
         for name, size in zip(("first", "second"), inputs, strict=True):
             buckets = torch.randint(outputs, (size,), generator=generator)
             signs = 2.0 * torch.randint(2, (size,), generator=generator) - 1
@@ -62,20 +62,16 @@ class Mcbp(nn.Module):
     Args:
         video, audio: the encoders.
         outputs: the number of buckets, d.
-        classes: the number of emotions.
     """
 
-    def __init__(
-        self, *, video: VideoEncoder, audio: MfccCnn, outputs: int = 16_000, classes: int = 8
-    ):
+    def __init__(self, *, video: VideoEncoder, audio: MfccCnn, outputs: int = 16_000):
         super().__init__()
         self.video = video
         self.audio = audio
         self.dropout = nn.Dropout(0.4)
-        self.bilinear = CompactBilinear(
-            inputs=(video.channels, audio.num_features), outputs=outputs
-        )
-        self.head = nn.Linear(outputs, classes)
+        sizes = (video.channels, audio.num_features)
+        self.bilinear = CompactBilinear(inputs=sizes, outputs=outputs)
+        self.head = nn.Linear(outputs, CLASS_COUNT)
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212) into logits (B, classes)."""

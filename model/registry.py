@@ -7,20 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cache.schema import FRAME_COUNT, FRAME_SIZE
+from model import late_fusion
 from model.attention import AudioSelfAttention
 from model.cfn_sr import CfnSr
 from model.concat_fc import ConcatFc
 from model.cross_modal import CrossModalBlock
 from model.erann import Erann
 from model.landmarks import LandmarkEncoder
-from model.late_fusion import (
-    LateFusion,
-    Rule,
-    averaging,
-    multiplication,
-    multiplicative,
-    multiplicative_loss,
-)
 from model.mcbp import Mcbp
 from model.mfcc_cnn import MfccCnn
 from model.mmtm import MmtmNetwork
@@ -106,12 +99,13 @@ def _encoders(preset: Preset) -> dict[str, nn.Module]:
 
 
 def _unimodal(preset: Preset) -> dict[str, nn.Module]:
-    networks = {"video": VideoNetwork, "audio": AudioNetwork}
-    return {part: networks[part](**{part: net}) for part, net in _encoders(preset).items()}
+    parts = _encoders(preset)
+    video, audio = VideoNetwork(video=parts["video"]), AudioNetwork(audio=parts["audio"])
+    return {"video": video, "audio": audio}
 
 
-def _late(rule: Rule) -> Callable[[Preset], nn.Module]:
-    return lambda preset: LateFusion(**_unimodal(preset), rule=rule)
+def _late(rule: late_fusion.Rule) -> Callable[[Preset], nn.Module]:
+    return lambda preset: late_fusion.LateFusion(**_unimodal(preset), rule=rule)
 
 
 def _cfn_sr(
@@ -136,9 +130,11 @@ SYSTEMS = {
     "audio_mfcc_cnn": System(
         lambda preset: AudioNetwork(audio=MfccCnn(**preset.audio)), inputs=("mfcc",)
     ),
-    "averaging": System(_late(averaging)),
-    "multiplicative": System(_late(multiplicative), loss=multiplicative_loss),
-    "multiplication": System(_late(multiplication)),
+    "averaging": System(_late(late_fusion.averaging)),
+    "multiplicative": System(
+        _late(late_fusion.multiplicative), loss=late_fusion.multiplicative_loss
+    ),
+    "multiplication": System(_late(late_fusion.multiplication)),
     "concat_fc": System(lambda preset: ConcatFc(**_encoders(preset), **preset.concat_fc)),
     "mcbp": System(lambda preset: Mcbp(**_encoders(preset), **preset.mcbp)),
     "mmtm": System(lambda preset: MmtmNetwork(**_unimodal(preset))),

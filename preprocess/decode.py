@@ -76,12 +76,7 @@ def open_video(
 
 
 class Video:
-    """An open file. Picture and sound can each be read once, from front to end.
-
-    Attributes:
-        has_picture, has_sound, is_clip: as it was opened.
-        is_synthetic: whether the file says that it belongs to the synthetic sample.
-    """
+    """An open file. Picture and sound can each be read once, from front to end."""
 
     def __init__(
         self, container: av.container.InputContainer, picture: bool, sound: bool, clip: bool
@@ -94,9 +89,10 @@ class Video:
         declared_s = (container.duration or 0) / av.time_base
         if clip and declared_s > MAX_DURATION_S:
             raise ClipError(
-                f"the file claims {declared_s:.0f} s, expected at most {MAX_DURATION_S}"
+                f"the file claims {declared_s:.0f} s, expected {MAX_DURATION_S} or less"
             )
-        self.has_picture, self.has_sound, self.is_clip = picture, sound, clip
+        self.has_picture, self.has_sound, self.is_clip = picture, sound, clip  # as it was opened
+        # Whether the file says that it belongs to the synthetic sample.
         self.is_synthetic = container.metadata.get("comment") == SAMPLE_COMMENT
         self._container = container
         # The time of some formats (MPEG program streams) does not start at 0.

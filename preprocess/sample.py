@@ -137,9 +137,8 @@ def draw_frames(
     # Where the body and, for each pose, the head go.
     framing = np.array([[zoom, 0, 0], [0, zoom, 0]])
     framing[:, 2] = center - zoom * np.array(look.center_px)
-    body = cv2.warpAffine(
-        portrait.body, framing, (_WIDTH, _HEIGHT), borderMode=cv2.BORDER_REPLICATE
-    )
+    size = (_WIDTH, _HEIGHT)
+    body = cv2.warpAffine(portrait.body, framing, size, borderMode=cv2.BORDER_REPLICATE)
     moves = []
     for pose in poses:
         move = cv2.getRotationMatrix2D(portrait.origin, -pose.roll_deg, zoom * pose.scale)

@@ -11,7 +11,6 @@ import platform
 import threading
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -76,13 +75,10 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
 
 
 def load_clip(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The record and the arrays of a clip that `process` saved; CacheError if it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-        return json.loads(arrays.pop("record").item()), arrays
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
-        raise CacheError(f"{path}: damaged ({exc}). Remove it and run again") from exc
+    """The record and the arrays of a clip that `process` saved."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    return json.loads(arrays.pop("record").item()), arrays
 
 
 def process_all(

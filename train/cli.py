@@ -1,4 +1,4 @@
-"""`python train.py --cache DIR --fold K`: train one fold and write its run."""
+"""Train one fold from a cache; the result is the accuracy of the last epoch."""
 
 import argparse
 import io
@@ -241,10 +241,7 @@ def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], l
             )
         missing = sorted(set(own) - {clip.actor for clip in clips})
         if missing:
-            warn(
-                f"{cache.directory} has no clips of {what} actors {missing}: this is not "
-                "the full fold"
-            )
+            warn(f"{cache.directory} has no clips of {what} actors {missing}: not the full fold")
         parts.append(clips)
     check_fields(cache, parts[0][0], args.model, args.preset)
     cache.check({clip.actor for part in parts for clip in part})
@@ -258,9 +255,7 @@ def check_fields(cache: Cache, clip: Clip, name: str, preset: str) -> None:
     if not missing:
         return
     possible = [n for n in model.names(preset) if set(model.inputs(n, preset)) <= held]
-    advice = (
-        f"Train --model {possible[0]}, or use another cache" if possible else "Use another cache"
-    )
+    advice = f"Train --model {possible[0]}" if possible else "Use another cache"
     if missing == ["waveform"]:
         advice = "Build the cache with --waveform, as `make features` does"
     elif missing == ["frames"] and "landmarks" in held:
@@ -299,10 +294,7 @@ def read_starts(args: argparse.Namespace) -> dict[str, Start]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments of train.py."""
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description="Train one fold from a cache; the result is the accuracy of the last epoch.",
-    )
+    parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
     add = parser.add_argument
     add("--cache", type=Path, required=True, metavar="DIR", help="cache folder")
     folds = ", ".join(f"{name} 0..{len(folds) - 1}" for name, folds in SPLITS.items())

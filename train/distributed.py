@@ -12,15 +12,10 @@ from torch import Tensor, distributed, nn
 
 @dataclass(frozen=True)
 class World:
-    """The processes that share each batch; by default a single one.
+    """The processes that share each batch; by default a single one."""
 
-    Attributes:
-        rank: the number of this process; process 0 is the main process, which writes all files.
-        size: the number of processes.
-    """
-
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  # the number of this process; 0 is the main process, which writes all files
+    size: int = 1  # the number of processes
 
     @property
     def is_main(self) -> bool:

@@ -1,5 +1,6 @@
 """What a run shows and writes while it trains: a progress bar, metrics.jsonl, TensorBoard."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -57,8 +58,7 @@ class Log:
         for name, value in asdict(last).items():
             if name != "epoch":
                 # train_loss and test_loss as train/loss and test/loss, under one heading each.
-                group, _, rest = name.partition("_")
-                title = f"{group}/{rest}" if group in ("train", "test") else name
+                title = re.sub("^(train|test)_", r"\1/", name)
                 self.scalars.add_scalar(title, value, last.epoch)
         self.scalars.flush()
 

@@ -139,7 +139,13 @@ class RunConfig:
             value = getattr(self, name)
             if not low <= value < 2**63:
                 raise RunError(f"{name} is {value}, expected {low} or more")
-        _check_cache(self.cache)
+        kinds = {"dataset": str, "config": dict, "fingerprint": str, "schema_version": int}
+        if {name: type(value) for name, value in self.cache.items()} != kinds:
+            raise RunError(f"cache is {_shown(self.cache)}, expected {', '.join(kinds)}")
+        if not self.cache["dataset"].isprintable():
+            raise RunError("cache.dataset is not printable text")
+        if not _SHA256.fullmatch(self.cache["fingerprint"]):
+            raise RunError("cache.fingerprint is not a SHA-256")
         _check_init(self.init)
 
     def differences(self, other: "RunConfig") -> list[str]:
@@ -182,14 +188,6 @@ def _typed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
             raise RunError(f"{each.name} is {_shown(value)}, expected printable text")
         values[each.name] = value
     return values
-
-
-def _check_cache(cache: Mapping[str, Any]) -> None:
-    kinds = {"dataset": str, "config": dict, "fingerprint": str, "schema_version": int}
-    if {name: type(value) for name, value in cache.items()} != kinds:
-        raise RunError(f"cache is {_shown(cache)}, expected {', '.join(kinds)}")
-    if not cache["dataset"].isprintable() or not _SHA256.fullmatch(cache["fingerprint"]):
-        raise RunError("cache.dataset is not printable text, or cache.fingerprint is not a SHA-256")
 
 
 @dataclass(frozen=True)
@@ -374,8 +372,7 @@ def read_predictions(folder: Path, config: RunConfig) -> Predictions:
     Raises:
         RunError: if it is damaged, or its clips are not those that `config` says were tested.
     """
-    rows: dict[Clip, list[float]] = {}
-    predicted: list[int] = []
+    rows, predicted = {}, []
     try:
         lines = list(csv.reader(_read_text(folder / PREDICTIONS).splitlines()))
     except csv.Error as exc:
@@ -395,9 +392,7 @@ def read_predictions(folder: Path, config: RunConfig) -> Predictions:
         raise RunError(
             f"{PREDICTIONS} has {len(rows)} clips, {CONFIG} says {config.test_clips}. {_AGAIN}"
         )
-    return Predictions(
-        tuple(rows), np.array(list(rows.values())), np.array(predicted, dtype=np.int64)
-    )
+    return Predictions(tuple(rows), np.array(list(rows.values())), np.array(predicted))
 
 
 def _parse_prediction(row: list[str]) -> tuple[Clip, int, list[float]]:

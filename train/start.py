@@ -10,15 +10,7 @@ from torch import Tensor
 from cache.files import sha256_file
 from cache.ravdess import actors_of
 from model.weights import WeightsError, public_state, read_data
-from train.record import (
-    CHECKPOINT,
-    CONFIG,
-    Checkpoint,
-    RunError,
-    StartRun,
-    is_checkpoint,
-    parse_checkpoint,
-)
+from train.record import CHECKPOINT, CONFIG, RunError, StartRun, is_checkpoint, parse_checkpoint
 
 
 @dataclass(frozen=True)
@@ -48,7 +40,13 @@ def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
         record: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
         if is_checkpoint(data):
             checkpoint = parse_checkpoint(path, data)
-            record["run"] = _record(checkpoint)
+            config = checkpoint.config
+            if checkpoint.epoch != config.epochs:
+                raise WeightsError(
+                    f"{path}: {checkpoint.epoch} of {config.epochs} epochs are done. Finish that "
+                    "run first: only the last epoch of its schedule counts"
+                )
+            record["run"] = {name: getattr(config, name) for name in StartRun.__annotations__}
             _check_actors(path, record["run"], held_out)
             data = {str(n).removeprefix(f"{part}."): t for n, t in checkpoint.weights.items()}
     except (WeightsError, RunError) as exc:
@@ -57,17 +55,6 @@ def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
         return Start(public_state(data), record)
     except WeightsError as exc:
         raise WeightsError(f"{path}: {exc}") from exc
-
-
-def _record(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What config.json records of a finished run that weights come from."""
-    config = checkpoint.config
-    if checkpoint.epoch != config.epochs:
-        raise WeightsError(
-            f"{checkpoint.path}: {checkpoint.epoch} of {config.epochs} epochs are done. Finish "
-            "that run first: only the last epoch of its schedule counts"
-        )
-    return {name: getattr(config, name) for name in StartRun.__annotations__}
 
 
 def _check_actors(path: Path, run: Mapping[str, Any], held_out: tuple[int, ...]) -> None:

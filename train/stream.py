@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -51,8 +52,7 @@ class Clips:
     @property
     def bytes_per_clip(self) -> int:
         return sum(
-            torch.Size(shape).numel() * FIELDS[name].dtype.itemsize
-            for name, shape in self._shapes.items()
+            prod(shape) * FIELDS[name].dtype.itemsize for name, shape in self._shapes.items()
         )
 
     def buffers(self, count: int, *, pinned: bool = False) -> dict[str, Tensor]:
@@ -128,10 +128,8 @@ class Streamed:
                 for number, batch in enumerate(split):
                     for read in reading.pop(0):
                         read.result()
-                    filled = {
-                        name: tensor[: len(batch)]
-                        for name, tensor in ring[number % len(ring)].items()
-                    }
+                    buffer = ring[number % len(ring)]
+                    filled = {name: tensor[: len(batch)] for name, tensor in buffer.items()}
                     inputs = _to_gpu(filled, device, copies) if on_gpu else filled
                     # The next buffer in the ring was yielded one batch ago, so it is free.
                     if number + AHEAD < len(split):

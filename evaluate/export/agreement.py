@@ -50,10 +50,8 @@ def cached_fields(cache: Cache, clips: Sequence[Clip], names: Sequence[str]) -> 
     """Fields of sum(BATCHES) clips of a cache, spread evenly over `clips`; repeated, if too few."""
     positions = np.linspace(0, len(clips) - 1, sum(BATCHES)).astype(int)
     chosen = [clips[position].clip_id for position in positions]
-    return {
-        name: torch.from_numpy(np.stack([cache.read(clip_id, name) for clip_id in chosen]))
-        for name in names
-    }
+    stacks = {name: np.stack([cache.read(clip_id, name) for clip_id in chosen]) for name in names}
+    return {name: torch.from_numpy(stack) for name, stack in stacks.items()}
 
 
 def random_fields(names: Sequence[str]) -> dict[str, Tensor]:

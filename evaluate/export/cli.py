@@ -1,4 +1,4 @@
-"""The command line of exports: an ONNX file, checked against torch, and its model card."""
+"""Write a trained network as an ONNX file, checked against torch, with a model card beside it."""
 
 import argparse
 import tempfile
@@ -19,11 +19,7 @@ TOLERANCE = 1e-4  # of probabilities, and of logits relative to the greatest
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write an ONNX file, checked against torch, and its model card; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluate.export",
-        description="Write a trained network as an ONNX file that runs without this project, "
-        "checked against torch, with a model card beside it.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m evaluate.export", description=__doc__)
     add = parser.add_argument
     add("--checkpoint", metavar="FILE", type=Path, required=True, help="last.pt of a finished run")
     add("--out", metavar="FILE", type=Path, required=True, help="the file, ending in .onnx")

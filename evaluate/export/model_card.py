@@ -30,15 +30,13 @@ def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
     }
 
 
-def card(
-    file: str, config: RunConfig, checkpoint_sha256: str, run: Run | None, checked: str
-) -> str:
+def card(file: str, config: RunConfig, sha256: str, run: Run | None, checked: str) -> str:
     """The model card, Markdown.
 
     Args:
         file: the name of the exported file.
         config: the settings of the run that it was made from.
-        checkpoint_sha256: the hash of its checkpoint.
+        sha256: the hash of its checkpoint.
         run: the run with its metrics and predictions, if they are known.
         checked: the clips that it was compared with torch on, and the differences, in words.
     """
@@ -50,7 +48,7 @@ def card(
     return load_template(Path(__file__).with_name("model_card.md.j2")).render(
         file=file,
         config=config,
-        sha256=checkpoint_sha256,
+        sha256=sha256,
         label=ROWS[config.model].label if config.model in ROWS else config.model,
         fields={name: schema.FIELDS[name] for name in model.inputs(config.model, config.preset)},
         ravdess=ravdess,

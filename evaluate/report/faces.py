@@ -4,7 +4,6 @@ import base64
 import io
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
 from cache.reader import Cache
@@ -53,17 +52,13 @@ def read_faces(cache: Cache, clip_ids: list[str]) -> tuple[Faces, list[str]]:
     for clip_id in clip_ids:
         try:
             if clip_id in known and "frames" in cache.fields(clip_id):
-                frames = cache.read(clip_id, "frames")  # uint8 (30, 224, 224, 3)
-                pictures[clip_id] = _data_url(frames[FRAME_COUNT // 2])
+                frame = cache.read(clip_id, "frames")[FRAME_COUNT // 2]  # uint8 (224, 224, 3)
+                small = Image.fromarray(frame).resize((_SIZE, _SIZE), Image.Resampling.BOX)
+                buffer = io.BytesIO()
+                small.save(buffer, "JPEG", quality=_QUALITY)
+                coded = base64.b64encode(buffer.getvalue()).decode("ascii")
+                pictures[clip_id] = f"data:image/jpeg;base64,{coded}"
         except (CacheError, OSError) as exc:
             problems.append(f"no face of clip {clip_id}: {exc}")
     origin = {name: cache.manifest[name] for name in ("dataset", "license", "citation")}
     return Faces(pictures, **origin), problems
-
-
-def _data_url(frame: np.ndarray) -> str:
-    """A frame, uint8 RGB (224, 224, 3), as a small JPEG."""
-    small = Image.fromarray(frame).resize((_SIZE, _SIZE), Image.Resampling.BOX)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -41,12 +41,10 @@ def confusion_figure(confusion: list[list[int]]) -> Figure:
         axes.add_patch(Rectangle(corner, 1, 1, facecolor=HEAT, alpha=alpha, linewidth=0))
         axes.text(column, row - 0.14, f"{clips}", fontsize=9.5, color=INK, **center)
         axes.text(column, row + 0.22, f"{100 * share:.0f} %", fontsize=8, color=INK, **center)
-    axes.set_xlim(-0.5, size - 0.5)
-    axes.set_ylim(size - 0.5, -0.5)
     axes.set_xticks(range(size), EMOTIONS, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), EMOTIONS)
-    axes.set_xlabel("predicted emotion")
-    axes.set_ylabel("true emotion")
+    axes.set(xlabel="predicted emotion", ylabel="true emotion")
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
     _dress(axes)
     axes.tick_params(length=0)
     return figure
@@ -107,10 +105,8 @@ def overview_figure(models: dict[str, ModelReport]) -> Figure:
         axes.plot(100 * best["mean"], row, **_RING)
         axes.plot(100 * last["mean"], row, **_DISC, markersize=5)
     axes.axvline(100 / len(EMOTIONS), color=MUTED, linewidth=0.8, dashes=(3, 2), label="chance")
-    axes.set_xlim(0, 100)
-    axes.set_ylim(len(models) - 0.4, -0.6)
     axes.set_yticks(range(len(models)), models)
-    axes.set_xlabel("accuracy (%)")
+    axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(len(models) - 0.4, -0.6))
     _dress(axes)
     axes.grid(axis="x", color=LINE, linewidth=0.6)
     axes.tick_params(length=0)
@@ -121,15 +117,9 @@ def overview_figure(models: dict[str, ModelReport]) -> Figure:
 def _legend(figure: Figure, axes: Axes, columns: int) -> None:
     """One entry for each kind of mark, above the figure."""
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(
-        handles.values(),
-        handles,
-        loc="outside upper center",
-        ncols=columns,
-        frameon=False,
-        fontsize=8.5,
-        labelcolor=INK,
-    )
+    look = {"frameon": False, "fontsize": 8.5, "labelcolor": INK}
+    above = {"loc": "outside upper center", "ncols": columns}
+    figure.legend(handles.values(), handles, **above, **look)
 
 
 def _dress(axes: Axes) -> None:

@@ -181,10 +181,8 @@ def _settings(models: list[list[Run]]) -> list[Row]:
     rows = []
     for source, titles in ((recorded, recorded[0][0]), (versions, libraries)):
         for title in titles:
-            texts = [
-                ", ".join(dict.fromkeys(_text(each.get(title, "not recorded")) for each in own))
-                for own in source
-            ]
+            values = [[each.get(title, "not recorded") for each in own] for own in source]
+            texts = [", ".join(dict.fromkeys(map(_text, of_model))) for of_model in values]
             same = len(set(texts)) == 1
             rows.append({"title": printable(title), "of_models": texts, "same": same})
     return rows

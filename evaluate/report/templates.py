@@ -129,24 +129,13 @@ def markdown_text(text: str) -> str:
 
 
 def _render(template: str, **values: Any) -> str:
-    filters = {"percent": _percent, "points": _points, "p_value": _p_value, "tex": latex_text}
-    filters |= {"md": markdown_text, "remarks": _remarks, "most_confused": _most_confused}
-    filters |= {"over_seeds": _over_seeds}
+    filters = {"percent": _percent, "over_seeds": _over_seeds, "most_confused": _most_confused}
+    filters |= {"tex": latex_text, "md": markdown_text, "remarks": _remarks}
     return load_template(Path(__file__).with_name(template), **filters).render(**values)
 
 
 def _percent(share: float, digits: int = 2) -> str:
     return "none" if share != share else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def _points(difference: float) -> str:
-    """A difference of shares in points, with its sign."""
-    text = f"{100 * difference:+.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "\N{MINUS SIGN}")
-
-
-def _p_value(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def _most_confused(confusion: list[list[int]]) -> str:

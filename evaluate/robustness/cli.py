@@ -1,4 +1,4 @@
-"""The command line of robustness: measure the runs that are not measured yet, print a table."""
+"""Re-evaluate finished runs with missing or degraded sound or picture; finished ones are kept."""
 
 import argparse
 from collections.abc import Sequence
@@ -22,11 +22,7 @@ _FEW_PARAMETERS = 1_000_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure each finished run, and print a table; returns the exit status, 1 if some failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluate.robustness",
-        description="Re-evaluate finished runs with missing or degraded sound or picture; writes "
-        f"{FILE_NAME} to the folder of each run.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m evaluate.robustness", description=__doc__)
     add = parser.add_argument
     add("--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/")
     add("--cache", metavar="DIR", type=Path, required=True, help="cache of the runs")

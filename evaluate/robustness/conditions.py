@@ -87,9 +87,7 @@ def _noise(snr_db: float) -> Change:
 
 
 def _frozen(share: float) -> Change:
-    return lambda clip, fields: {
-        "frames": frozen(fields["frames"], share, generator(clip, purpose=1))
-    }
+    return lambda clip, fields: {"frames": frozen(fields["frames"], share, generator(clip, 1))}
 
 
 def _light(factor: float) -> Change:

@@ -85,10 +85,8 @@ def measure(
         batch = clips[start : start + _BATCH_SIZE]
         read = [{name: cache.read(clip.clip_id, name) for name in wanted} for clip in batch]
         for condition in conditions:
-            changed = [
-                fields | condition.change(clip, fields)
-                for clip, fields in zip(batch, read, strict=True)
-            ]
+            both = zip(batch, read, strict=True)
+            changed = [fields | condition.change(clip, fields) for clip, fields in both]
             inputs = {
                 name: torch.from_numpy(np.stack([fields[name] for fields in changed])).to(device)
                 for name in trained.fields

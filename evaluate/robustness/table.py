@@ -135,9 +135,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["  ".join([" " * width, "folds", *titles])]
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.model == model]
-        cells = [
-            f"{'-' if row.accuracy is None else f'{100 * row.accuracy:.1f}':>{len(row.title)}}"
-            for row in own
-        ]
+        shown = ["-" if row.accuracy is None else f"{100 * row.accuracy:.1f}" for row in own]
+        cells = [f"{text:>{len(row.title)}}" for text, row in zip(shown, own, strict=True)]
         lines.append("  ".join([f"{model:{width}}", f"{own[0].folds:5}", *cells]))
     return "\n".join(lines)
