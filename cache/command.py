@@ -71,15 +71,9 @@ def launch(module: str, extras: str) -> None:
 
 def add_only(parser: argparse.ArgumentParser) -> None:
     """Add `--only ACTOR ...`: a list of actors, by default all."""
-    parser.add_argument(
-        "--only",
-        type=int,
-        choices=ACTORS,
-        nargs="+",
-        default=list(ACTORS),
-        metavar="ACTOR",
-        help=f"only these actors, {ACTORS[0]}..{ACTORS[-1]} (default: all)",
-    )
+    only = f"only these actors, {ACTORS[0]}..{ACTORS[-1]} (default: all)"
+    several = {"type": int, "choices": ACTORS, "nargs": "+", "default": list(ACTORS)}
+    parser.add_argument("--only", metavar="ACTOR", help=only, **several)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -29,17 +29,14 @@ class Cache:
     Args:
         directory: the folder with `manifest.json` and its shards.
 
-    Attributes:
-        manifest: the checked content of `manifest.json`.
-        clips: all clips, sorted by `clip_id`.
-
     Raises:
         CacheError: if there is no finished cache, or its manifest is not valid.
     """
 
     def __init__(self, directory: Path | str):
         self.directory = Path(directory)
-        self.manifest: dict[str, Any] = read_manifest(self.directory)
+        self.manifest: dict[str, Any] = read_manifest(self.directory)  # checked
+        # All clips, sorted by `clip_id`.
         self.clips = [Clip.parse(clip_id) for clip_id in sorted(self.manifest["clips"])]
         self._row = {  # the rows of a shard are sorted by clip_id
             clip.clip_id: row

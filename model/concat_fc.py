@@ -1,5 +1,7 @@
 """Early fusion by concatenation and fully connected layers (Ortega et al. 2019)."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -28,14 +30,9 @@ class ConcatFc(nn.Module):
         self.video = video
         self.audio = audio
         self.dropout = nn.Dropout(0.4)
-        wide, narrow = hidden
-        self.head = nn.Sequential(
-            nn.Linear(video.channels + audio.num_features, wide),
-            nn.ReLU(),
-            nn.Linear(wide, narrow),
-            nn.ReLU(),
-            nn.Linear(narrow, CLASS_COUNT),
-        )
+        sizes = (video.channels + audio.num_features, *hidden, CLASS_COUNT)
+        first, second, third = (nn.Linear(*pair) for pair in pairwise(sizes))
+        self.head = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
         """Classify frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212) into logits (B, classes)."""

@@ -191,11 +191,8 @@ def _encode(path: Path, count: int, drawings: Iterator[np.ndarray], wave: np.nda
     """Write an mp4 of `count` frames: the same bytes on every run."""
     with av.open(path, "w", format="mp4", container_options={"fflags": "+bitexact"}) as mp4:
         mp4.metadata["comment"] = SAMPLE_COMMENT
-        video = mp4.add_stream(
-            "libx264",
-            rate=FRAME_RATE,
-            options={"preset": "ultrafast", "crf": "23", "threads": "1", "flags": "+bitexact"},
-        )
+        options = {"preset": "ultrafast", "crf": "23", "threads": "1", "flags": "+bitexact"}
+        video = mp4.add_stream("libx264", rate=FRAME_RATE, options=options)
         video.width, video.height, video.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
         video.thread_count = 1
         video.codec_context.colorspace = 6  # BT.601, as in _to_planes

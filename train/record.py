@@ -13,7 +13,7 @@ import errno
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,8 @@ class RunConfig:
         Raises:
             RunError: if a setting is missing, unknown, of another type, or contradicts the split.
         """
-        names = {each.name for each in (*fields(cls), *fields(Recipe))} - {"settings"}
-        _check_names(content, names)
-        settings = Recipe(**_typed(Recipe, content))
-        config = cls(**_typed(cls, content), settings=settings)
+        of_recipe, of_run = _typed(content, Recipe, cls)
+        config = cls(**of_run, settings=Recipe(**of_recipe))
         config._check()
         return config
 
@@ -158,36 +156,33 @@ class RunConfig:
         return [f"{line:.160}" for line in lines if not line.partition(":")[0].endswith(".file")]
 
 
-def _check_names(content: Any, names: Collection[str]) -> None:
+def _typed(content: Any, *kinds: type) -> list[dict[str, Any]]:
+    """The fields of dataclasses from one JSON object: all, no others, each of its declared type."""
     if not isinstance(content, dict):
         raise RunError(f"{_shown(content)}, expected a JSON object")
-    if set(names) != set(content):
-        odd = ", ".join(sorted(str(name)[:40] for name in set(names) ^ set(content))[:5])
-        raise RunError(f"{odd}: missing or unknown, so another version wrote this run")
+    types = [{each.name: each.type for each in fields(k) if each.type != Recipe} for k in kinds]
+    if odd := set().union(*types) ^ set(content):
+        named = ", ".join(sorted(str(name)[:40] for name in odd)[:5])
+        raise RunError(f"{named}: missing or unknown, so another version wrote this run")
+    return [{name: _value(name, content[name], t) for name, t in kind.items()} for kind in types]
 
 
-def _typed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a dataclass from JSON, each of the declared type."""
-    values = {}
-    for each in fields(kind):
-        if each.name == "settings":
-            continue
-        value, expected = content[each.name], each.type
-        if expected is float and type(value) is int and abs(value) < 2**63:
-            value = float(value)
-        if expected in (tuple[int, ...], tuple[str, ...]) and type(value) is list:
-            value = tuple(value)
-        base = getattr(expected, "__origin__", expected)
-        items = value if type(value) is tuple else ()
-        if expected == dict[str, str] and type(value) is dict:
-            items = (*value, *value.values())
-        right = type(value) is base and all(type(item) is expected.__args__[0] for item in items)
-        if not right or (base is float and not math.isfinite(value)):
-            raise RunError(f"{each.name} is {_shown(value)}, expected {base.__name__}")
-        if base is str and not (value.strip() and value.isprintable()):
-            raise RunError(f"{each.name} is {_shown(value)}, expected printable text")
-        values[each.name] = value
-    return values
+def _value(name: str, value: Any, expected: Any) -> Any:
+    """A value from JSON, of the type that is declared for it."""
+    if expected is float and type(value) is int and abs(value) < 2**63:
+        value = float(value)
+    if expected in (tuple[int, ...], tuple[str, ...]) and type(value) is list:
+        value = tuple(value)
+    base = getattr(expected, "__origin__", expected)
+    items = value if type(value) is tuple else ()
+    if expected == dict[str, str] and type(value) is dict:
+        items = (*value, *value.values())
+    right = type(value) is base and all(type(item) is expected.__args__[0] for item in items)
+    if not right or (base is float and not math.isfinite(value)):
+        raise RunError(f"{name} is {_shown(value)}, expected {base.__name__}")
+    if base is str and not (value.strip() and value.isprintable()):
+        raise RunError(f"{name} is {_shown(value)}, expected printable text")
+    return value
 
 
 @dataclass(frozen=True)
@@ -213,8 +208,8 @@ def _check_init(init: Any, depth: int = 0) -> None:
         if not isinstance(start, dict) or set(start) != {"file", "sha256", "run"}:
             raise RunError(f"init has {_shown(start)}, expected file, sha256 and run")
         if start["run"] is not None:
-            _check_names(start["run"], StartRun.__annotations__)
-            _check_init(_typed(StartRun, start["run"])["init"], depth + 1)
+            (run,) = _typed(start["run"], StartRun)
+            _check_init(run["init"], depth + 1)
 
 
 def is_unknown(start: Mapping[str, Any]) -> bool:
@@ -347,9 +342,8 @@ def read_metrics(folder: Path) -> list[EpochMetrics]:
     metrics = []
     for number, line in enumerate(_read_text(folder / METRICS).splitlines(), start=1):
         try:
-            content = _parse(line)
-            _check_names(content, EpochMetrics.__annotations__)
-            metrics.append(EpochMetrics(**_typed(EpochMetrics, content)))
+            (values,) = _typed(_parse(line), EpochMetrics)
+            metrics.append(EpochMetrics(**values))
             if metrics[-1].epoch != number:
                 raise RunError(f"epoch is {metrics[-1].epoch}, expected {number}")
             for name in ("train_accuracy", "test_accuracy"):
