@@ -30,7 +30,7 @@ def gflops(net: nn.Module, clip: tuple[Tensor | None, Tensor | None]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def one_clip(name: str, preset: str) -> tuple[Tensor | None, Tensor | None]:
+def one_clip(name: str, preset: str = "paper") -> tuple[Tensor | None, Tensor | None]:
     """The inputs of a network for one clip, on "meta": pictures or points, MFCCs or a waveform."""
     shapes = {field: (1, *INPUT_SHAPES[field]) for field in inputs(name, preset)}
     fields = {field: torch.empty(shape, device="meta") for field, shape in shapes.items()}

@@ -39,7 +39,7 @@ for name in ("audio_mfcc_cnn", "cfn_sr"):
 with torch.device("meta"):
     for name in model.NAMES:
         for preset in ("paper", "tiny"):
-            assert model.build(name, preset).eval()(*one_clip(name)).shape == (1, 8)
+            assert model.build(name, preset).eval()(*one_clip(name, preset)).shape == (1, 8)
 """
 
 
