@@ -37,8 +37,8 @@ for name in ("audio_mfcc_cnn", "cfn_sr"):
     assert trained.probabilities(fields).sum(dim=1).allclose(torch.ones(1))
     print({field: tuple(tensor.shape) for field, tensor in fields.items()})
 with torch.device("meta"):
-    for name in model.NAMES:
-        for preset in ("paper", "tiny"):
+    for preset in model.PRESETS:
+        for name in model.names(preset):
             assert model.build(name, preset).eval()(*one_clip(name, preset)).shape == (1, 8)
 """
 
