@@ -23,7 +23,7 @@ export CACHE RUNS OUT PRESET # as they are here, for the runs of a table
 
 # The rows of the paper's tables, each trained on FOLDS with SEEDS. TRAIN_JOBS runs are trained at once: a
 # small network needs one core, a full-size one a GPU.
-TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf $(if $(LANDMARKS),,erann) cfn_sr
+TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf erann cfn_sr
 TABLE2 = cfn_sr cfn_sr_no_cross_modal cfn_sr_video_to_audio cfn_sr_no_self_attention cfn_sr_no_residual
 UNIMODAL = video_resnext50 audio_mfcc_cnn erann
 FUSION = $(filter-out $(UNIMODAL),$(sort $(TABLE1) $(TABLE2)))
@@ -53,7 +53,8 @@ train = $(RUN) train.py --cache '$(CACHE)' --runs '$(runs_folder)' --preset $(PR
 # The report shows faces of mistakes if the cache is finished.
 EVALUATE = set -- --runs $(RUNS_OF_SEEDS) --out '$(OUT)'; \
 	[ ! -f '$(CACHE)/manifest.json' ] || set -- "$$@" --cache '$(CACHE)'; $(RUN) -m evaluate "$$@"
-jobs_of = $(foreach root,$(ROOTS),$(foreach model,$(1),$(foreach fold,$(FOLDS),$(root)/$(model)/$(fold))))
+# The runs of networks; those of waveforms have no preset landmarks.
+jobs_of = $(foreach root,$(ROOTS),$(foreach model,$(filter-out $(if $(LANDMARKS),erann),$(1)),$(foreach fold,$(FOLDS),$(root)/$(model)/$(fold))))
 
 # Targets run one after another, even under -j; only the runs of a table run in parallel.
 ifeq ($(MAKELEVEL),0)

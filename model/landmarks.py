@@ -74,18 +74,23 @@ def statistics(series: Tensor, parts: int) -> Tensor:
     """Mean, log spread and log speed of series in equal parts of time.
 
     Args:
-        series: float (B, T, n); T is a multiple of `parts`.
+        series: float (B, T, n).
         parts: the number S of parts.
 
     Returns:
         float (B, 3, S, n).
     """
     speed = series.diff(dim=1).abs()
-    speed = torch.cat([speed, speed[:, -1:]], dim=1).unflatten(1, (parts, -1)).mean(dim=2)
-    series = series.unflatten(1, (parts, -1))
-    mean = series.mean(dim=2)
-    spread = (series - mean[:, :, None]).square().mean(dim=2).clamp(min=1e-12).sqrt()
-    return torch.stack([mean, (spread + SMALLEST).log(), (speed + SMALLEST).log()], dim=1)
+    speed = torch.cat([speed, speed[:, -1:]], dim=1)
+    rows = []
+    for part, moved in zip(
+        series.tensor_split(parts, 1), speed.tensor_split(parts, 1), strict=True
+    ):
+        mean = part.mean(dim=1, keepdim=True)
+        spread = (part - mean).square().mean(dim=1).clamp(min=1e-12).sqrt()
+        logs = [(x + SMALLEST).log() for x in (spread, moved.mean(dim=1))]
+        rows.append(torch.stack([mean[:, 0], *logs], dim=1))  # (B, 3, n)
+    return torch.stack(rows, dim=2)
 
 
 class LandmarkEncoder(nn.Module):
@@ -98,7 +103,7 @@ class LandmarkEncoder(nn.Module):
     Args:
         channels: the number of channels C of the map.
         hidden: the number of channels of the hidden layers.
-        parts: the number of parts of time S, a divisor of 30.
+        parts: the number of parts of time S.
         dropout: the dropout probability of the hidden layers.
     """
 
