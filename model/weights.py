@@ -155,7 +155,7 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         WeightsError: if the network has no such encoder, or tensors are missing, unexpected,
             mismatched, or have impossible values.
     """
-    encoder, classifier = _find(net, part)
+    encoder, classifier = find_encoder(net, part)
     of_classifier, of_encoder = {}, {}
     for name, tensor in state.items():
         if name.startswith(prefix := f"{_PARTS[part][2]}."):
@@ -219,8 +219,12 @@ def _refuse(part: str, problems: dict[str, list[str]]) -> None:
         )
 
 
-def _find(net: nn.Module, part: str) -> tuple[nn.Module, nn.Module | None]:
-    """The encoder of a part in `net`, and the classifier that follows it, if there is one."""
+def find_encoder(net: nn.Module, part: str) -> tuple[nn.Module, nn.Module | None]:
+    """The encoder of a part in `net`, and the classifier that follows it, if there is one.
+
+    Raises:
+        WeightsError: if there is no such encoder.
+    """
     network, encoder, classifier = _PARTS[part]
     for module in net.modules():
         if isinstance(module, network):

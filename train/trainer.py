@@ -5,7 +5,7 @@ Read `Trainer.fit` first, then `train_step`.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,14 @@ from model.cfn_sr import CfnSr
 from model.device import describe
 from model.inference import classify
 from model.inputs import Prepare
-from model.weights import PARTS, WeightsError, classifier_of, load_encoder, load_weights
+from model.weights import (
+    PARTS,
+    WeightsError,
+    classifier_of,
+    find_encoder,
+    load_encoder,
+    load_weights,
+)
 from train.augment import Augmentation, mfcc_statistics, mfcc_styles, to_targets
 from train.distributed import World
 from train.landmarks import mean_faces
@@ -122,7 +129,8 @@ class Trainer:
         self.net = build_network(config, starts or {}, device)
         self.call = self.world.wrap(self.net, device)
         self.averaged = make_average(self.net, recipe.ema) if recipe.ema else None
-        self.optimizer = make_optimizer(self.net, recipe)
+        self.started = [find_encoder(self.net, part)[0] for part in starts or {}]
+        self.optimizer = make_optimizer(self.net, recipe, self.started)
         self.loss = model.loss(config.model)
         self.precision = getattr(torch, config.precision)
         if config.compiled:
@@ -216,6 +224,7 @@ class Trainer:
         if log:
             log.begin_epoch(epoch)
         self.call.train()
+        settle(self.started, self.recipe.encoder_rate)
         augment = Augmentation(
             *(self.recipe, self.config.seed, epoch, len(self.train_set)),
             styles=self.styles,
@@ -256,7 +265,7 @@ class Trainer:
         steps = len(self.batch_sizes)
         done = (self.epoch * steps + step) / (self.recipe.epochs * steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, done)
+            group["lr"] = learning_rate(self.recipe, done) * group["relative_rate"]
         torch.manual_seed(seed_of(self.config.seed, self.epoch + 1, DROPOUT, step, self.world.rank))
 
         # Crop and augment: each clip once, the same for all of its frames. Person and voice change
@@ -386,18 +395,42 @@ def build_network(
     return net
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW, which without weight decay is Adam; only matrices and kernels decay."""
-    decayed = [p for p in net.parameters() if p.dim() > 1]
-    others = [p for p in net.parameters() if p.dim() <= 1]
-    return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=recipe.learning_rate,
-        fused=True,
-    )
+def make_optimizer(
+    net: nn.Module, recipe: Recipe, started: Sequence[nn.Module] = ()
+) -> torch.optim.Optimizer:
+    """AdamW, which without weight decay is Adam; only matrices and kernels decay.
+
+    Args:
+        net: the network.
+        recipe: the learning rate, weight decay, and relative rate of started encoders.
+        started: the encoders that start from weights; at rate 0 they are not trained.
+    """
+    slow = {parameter for encoder in started for parameter in encoder.parameters()}
+    groups = []
+    for rate, chosen in ((1.0, set(net.parameters()) - slow), (recipe.encoder_rate, slow)):
+        # In the order of the network, so that a checkpoint of the optimizer fits.
+        trained = [p for p in net.parameters() if p in chosen and rate]
+        decayed = [p for p in trained if p.dim() > 1]
+        others = [p for p in trained if p.dim() <= 1]
+        for params, decay in ((decayed, recipe.weight_decay), (others, 0.0)):
+            if params:
+                groups.append({"params": params, "weight_decay": decay, "relative_rate": rate})
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+
+
+def settle(started: Sequence[nn.Module], rate: float) -> None:
+    """Keep what encoders that start from weights know, as `Recipe.encoder_rate` says.
+
+    Args:
+        started: the encoders, in training mode.
+        rate: their relative learning rate. Below 1, batch norms use and keep the statistics that
+            they start with; at 0 the encoder is as in evaluation, without dropout.
+    """
+    for encoder in started:
+        encoder.requires_grad_(rate > 0)
+        for module in encoder.modules():
+            if rate == 0 or (rate < 1 and isinstance(module, nn.BatchNorm1d | nn.BatchNorm3d)):
+                module.eval()
 
 
 def make_average(net: nn.Module, decay: float) -> AveragedModel:
