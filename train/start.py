@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cache.files import sha256_file
 from cache.ravdess import actors_of
-from model.weights import WeightsError, public_state, read_data
+from model.weights import WeightsError, public_state
 from train.record import (
     CHECKPOINT,
     CONFIG,
@@ -18,6 +18,7 @@ from train.record import (
     StartRun,
     is_checkpoint,
     parse_checkpoint,
+    read_saved,
 )
 
 
@@ -30,7 +31,7 @@ class Start:
 
 
 def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
-    """Read weights for an encoder: a public checkpoint, safetensors, or last.pt of a finished run.
+    """Read weights for an encoder: a public file, or last.pt or published weights of a run.
 
     Args:
         path: the file.
@@ -44,7 +45,7 @@ def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
         FileNotFoundError: if the file does not exist.
     """
     try:
-        data = read_data(path)
+        data = read_saved(path)
         record: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
         if is_checkpoint(data):
             checkpoint = parse_checkpoint(path, data)

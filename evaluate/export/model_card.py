@@ -30,6 +30,11 @@ def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
     }
 
 
+def label_of(name: str) -> str:
+    """What the paper calls a network; its own name if it is not in the paper."""
+    return ROWS[name].label if name in ROWS else name
+
+
 def card(
     file: str, config: RunConfig, checkpoint_sha256: str, run: Run | None, checked: str
 ) -> str:
@@ -51,7 +56,7 @@ def card(
         file=file,
         config=config,
         sha256=checkpoint_sha256,
-        label=ROWS[config.model].label if config.model in ROWS else config.model,
+        label=label_of(config.model),
         fields={name: schema.FIELDS[name] for name in model.inputs(config.model, config.preset)},
         ravdess=ravdess,
         schema=schema,
@@ -61,4 +66,6 @@ def card(
         interval=interval,
         batches=BATCHES,
         checked=checked,
+        recordings=ravdess.is_recordings(config.cache["dataset"]),
+        subject="This is the network of one fold",
     )
