@@ -9,8 +9,8 @@ import torch
 
 from cache.command import FailedError, launch, run, warn
 from cache.reader import Cache
-from evaluate.shipped import files_of, names
-from train.record import Checkpoint, RunError, load_checkpoint
+from evaluate.shipped import BEST, files_of, names
+from train.record import Checkpoint, load_checkpoint
 
 # Of the accuracy of a fold; a processor may round a clip between two emotions to the other one.
 TOLERANCE = 0.01
@@ -33,26 +33,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check(cache: Cache, models: Sequence[str]) -> int:
     different = []
-    for name in models or [""]:
-        pairs = []
+    for name in models or [BEST]:  # none at all is an error of `files_of`
+        found = []
         for path in files_of(name):
             checkpoint = load_checkpoint(path)
             config, recorded = checkpoint.config, checkpoint.accuracy
-            if recorded is None:
-                raise RunError(f"{path}: records no accuracy, expected weights of evaluate.export")
             clips = cache.of_actors(config.test_actors)
-            if not clips:
-                warn(f"{cache.directory} has no clips of actors {list(config.test_actors)}")
+            if recorded is None or not clips:
+                warn(f"{path}: no accuracy recorded, or no clips of its test actors in the cache")
                 continue
-            pairs.append((_accuracy(checkpoint, cache), recorded))
-            _print(f"{name} fold {config.fold}, {len(clips)} clips", *pairs[-1])
+            found.append((_accuracy(checkpoint, cache), recorded))
+            print("{} fold {}: {:.2%} here, {:.2%} recorded".format(name, config.fold, *found[-1]))
             same = cache.manifest["fingerprint"] == config.cache["fingerprint"]
             if not same or len(clips) != config.test_clips:
-                warn(f"not the clips and features of the training of {path}: may differ")
-            elif abs(pairs[-1][0] - recorded) > TOLERANCE:
+                warn(f"{path}: trained and tested on other clips or features, so it may differ")
+            elif abs(found[-1][0] - recorded) > TOLERANCE:
                 different.append(f"{name} fold {config.fold}")
-        if pairs:
-            _print(f"{name} mean of {len(pairs)} folds", *np.mean(pairs, axis=0))
+        if found:
+            means = np.mean(found, axis=0)
+            print(
+                f"{name} mean of {len(found)} folds: {means[0]:.2%} here, {means[1]:.2%} recorded"
+            )
     if different:
         raise FailedError(
             f"{', '.join(different)}: more than {TOLERANCE:.0%} from the recorded accuracy, with "
@@ -62,26 +63,17 @@ def _check(cache: Cache, models: Sequence[str]) -> int:
 
 
 def _accuracy(checkpoint: Checkpoint, cache: Cache) -> float:
-    """The accuracy on the fold's test actors, 0..1."""
-    trained, actors = checkpoint.network(), checkpoint.config.test_actors
-    clips = cache.of_actors(actors)
-    missing = set(trained.fields) - set(cache.fields(clips[0].clip_id))
-    if missing:
-        raise ValueError(f"{cache.directory} has no {', '.join(sorted(missing))}")
-    right = 0
-    for actor in {clip.actor for clip in clips}:  # a batch each
-        own = cache.of_actors([actor])
-        fields = {
-            name: torch.from_numpy(np.stack([cache.read(clip.clip_id, name) for clip in own]))
-            for name in trained.fields
-        }
-        labels = torch.tensor([clip.label for clip in own])
-        right += int((trained.probabilities(fields).argmax(dim=1) == labels).sum())
-    return right / len(clips)
-
-
-def _print(what: str, now: float, recorded: float) -> None:
-    print(f"{what}: {now:.2%} here, {recorded:.2%} recorded")
+    """The accuracy on the clips that a cache has of the fold's test actors, 0..1."""
+    trained, right = checkpoint.network(), []
+    for actor in checkpoint.config.test_actors:  # a batch each
+        if clips := cache.of_actors([actor]):
+            fields = {
+                name: torch.from_numpy(np.stack([cache.read(clip.clip_id, name) for clip in clips]))
+                for name in trained.fields
+            }
+            predicted = trained.probabilities(fields).argmax(dim=1).tolist()
+            right += [guess == clip.label for guess, clip in zip(predicted, clips, strict=True)]
+    return float(np.mean(right))
 
 
 if __name__ == "__main__":

@@ -536,12 +536,7 @@ def save_published(
     The tensors are those of the network by name, and `mfcc_mean` and `mfcc_std` if it has them. The
     metadata is one text, so that the same run gives the same bytes: JSON with the config of the
     run, without its command line, which names folders of the machine.
-
-    Args:
-        path: the file to write.
-        checkpoint: the checkpoint of the run's last epoch.
-        accuracy: of that epoch on the held-out clips, 0..1.
-        about: texts by name for people, which are not read back.
+    `accuracy` is that of the last epoch, 0..1; `about` are texts for people, not read back.
     """
     from safetensors.torch import save  # of the extra `weights`
 

@@ -17,7 +17,7 @@ from train.record import Run, RunConfig
 
 def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
     """The metadata of an exported file, by name: where its network comes from."""
-    settings = ("model", "preset", "split", "fold", "recipe", "epochs", "seed")
+    settings = ("model", "preset", "attention", "split", "fold", "recipe", "epochs", "seed")
     return {
         "emotions": ",".join(ravdess.EMOTIONS),
         "checkpoint_sha256": checkpoint_sha256,

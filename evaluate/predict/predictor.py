@@ -70,23 +70,23 @@ class Predictor:
 
         That is so if the file has the name of a recording of RAVDESS, and they learned from those.
         """
-        recordings = [each for each in self.configs if is_recordings(each.cache["dataset"])]
         try:
             actor = Clip.parse(path.stem).actor
         except ValueError:
             return self, ()
-        seen = [config for config in recordings if actor in config.train_actors]
+        kept, seen = [], 0
+        for network, config in zip(self.networks, self.configs, strict=True):
+            knows = actor in config.train_actors and is_recordings(config.cache["dataset"])
+            seen += knows
+            kept += [] if knows else [(network, config)]
         if not seen:
             return self, ()
-        warning = f"RAVDESS's actor {actor} was in the training of "
-        count = f"{len(seen)} of {len(self.networks)} networks"
-        if not self.shipped or len(seen) == len(self.networks):
-            return self, (f"{warning}{count}: this is no prediction for a stranger",)
-        pairs = zip(self.networks, self.configs, strict=True)
-        kept = [pair for pair in pairs if pair[1] not in seen]
+        warning = f"RAVDESS's actor {actor} was in the training of {seen} of {len(self.networks)}"
+        if not self.shipped or not kept:
+            return self, (f"{warning} networks: this is no prediction for a stranger",)
         networks, configs = zip(*kept, strict=True)
         folds = ", ".join(str(config.fold) for config in configs)
-        warning += f"{count}: predicted by fold {folds}, which did not see that actor"
+        warning += f" networks: predicted by fold {folds}, which did not see that actor"
         return replace(self, networks=networks, configs=configs), (warning,)
 
 
