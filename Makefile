@@ -29,6 +29,10 @@ UNIMODAL = video_resnext50 audio_mfcc_cnn erann
 FUSION = $(filter-out $(UNIMODAL),$(sort $(TABLE1) $(TABLE2)))
 TRAIN_JOBS ?= $(if $(filter tiny landmarks,$(PRESET)),$(JOBS),1)
 
+# The weights that come with the project, and whose facial points they were trained on.
+WEIGHTS ?= cfn_sr multiplication audio_mfcc_cnn
+POINTS  ?= the 68-point predictor of dlib
+
 # The demo: clips per actor of the sample, and epochs.
 DEMO_CLIPS  ?= 8
 DEMO_EPOCHS ?= 16
@@ -62,7 +66,7 @@ ifeq ($(MAKELEVEL),0)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup features ravdess real train cv table1 table2 rows evaluate robustness demo test test-gpu lint bench-features bench-stream bench-train bench-predict fuzz clean
+.PHONY: help setup features ravdess real train cv table1 table2 rows evaluate robustness weights weights-check demo test test-gpu lint bench-features bench-stream bench-train bench-predict fuzz clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,6 +135,15 @@ robustness: $(READY) ## re-evaluate the runs in RUNS=DIR with missing or degrade
 
 evaluate: $(READY) ## write a report on RUNS=DIR to OUT=DIR (with faces if CACHE=DIR exists)
 	@$(EVALUATE)
+
+weights: $(READY) ## write the weights of the runs of WEIGHTS in RUNS=DIR to evaluate/weights
+	@for model in $(WEIGHTS); do \
+		set --; for fold in $(FOLDS); do set -- "$$@" "$(RUNS)/$$model/fold_$$fold/last.pt"; done; \
+		$(RUN) -m evaluate.export --checkpoint "$$@" --safetensors "evaluate/weights/$$model" --points '$(POINTS)' || exit; \
+	done
+
+weights-check: $(READY) ## test the weights that come with the project on CACHE=DIR
+	$(RUN) -m evaluate.weights_check --cache '$(CACHE)'
 
 demo: $(READY) ## run the whole pipeline on the synthetic sample
 	$(RUN) -m preprocess.sample --out demo/sample --clips-per-actor $(DEMO_CLIPS) --jobs $(JOBS)

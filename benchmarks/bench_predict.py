@@ -38,7 +38,7 @@ def full_size(device: torch.device, name: str = "cfn_sr") -> Predictor:
         precision=pick_precision("auto", device, heavy=True),
         device=device,
     )
-    return Predictor(trained, Settings())
+    return Predictor((trained,), Settings())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         "rounds": args.rounds,
         "device": device.type,
         "threads": torch.get_num_threads(),
-        "precision": str(predictor.trained.precision).removeprefix("torch."),
+        "precision": str(predictor.networks[0].precision).removeprefix("torch."),
         "seconds_per_clip": median["whole"],
         "slowest_s": max(row["whole"] for row in rows),
         "stages_s": median,

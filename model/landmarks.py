@@ -20,6 +20,7 @@ PLACES = {
 }
 # Points that expressions hardly move: the nose and the corners of the eyes.
 STABLE = (*PLACES["nose"], 36, 39, 42, 45)
+PARTS = 5  # of time that the map distinguishes
 POSE = 4  # x, y, log size and angle of the head relative to its mean over the clip
 SMALLEST = 3e-3  # of a face's size: movement below it is noise of the landmarks
 
@@ -108,7 +109,7 @@ class LandmarkEncoder(nn.Module):
     """
 
     def __init__(
-        self, *, channels: int = 32, hidden: int = 64, parts: int = 5, dropout: float = 0.3
+        self, *, channels: int = 32, hidden: int = 64, parts: int = PARTS, dropout: float = 0.3
     ):
         super().__init__()
         self.parts = parts

@@ -61,11 +61,11 @@ def finished_run(
     folder.mkdir(parents=True)
     record.write_config(folder, config)
 
-    torch.manual_seed(0)
-    weights = unusual_statistics(model.build(name, "tiny")).state_dict()
+    torch.manual_seed(fold)
+    weights = unusual_statistics(model.build(name, config.preset)).state_dict()
     mean, std = torch.linspace(-300, 10, MFCC_COUNT), torch.linspace(90, 5, MFCC_COUNT)
     statistics = {"mfcc_mean": mean[:, None], "mfcc_std": std[:, None]}
-    if "mfcc" not in model.inputs(name):
+    if "mfcc" not in model.inputs(name, config.preset):
         statistics = {}
     state = {"weights": weights, "statistics": statistics, "training": {}}
     record.save_checkpoint(folder, config, epoch=2, **state)

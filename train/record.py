@@ -1,5 +1,7 @@
 """The files of a run, written and read here: config.json, metrics.jsonl, predictions.csv, last.pt.
 
+Also what is published of a finished run: its weights as .safetensors, without the trainer's state.
+
 A run is one fold of one network, in `RUNS/<model>/fold_<k>` (`validation_<k>` with --validate).
 Runs are passed on, so what is read is checked: types, the actors of the fold, the number of
 epochs, and predictions against the accuracy of the last epoch.
@@ -14,7 +16,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from cache.diff import settings_apart
 from cache.files import atomic_path, write_json, write_text
 from cache.ravdess import EMOTIONS, Clip, actors_of
 from model.inference import TrainedNetwork
-from model.weights import WeightsError, read_data
+from model.weights import WeightsError, read_data, read_metadata
 from train.recipe import Recipe
 
 CHECKPOINT_VERSION = 5
@@ -35,6 +37,10 @@ CONFIG, METRICS = "config.json", "metrics.jsonl"
 PREDICTIONS, CHECKPOINT = "predictions.csv", "last.pt"
 _COLUMNS = ["clip_id", "label", "predicted", *(f"p_{emotion}" for emotion in EMOTIONS)]
 _CHECKPOINT_KEYS = {"checkpoint_version", "epoch", "config", "model", "inputs", "training"}
+# Published weights: the entry of the metadata that describes them, as JSON, and its keys.
+_METADATA = "cfn_sr"
+_PUBLISHED_KEYS = {"checkpoint_version", "epoch", "accuracy", "config", "about"}
+_STATISTICS = ("mfcc_mean", "mfcc_std")
 _MODEL_NAME = re.compile(r"\w+", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DECIMALS_TOLERANCE = 1e-3  # the sum of eight probabilities written with six decimals
@@ -432,7 +438,7 @@ def write_predictions(folder: Path, clips: Sequence[Clip], probabilities: Tensor
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of last.pt."""
+    """The content of last.pt, or of published weights."""
 
     path: Path
     epoch: int  # the number of finished epochs
@@ -440,6 +446,7 @@ class Checkpoint:
     weights: dict[str, Tensor]  # the state of the evaluated network
     statistics: dict[str, Tensor]  # `mfcc_mean` and `mfcc_std`, float32 (13, 1), or nothing
     training: dict[str, Any] = field(repr=False)  # the state of the trainer, to resume from
+    accuracy: float | None = None  # of published weights, on the held-out clips, 0..1
 
     def network(self, device: torch.device | str = "cpu") -> TrainedNetwork:
         """The trained network, ready for use.
@@ -495,19 +502,66 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read last.pt; code in the file is refused.
+    """Read last.pt or published weights; code in the file is refused.
 
     Raises:
         RunError: if the file is damaged, is not a checkpoint, or has another version.
         FileNotFoundError: if the file does not exist.
     """
     try:
-        data = read_data(path, device)
+        data = read_saved(path, device)
     except WeightsError as exc:
         raise RunError(str(exc)) from exc
     if not is_checkpoint(data):
         raise RunError(f"{path}: not a checkpoint of this program")
     return parse_checkpoint(path, data)
+
+
+def save_published(
+    path: Path, checkpoint: Checkpoint, *, accuracy: float, about: Mapping[str, str]
+) -> None:
+    """Write the evaluated weights of a finished run as .safetensors, whole or not at all.
+
+    The tensors are those of the network by name, and `mfcc_mean` and `mfcc_std` if it has them. The
+    metadata is one text, so that the same run gives the same bytes: JSON with the config of the
+    run, without its command line, which names folders of the machine.
+    `accuracy` is that of the last epoch, 0..1; `about` are texts for people, not read back.
+    """
+    from safetensors.torch import save  # of the extra `weights`
+
+    content = {
+        "checkpoint_version": CHECKPOINT_VERSION,
+        "epoch": checkpoint.epoch,
+        "accuracy": accuracy,
+        "config": replace(checkpoint.config, command=()).to_json(),
+        "about": dict(about),
+    }
+    tensors = {**checkpoint.weights, **checkpoint.statistics}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(tensors, {_METADATA: json.dumps(content)}))
+
+
+def read_saved(path: Path, device: torch.device | str = "cpu") -> Any:
+    """As `model.weights.read_data`, with published weights in the form of last.pt.
+
+    Raises:
+        WeightsError: if the file is damaged or contains code.
+        RunError: if the metadata of published weights is not as it was written.
+        FileNotFoundError: if the file does not exist.
+    """
+    data = read_data(path, device)
+    about = read_metadata(path).get(_METADATA) if path.suffix.lower() == ".safetensors" else None
+    if about is None:
+        return data
+    try:
+        content = _parse(about)
+        _check_names(content, _PUBLISHED_KEYS)
+    except RunError as exc:
+        raise RunError(f"{path}: metadata: {exc}") from exc
+    del content["about"]
+    statistics = {name: data.pop(name) for name in _STATISTICS if name in data}
+    return {**content, "model": data, "inputs": statistics, "training": {}}
 
 
 def is_checkpoint(data: Any) -> bool:
@@ -527,7 +581,7 @@ def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
             f"{path}: checkpoint version {_shown(version)}, expected {CHECKPOINT_VERSION}. "
             "Train that run again, in a new folder"
         )
-    if set(data) != _CHECKPOINT_KEYS:
+    if set(data) - {"accuracy"} != _CHECKPOINT_KEYS:
         raise RunError(f"{path}: incomplete or damaged checkpoint")
     try:
         config = RunConfig.from_json(data["config"])
@@ -539,7 +593,11 @@ def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
     for name in ("model", "inputs", "training"):
         if not isinstance(data[name], dict):
             raise RunError(f"{path}: {name} is {_shown(data[name])}, expected a dictionary")
-    return Checkpoint(path, epoch, config, data["model"], data["inputs"], data["training"])
+    accuracy = data.get("accuracy")
+    if "accuracy" in data and not (type(accuracy) is float and 0 <= accuracy <= 1):
+        raise RunError(f"{path}: accuracy is {_shown(accuracy)}, expected 0..1")
+    parts = data["model"], data["inputs"], data["training"]
+    return Checkpoint(path, epoch, config, *parts, accuracy)
 
 
 # Text from others. -----------------------------------------------------------------------------

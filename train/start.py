@@ -9,8 +9,16 @@ from torch import Tensor
 
 from cache.files import sha256_file
 from cache.ravdess import actors_of
-from model.weights import WeightsError, public_state, read_data
-from train.record import CHECKPOINT, CONFIG, RunError, StartRun, is_checkpoint, parse_checkpoint
+from model.weights import WeightsError, public_state
+from train.record import (
+    CHECKPOINT,
+    CONFIG,
+    RunError,
+    StartRun,
+    is_checkpoint,
+    parse_checkpoint,
+    read_saved,
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Start:
 
 
 def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
-    """Read weights for an encoder: a public checkpoint, safetensors, or last.pt of a finished run.
+    """Read weights for an encoder: a public file, or last.pt or published weights of a run.
 
     Args:
         path: the file.
@@ -36,7 +44,7 @@ def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
         FileNotFoundError: if the file does not exist.
     """
     try:
-        data = read_data(path)
+        data = read_saved(path)
         record: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
         if is_checkpoint(data):
             checkpoint = parse_checkpoint(path, data)

@@ -1,16 +1,16 @@
-"""Write a trained network as an ONNX file, checked against torch, with a model card beside it."""
+"""The command line of exports: an ONNX file or published weights, and their card."""
 
 import argparse
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from cache.command import FailedError, run, warn
 from cache.files import atomic_path, sha256_file, write_text
 from cache.reader import Cache
-from evaluate.export.agreement import cached_fields, compare, random_fields
-from evaluate.export.graph import write_graph
 from evaluate.export.model_card import card, properties
+from evaluate.export.publish import publish
 from evaluate.origin import check_same_run, load_result, tested_clips
 from train.record import RunError, read_run
 
@@ -18,18 +18,38 @@ TOLERANCE = 1e-4  # of probabilities, and of logits relative to the greatest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write an ONNX file, checked against torch, and its model card; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m evaluate.export", description=__doc__)
+    """Write an ONNX file, checked against torch, or weights, and their card; returns the status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluate.export",
+        description="Write a trained network as an ONNX file that runs without this project, "
+        "checked against torch, or the weights of its folds as .safetensors; with a model card.",
+    )
     add = parser.add_argument
-    add("--checkpoint", metavar="FILE", type=Path, required=True, help="last.pt of a finished run")
-    add("--out", metavar="FILE", type=Path, required=True, help="the file, ending in .onnx")
+    several = "last.pt of a finished run; with --safetensors, of several folds of a network"
+    add("--checkpoint", metavar="FILE", type=Path, nargs="+", required=True, help=several)
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--out", metavar="FILE", type=Path, help="the file, ending in .onnx")
+    weights = (
+        "write weights with their card: a file that ends in .safetensors, or a folder of folds"
+    )
+    kind.add_argument("--safetensors", metavar="OUT", type=Path, help=weights)
+    points = "with --safetensors: who found the facial points of the cache, for the card"
+    add("--points", metavar="TEXT", help=points)
     help_cache = "training cache: check on its test clips instead of random inputs"
     add("--cache", metavar="DIR", type=Path, help=help_cache)
     args = parser.parse_args(argv)
-    return run(lambda: _export(args.checkpoint, args.out, args.cache), extras="export,report")
+    if args.safetensors:
+        work = partial(publish, args.checkpoint, args.safetensors, args.points)
+        return run(work, extras="report,weights")
+    if len(args.checkpoint) > 1:
+        parser.error("--out takes one --checkpoint")
+    return run(lambda: _export(args.checkpoint[0], args.out, args.cache), extras="export,report")
 
 
 def _export(path: Path, out: Path, cache_directory: Path | None) -> int:
+    from evaluate.export.agreement import cached_fields, compare, random_fields
+    from evaluate.export.graph import write_graph
+
     # Check everything before any work.
     _check_out(out)
     checkpoint = load_result(path)

@@ -17,7 +17,7 @@ from train.record import Run, RunConfig
 
 def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
     """The metadata of an exported file, by name: where its network comes from."""
-    settings = ("model", "preset", "split", "fold", "recipe", "epochs", "seed")
+    settings = ("model", "preset", "attention", "split", "fold", "recipe", "epochs", "seed")
     return {
         "emotions": ",".join(ravdess.EMOTIONS),
         "checkpoint_sha256": checkpoint_sha256,
@@ -28,6 +28,11 @@ def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
         "licence": license_terms(config.cache["dataset"]),
         "use": "for research; not for decisions about people",
     }
+
+
+def label_of(name: str) -> str:
+    """What the paper calls a network; its own name if it is not in the paper."""
+    return ROWS[name].label if name in ROWS else name
 
 
 def card(file: str, config: RunConfig, sha256: str, run: Run | None, checked: str) -> str:
@@ -49,7 +54,7 @@ def card(file: str, config: RunConfig, sha256: str, run: Run | None, checked: st
         file=file,
         config=config,
         sha256=sha256,
-        label=ROWS[config.model].label if config.model in ROWS else config.model,
+        label=label_of(config.model),
         fields={name: schema.FIELDS[name] for name in model.inputs(config.model, config.preset)},
         ravdess=ravdess,
         schema=schema,
@@ -59,4 +64,6 @@ def card(file: str, config: RunConfig, sha256: str, run: Run | None, checked: st
         interval=interval,
         batches=BATCHES,
         checked=checked,
+        recordings=ravdess.is_recordings(config.cache["dataset"]),
+        subject="This is the network of one fold",
     )

@@ -17,15 +17,18 @@ from evaluate.predict.files import SOUNDS, VIDEOS, is_ours, list_files, picture_
 from evaluate.predict.picture import draw
 from evaluate.predict.predictor import Prediction, Predictor, WindowPrediction, load, predict
 from evaluate.predict.video import annotate
+from evaluate.shipped import BEST, files_of
 from model.device import pick_device
 from preprocess.decode import ClipError, open_video
 from preprocess.windows import plan
 
+_WEIGHTS = (".pt", ".pth", ".safetensors")  # suffixes of weights
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a JSON line for each file, and draw what was found."""
-    args = _parser().parse_args(argv)
-    return run(lambda: _predict_all(args), extras="features,report")
+    args = _arguments(argv)
+    return run(lambda: _predict_all(args), extras="features,landmarks,report,weights")
 
 
 def _predict_all(args: argparse.Namespace) -> int:
@@ -37,7 +40,9 @@ def _predict_all(args: argparse.Namespace) -> int:
     if sys.stdout is None:
         raise ValueError("standard output is closed, so the predictions cannot be printed")
     try:
-        predictor = load(args.checkpoint, pick_device(args.device))
+        shipped = not args.checkpoint
+        paths = args.checkpoint or files_of(args.model or BEST)
+        predictor = load(*paths, device=pick_device(args.device), shipped=shipped)
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -65,7 +70,9 @@ def _predict_file(
     predictor: Predictor, path: Path, name: str, args: argparse.Namespace
 ) -> tuple[dict[str, Any], str | None]:
     """The JSON line of one file, with `error` if something failed; and what to tell the user."""
-    line: dict[str, Any] = {"file": str(path), "model": predictor.trained.name}
+    line: dict[str, Any] = {"file": str(path), "model": predictor.name}
+    predictor, seen = predictor.for_file(path)
+    warnings = [*predictor.warnings, *seen]
     windows: list[WindowPrediction] = []
     try:
         if not path.is_file():
@@ -85,12 +92,12 @@ def _predict_file(
         "probabilities": _by_emotion(prediction.probabilities),
         "windows": [_entry(window) for window in windows],
     }
-    if predictor.warnings:
-        line["warnings"] = predictor.warnings
+    if warnings:
+        line["warnings"] = warnings
     try:
         if args.out is not None:
             picture, annotated = (args.out / f"{name}{suffix}" for suffix in (".png", ".mp4"))
-            draw(path.name, prediction, picture, warnings=predictor.warnings)
+            draw(path.name, prediction, picture, warnings=warnings)
             line["picture"] = str(picture)
         if args.video:
             with open_video(path, sound=predictor.hears) as video:
@@ -98,7 +105,8 @@ def _predict_file(
             line["video"] = str(annotated)
     except Exception as exc:
         line["error"] = f"the picture could not be drawn: {_reason(exc)}"
-    return line, line.get("error", prediction.problem)
+    told = "; ".join([*seen, *filter(None, [prediction.problem])])
+    return line, line.get("error", told or None)
 
 
 def _entry(window: WindowPrediction) -> dict[str, Any]:
@@ -134,6 +142,21 @@ def _print(line: dict[str, Any]) -> None:
         raise
 
 
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; clips may also follow `--checkpoint FILE`, where their names tell them."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    for first, *others in args.checkpoint or []:
+        weights = [each for each in others if Path(each).suffix.lower() in _WEIGHTS]
+        args.clips += [each for each in others if each not in weights]
+        args.checkpoint = [Path(each) for each in (first, *weights)]
+    if not args.clips:
+        parser.error("the following arguments are required: CLIP")
+    if args.model and args.checkpoint:
+        parser.error("--model names the weights that come with the project, not --checkpoint")
+    return args
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m evaluate.predict",
@@ -143,8 +166,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     clips = "a video, a folder of videos, or - for a list on standard input, one per line"
-    add("clips", metavar="CLIP", nargs="+", help=clips)
-    add("--checkpoint", metavar="FILE", type=Path, required=True, help="last.pt of a run")
+    add("clips", metavar="CLIP", nargs="*", help=clips)
+    files = "last.pt or exported weights of runs, whose mean is predicted (default: the weights "
+    files += "that come with the project, of --model)"
+    add("--checkpoint", metavar="FILE", nargs="+", action="append", help=files)
+    name = f"the network whose weights come with the project (default: {BEST})"
+    add("--model", metavar="NAME", help=name)
     out = "also save a PNG per file in DIR: face, probabilities, cross-modal attention"
     add("--out", metavar="DIR", type=Path, help=out)
     add("--video", action="store_true", help="also write an annotated mp4 beside each PNG")

@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image, ImageDraw
 from torch.nn import functional
 
 from cache.files import atomic_path
@@ -18,6 +19,7 @@ from cache.ravdess import EMOTIONS
 from cache.schema import DURATION_S, FRAME_COUNT
 from evaluate.predict.files import printable
 from evaluate.predict.predictor import MIDDLE, SHOWN_WINDOWS, Prediction, WindowPrediction
+from model.landmarks import PARTS, PLACES
 
 # One color per emotion, the same in all pictures; Paul Tol's "light" and "bright" schemes, which
 # people of all color vision tell apart.
@@ -30,6 +32,7 @@ COLORS = dict(
 )
 BOX = "#ffee55"  # the color of a face's box
 STRONGEST = 2.0  # times the mean attention: from here on the overlay is opaque
+_ROLES = (*PLACES, "pose")  # what attention over landmarks is about
 _FRAME_HEIGHT = 360  # of the whole frame, in pixels
 
 
@@ -49,6 +52,33 @@ def overlay(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
     glow = 255 * colormaps["inferno"](strength)[..., :3]
     share = 0.65 * strength[..., None]
     return np.rint((1 - share) * crop.mean(axis=2, keepdims=True) + share * glow).astype(np.uint8)
+
+
+def glowing(face: np.ndarray, window: WindowPrediction, number: int) -> np.ndarray:
+    """A face of a window with the attention over it, or over its points, where it has those.
+
+    Args:
+        face: what is in the face box of frame `number`, uint8 RGB (H, H, 3) of any size.
+        window: with attention.
+        number: 0..29.
+    """
+    if window.points is None:
+        return overlay(face, window.attention[number])
+    left, top, right, _ = window.boxes[number]
+    points = (window.points[number] - (left, top)) * (len(face) / (right - left))
+    strength = np.clip(window.attention[number] / STRONGEST, 0, 1)
+    image = Image.fromarray(np.repeat(face.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8))
+    for share, own in zip(strength, PLACES.values(), strict=False):  # the pose has no points
+        color = tuple(int(255 * each) for each in colormaps["inferno"](share)[:3])
+        dot(image, points[list(own)], len(face) / 224 * (1 + 3 * share), color)
+    return np.asarray(image)
+
+
+def dot(image: Image.Image, points: np.ndarray, radius: float, color: str | tuple) -> None:
+    """Draw points (n, 2), x, y in pixels, as filled circles on an image."""
+    pen = ImageDraw.Draw(image)
+    for x, y in points:
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
 
 def draw(name: str, prediction: Prediction, path: Path, *, warnings: Sequence[str] = ()) -> None:
@@ -85,6 +115,8 @@ def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -
         axes[0].imshow(first.frame.reformat(width, _FRAME_HEIGHT, "rgb24").to_ndarray())
         x1, y1, x2, y2 = first.boxes[MIDDLE] * scale
         axes[0].add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=BOX, lw=2))
+        if first.points is not None:
+            axes[0].scatter(*(first.points[MIDDLE] * scale).T, s=3, color=BOX)
         axes[0].axis("off")
     if len(prediction.windows) == 1:
         _draw_bars(axes[-1], prediction.probabilities)
@@ -101,11 +133,13 @@ def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -
 def _draw_faces(axes: np.ndarray, prediction: Prediction) -> None:
     """Draw up to six faces, and below each the same face with the attention over it.
 
-    They are several of a single window, or the middle one of each window.
+    They are several of a single window, of landmarks one per part of time, or the middle one of
+    each window.
     """
     numbers = [MIDDLE]
     if len(prediction.windows) == 1:
-        numbers = [int((n + 0.5) * FRAME_COUNT / SHOWN_WINDOWS) for n in range(SHOWN_WINDOWS)]
+        count = SHOWN_WINDOWS if prediction.usable[0].points is None else PARTS
+        numbers = [int((n + 0.5) * FRAME_COUNT / count) for n in range(count)]
     shown = [(window, number) for window in prediction.usable for number in numbers]
     for place in axes.flat:
         place.axis("off")
@@ -115,8 +149,12 @@ def _draw_faces(axes: np.ndarray, prediction: Prediction) -> None:
         places[0].set_title(f"{time_s:.2f} s", fontsize=9)
         if window.attention is not None:
             attention = window.attention[number]
-            places[1].imshow(overlay(window.crops[number], attention))
-            places[1].set_title(f"up to {attention.max():.1f} x the mean", fontsize=9)
+            places[1].imshow(glowing(window.crops[number], window, number))
+            title = f"up to {attention.max():.1f} x the mean"
+            if window.points is not None:
+                most = _ROLES[attention.argmax()]
+                title = f"{most} {attention.max():.1f} x, pose {attention[-1]:.1f} x"
+            places[1].set_title(title, fontsize=9)
 
 
 def _draw_bars(axes: Axes, probabilities: np.ndarray) -> None:

@@ -1,9 +1,9 @@
-"""What a trained network says about any video, window by window."""
+"""What trained networks say about any video, window by window."""
 
 import bisect
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cache.ravdess import is_recordings
+from cache.ravdess import Clip, is_recordings
 from cache.schema import DURATION_S, FRAME_COUNT
 from model.inference import TrainedNetwork
 from preprocess.clip import window_arrays
 from preprocess.decode import ClipError, open_video
+from preprocess.face import crop
 from preprocess.settings import Settings, from_config
 from preprocess.windows import Plan, read_windows
-from train.record import load_checkpoint
+from train.record import RunConfig, load_checkpoint
 
 # A picture shows the faces of this many windows; nothing is kept of the pictures of others.
 SHOWN_WINDOWS = 6
@@ -29,19 +30,64 @@ MIDDLE = FRAME_COUNT // 2
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network, the settings of its features, and what readers should know about it."""
+    """Trained networks whose mean is the prediction, and what readers should know about them.
 
-    trained: TrainedNetwork
+    Attributes:
+        networks: one or more.
+        settings: how the features of a video are made for them.
+        warnings: what readers should know.
+        configs: the settings of the run of each network.
+        shipped: whether the networks are the folds that come with the project, of which those that
+            were trained on an actor of RAVDESS are left out for that actor's clips.
+    """
+
+    networks: tuple[TrainedNetwork, ...]
     settings: Settings
     warnings: tuple[str, ...] = ()
+    configs: tuple[RunConfig, ...] = ()
+    shipped: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the networks, or their names."""
+        return ", ".join(dict.fromkeys(network.name for network in self.networks))
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of the cache that the networks look at."""
+        return frozenset().union(*(network.fields for network in self.networks))
 
     @property
     def sees(self) -> bool:
-        return "frames" in self.trained.fields
+        return bool({"frames", "landmarks"} & self.fields)
 
     @property
     def hears(self) -> bool:
-        return bool({"mfcc", "waveform"} & set(self.trained.fields))
+        return bool({"mfcc", "waveform"} & self.fields)
+
+    def for_file(self, path: Path) -> tuple["Predictor", tuple[str, ...]]:
+        """The networks for one file, and a warning if its actor was in their training.
+
+        That is so if the file has the name of a recording of RAVDESS, and they learned from those.
+        """
+        try:
+            actor = Clip.parse(path.stem).actor
+        except ValueError:
+            return self, ()
+        kept, seen = [], 0
+        for network, config in zip(self.networks, self.configs, strict=True):
+            knows = actor in config.train_actors and is_recordings(config.cache["dataset"])
+            seen += knows
+            kept += [] if knows else [(network, config)]
+        if not seen:
+            return self, ()
+        warning = f"RAVDESS's actor {actor} was in the training of {seen} of {len(self.networks)}"
+        if not self.shipped or not kept:
+            return self, (f"{warning} networks: this is no prediction for a stranger",)
+        networks, configs = zip(*kept, strict=True)
+        folds = ", ".join(str(config.fold) for config in configs)
+        warning += f" networks: predicted by fold {folds}, which did not see that actor"
+        return replace(self, networks=networks, configs=configs), (warning,)
 
 
 @dataclass(frozen=True)
@@ -53,8 +99,11 @@ class WindowPrediction:
         probabilities: of the eight emotions, float32 (8,); None where `problem` says why.
         problem: such as that no face was found; None where there are probabilities.
         boxes: float32 (30, 4), x1, y1, x2, y2 in pixels; None for networks without a picture.
-        attention: float32 (30, h, w), how much the network looks at each part of each face crop,
-            as multiples of the mean; None for networks without the cross-modal block.
+        points: float32 (30, 68, 2), x, y of the facial points in pixels; None for networks that
+            look at no landmarks.
+        attention: float32 (30, h, w), how much the networks look at each part of each face crop,
+            or (30, 9), at each of `model.landmarks.PLACES` and the pose; as multiples of the mean.
+            None for networks without the cross-modal block.
         crops: uint8 RGB (30, 224, 224, 3), of the first windows of a file.
         frame: frame 15 of the window as decoded, of the first windows of a file.
         notes: what was padded, repeated or unusual.
@@ -64,6 +113,7 @@ class WindowPrediction:
     probabilities: np.ndarray | None = None
     problem: str | None = None
     boxes: np.ndarray | None = None
+    points: np.ndarray | None = None
     attention: np.ndarray | None = None
     crops: np.ndarray | None = None
     frame: av.VideoFrame | None = None
@@ -118,24 +168,42 @@ class Prediction:
         return window, min(max(number, 0.0), FRAME_COUNT - 1.0)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> Predictor:
-    """Read a checkpoint, with the settings of the features that its network was trained on.
+def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False) -> Predictor:
+    """Read checkpoints or published weights, with the settings of the features of their training.
+
+    Args:
+        paths: the files; the mean of their networks is the prediction.
+        device: the device to compute on.
+        shipped: see `Predictor`.
 
     Raises:
-        ValueError: if it cannot be used.
-        FileNotFoundError: if it is missing.
+        ValueError: if one cannot be used, or their features differ.
+        ModuleNotFoundError: if networks of landmarks find no dlib.
+        FileNotFoundError: if one is missing.
     """
-    checkpoint = load_checkpoint(path, device)
-    trained, config = checkpoint.network(device), checkpoint.config
-    settings, warnings = from_config(config.cache["config"]), []
-    if not is_recordings(dataset := config.cache["dataset"]):
-        warnings.append(f"trained on {dataset}: its predictions for people are meaningless")
-    if checkpoint.epoch != config.epochs:
-        progress = f"{checkpoint.epoch} of {config.epochs} epochs"
-        warnings.append(f"trained for {progress}: finish that run with train.py --resume")
-    if "frames" in trained.fields and settings.faces == "landmarks":
+    checkpoints = [load_checkpoint(path, device) for path in paths]
+    configs = tuple(checkpoint.config for checkpoint in checkpoints)
+    networks = tuple(checkpoint.network(device) for checkpoint in checkpoints)
+    settings, warnings = from_config(configs[0].cache["config"]), []
+    for checkpoint, config in zip(checkpoints, configs, strict=True):
+        if from_config(config.cache["config"]) != settings:
+            raise ValueError(f"{checkpoint.path} was trained on other features than {paths[0]}")
+        if not is_recordings(dataset := config.cache["dataset"]):
+            warnings.append(f"trained on {dataset}: its predictions for people are meaningless")
+        if checkpoint.epoch != config.epochs:
+            progress = f"{checkpoint.epoch} of {config.epochs} epochs"
+            warnings.append(f"trained for {progress}: finish that run with train.py --resume")
+    predictor = Predictor(networks, settings, configs=configs, shipped=shipped)
+    if "frames" in predictor.fields and settings.faces == "landmarks":
         warnings.append("trained on crops from published landmarks, here a detector finds faces")
-    return Predictor(trained, settings, tuple(warnings))
+    if "landmarks" in predictor.fields:
+        here = replace(settings, modality="landmarks", faces="mtcnn", audio="mp4", landmarks="dlib")
+        here.versions()  # dlib is installed
+        if settings.landmarks == "csv":
+            sources = "tables of landmarks" + " and recordings" * (settings.audio == "wav")
+            warnings.append(f"trained on {sources}, here dlib finds the points in the video")
+        predictor = replace(predictor, settings=here)
+    return replace(predictor, warnings=tuple(dict.fromkeys(warnings)))
 
 
 def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPrediction]:
@@ -157,27 +225,41 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
                 if window.problem:
                     raise ClipError(window.problem)
                 arrays, notes = window_arrays(window, predictor.settings)
-                probabilities, attention = _classify(predictor.trained, arrays)
+                probabilities, attention = _classify(predictor.networks, arrays)
             except ClipError as exc:
                 yield WindowPrediction(window.start_s, problem=str(exc), notes=window.notes)
                 continue
             shown += 1
             keep = predictor.sees and shown <= SHOWN_WINDOWS
+            crops = arrays.get("frames")
+            if keep and crops is None:
+                crops = crop(window.frames, arrays["face_box"])
             yield WindowPrediction(
                 window.start_s,
                 probabilities,
                 boxes=arrays.get("face_box"),
+                points=arrays.get("landmarks"),
                 attention=attention,
-                crops=arrays["frames"] if keep else None,
+                crops=crops if keep else None,
                 frame=window.frames[MIDDLE] if keep else None,
                 notes=(*window.notes, *notes),
             )
 
 
 def _classify(
+    networks: Sequence[TrainedNetwork], arrays: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Probabilities (8,) of one window, and where the sound made the networks look, if it does."""
+    found = [_ask(network, arrays) for network in networks]
+    maps = [attention for _, attention in found if attention is not None]
+    probabilities = np.mean([probabilities for probabilities, _ in found], axis=0)
+    return probabilities, np.mean(maps, axis=0) if maps else None
+
+
+def _ask(
     trained: TrainedNetwork, arrays: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities (8,) of one window, and where the sound made the network look, if it does."""
+    """As `_classify`, of one network."""
     device = next(trained.net.parameters()).device
     fields = {name: torch.from_numpy(arrays[name])[None].to(device) for name in trained.fields}
     maps: list[Tensor] = []
@@ -191,8 +273,12 @@ def _classify(
         raise ClipError("the network returns NaN or Inf: its weights are damaged")
     attention = None
     if maps:
-        # Multiples of the mean, for each frame: (1, S, h, w) -> (1, 1, S, h, w) -> (30, h, w)
-        relative = maps[0][None].float() * maps[0].numel()
-        size = (FRAME_COUNT, *relative.shape[-2:])
-        attention = functional.interpolate(relative, size, mode="trilinear")[0, 0].cpu().numpy()
+        # Multiples of the mean, for each frame.
+        relative = maps[0].float() / maps[0].float().mean()
+        if relative.dim() == 3:  # (1, S, P) -> (30, P): each part of time has its own frames
+            attention = relative[0].repeat_interleave(FRAME_COUNT // relative.shape[1], dim=0)
+        else:  # (1, S, h, w) -> (1, 1, S, h, w) -> (30, h, w)
+            size = (FRAME_COUNT, *relative.shape[-2:])
+            attention = functional.interpolate(relative[None], size, mode="trilinear")[0, 0]
+        attention = attention.cpu().numpy()
     return probabilities[0].cpu().numpy(), attention

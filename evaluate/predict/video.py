@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cache.files import atomic_path
 from cache.ravdess import EMOTIONS
 from cache.schema import FRAME_COUNT, SAMPLE_RATE_HZ
-from evaluate.predict.picture import BOX, COLORS, overlay
+from evaluate.predict.picture import BOX, COLORS, dot, glowing
 from evaluate.predict.predictor import Prediction
 from preprocess.decode import Video, upright
 
@@ -106,7 +106,10 @@ def _beside(
             size = int(min(PANEL - 2 * unit, height - 20 * unit))
             face = Image.fromarray(picture).crop(tuple(map(round, (x1, y1, x2, y2))))
             face = np.array(face.resize((size, size)))
-            glow = overlay(face, window.attention[round(number)])
+            glow = glowing(face, window, round(number))
             canvas.paste(Image.fromarray(glow), (round(left), round(20 * unit)))
         draw.rectangle((x1, y1, x2, y2), outline=BOX, width=3)
+        if window.points is not None:
+            points = window.points[round(number)] * (width / source_width)
+            dot(canvas, points, max(1, height / 500), BOX)
     return np.asarray(canvas)

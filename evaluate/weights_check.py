@@ -1,0 +1,80 @@
+"""`python -m evaluate.weights_check --cache DIR`: test the weights that come with the project."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cache.command import FailedError, launch, run, warn
+from cache.reader import Cache
+from evaluate.shipped import BEST, files_of, names
+from train.record import Checkpoint, load_checkpoint
+
+# Of the accuracy of a fold; a processor may round a clip between two emotions to the other one.
+TOLERANCE = 0.01
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the accuracy of each fold on a cache beside the recorded one; returns the status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluate.weights_check",
+        description="Test the weights that come with the project on the test actors of a cache. "
+        f"If it has the fingerprint of their training, an accuracy that differs by more than "
+        f"{TOLERANCE:.0%} is an error; points of another program may give another one.",
+    )
+    parser.add_argument("--cache", metavar="DIR", type=Path, required=True, help="cache folder")
+    models = "networks (default: all)"
+    parser.add_argument("--model", metavar="NAME", nargs="+", default=None, help=models)
+    args = parser.parse_args(argv)
+    return run(lambda: _check(Cache(args.cache), args.model or names()), extras="weights")
+
+
+def _check(cache: Cache, models: Sequence[str]) -> int:
+    different = []
+    for name in models or [BEST]:  # none at all is an error of `files_of`
+        found = []
+        for path in files_of(name):
+            checkpoint = load_checkpoint(path)
+            config, recorded = checkpoint.config, checkpoint.accuracy
+            clips = cache.of_actors(config.test_actors)
+            if recorded is None or not clips:
+                warn(f"{path}: no accuracy recorded, or no clips of its test actors in the cache")
+                continue
+            found.append((_accuracy(checkpoint, cache), recorded))
+            print("{} fold {}: {:.2%} here, {:.2%} recorded".format(name, config.fold, *found[-1]))
+            same = cache.manifest["fingerprint"] == config.cache["fingerprint"]
+            if not same or len(clips) != config.test_clips:
+                warn(f"{path}: trained and tested on other clips or features, so it may differ")
+            elif abs(found[-1][0] - recorded) > TOLERANCE:
+                different.append(f"{name} fold {config.fold}")
+        if found:
+            means = np.mean(found, axis=0)
+            print(
+                f"{name} mean of {len(found)} folds: {means[0]:.2%} here, {means[1]:.2%} recorded"
+            )
+    if different:
+        raise FailedError(
+            f"{', '.join(different)}: more than {TOLERANCE:.0%} from the recorded accuracy, with "
+            "the features of the training. Check the cache with `python -m cache verify`"
+        )
+    return 0
+
+
+def _accuracy(checkpoint: Checkpoint, cache: Cache) -> float:
+    """The accuracy on the clips that a cache has of the fold's test actors, 0..1."""
+    trained, right = checkpoint.network(), []
+    for actor in checkpoint.config.test_actors:  # a batch each
+        if clips := cache.of_actors([actor]):
+            fields = {
+                name: torch.from_numpy(np.stack([cache.read(clip.clip_id, name) for clip in clips]))
+                for name in trained.fields
+            }
+            predicted = trained.probabilities(fields).argmax(dim=1).tolist()
+            right += [guess == clip.label for guess, clip in zip(predicted, clips, strict=True)]
+    return float(np.mean(right))
+
+
+if __name__ == "__main__":
+    launch("evaluate.weights_check", "weights")
