@@ -164,13 +164,17 @@ class RunConfig:
 
 def _typed(content: Any, *kinds: type) -> list[dict[str, Any]]:
     """The fields of dataclasses from one JSON object: all, no others, each of its declared type."""
+    types = [{each.name: each.type for each in fields(k) if each.type != Recipe} for k in kinds]
+    _check_names(content, set().union(*types))
+    return [{name: _value(name, content[name], t) for name, t in kind.items()} for kind in types]
+
+
+def _check_names(content: Any, names: set[str]) -> None:
     if not isinstance(content, dict):
         raise RunError(f"{_shown(content)}, expected a JSON object")
-    types = [{each.name: each.type for each in fields(k) if each.type != Recipe} for k in kinds]
-    if odd := set().union(*types) ^ set(content):
+    if odd := names ^ set(content):
         named = ", ".join(sorted(str(name)[:40] for name in odd)[:5])
         raise RunError(f"{named}: missing or unknown, so another version wrote this run")
-    return [{name: _value(name, content[name], t) for name, t in kind.items()} for kind in types]
 
 
 def _value(name: str, value: Any, expected: Any) -> Any:
