@@ -64,9 +64,9 @@ class Recipe:
     landmark_gain: float = _setting(
         0.0, "largest change of the strength of those expressions, as a logarithm"
     )
-    encoder_rate: float = _setting(
+    started_rate: float = _setting(
         1.0,
-        "learning rate of encoders that start from weights, relative to that of the other parts; "
+        "learning rate of parts that start from trained weights, relative to that of new parts; "
         "below 1 their batch norms keep their statistics, and at 0 they stay as they are",
     )
     product_start: bool = _setting(
@@ -183,7 +183,7 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
         *(
             (name, 0 <= getattr(recipe, name) <= highest, f"0 to {highest}")
             for name, highest in (
-                ("encoder_rate", 1),
+                ("started_rate", 1),
                 ("landmark_shift", FRAME_COUNT // 2),
                 ("landmark_stretch", 1),
                 ("landmark_exchange", 1),

@@ -129,7 +129,9 @@ class Trainer:
         self.net = build_network(config, starts or {}, device)
         self.call = self.world.wrap(self.net, device)
         self.averaged = make_average(self.net, recipe.ema) if recipe.ema else None
-        self.started = [find_encoder(self.net, part)[0] for part in starts or {}]
+        self.started = [m for part in starts or {} for m in find_encoder(self.net, part) if m]
+        if starts_at_product(config, self.net, starts or {}):
+            self.started.append(self.net.head)
         self.optimizer = make_optimizer(self.net, recipe, self.started)
         self.loss = model.loss(config.model)
         self.precision = getattr(torch, config.precision)
@@ -224,7 +226,7 @@ class Trainer:
         if log:
             log.begin_epoch(epoch)
         self.call.train()
-        settle(self.started, self.recipe.encoder_rate)
+        settle(self.started, self.recipe.started_rate)
         augment = Augmentation(
             *(self.recipe, self.config.seed, epoch, len(self.train_set)),
             styles=self.styles,
@@ -385,7 +387,7 @@ def build_network(
         except WeightsError as exc:
             raise WeightsError(f"--init-{part} {start.record['file']}: {exc}") from exc
         print(loaded)
-    if config.settings.product_start and starts.keys() == set(PARTS) and isinstance(net, CfnSr):
+    if starts_at_product(config, net, starts):
         classifiers = [classifier_of(part, starts[part].state) for part in PARTS]
         net.start_at_product(*classifiers)
         print("classifier: starts at the sum of the unimodal logits")
@@ -393,6 +395,12 @@ def build_network(
     if "frames" in model.inputs(config.model, config.preset):
         net.to(memory_format=torch.channels_last_3d)
     return net
+
+
+def starts_at_product(config: RunConfig, net: nn.Module, starts: Mapping[str, Start]) -> bool:
+    """Whether the classifier of a fusion network starts at the sum of the unimodal logits."""
+    both = starts.keys() == set(PARTS)
+    return config.settings.product_start and both and isinstance(net, CfnSr)
 
 
 def make_optimizer(
@@ -407,7 +415,7 @@ def make_optimizer(
     """
     slow = {parameter for encoder in started for parameter in encoder.parameters()}
     groups = []
-    for rate, chosen in ((1.0, set(net.parameters()) - slow), (recipe.encoder_rate, slow)):
+    for rate, chosen in ((1.0, set(net.parameters()) - slow), (recipe.started_rate, slow)):
         # In the order of the network, so that a checkpoint of the optimizer fits.
         trained = [p for p in net.parameters() if p in chosen and rate]
         decayed = [p for p in trained if p.dim() > 1]
@@ -419,7 +427,7 @@ def make_optimizer(
 
 
 def settle(started: Sequence[nn.Module], rate: float) -> None:
-    """Keep what encoders that start from weights know, as `Recipe.encoder_rate` says.
+    """Keep what encoders that start from weights know, as `Recipe.started_rate` says.
 
     Args:
         started: the encoders, in training mode.
