@@ -89,7 +89,7 @@ class Video:
         declared_s = (container.duration or 0) / av.time_base
         if clip and declared_s > MAX_DURATION_S:
             raise ClipError(
-                f"the file claims {declared_s:.0f} s, expected {MAX_DURATION_S} or less"
+                f"the file claims {declared_s:.0f} s, expected at most {MAX_DURATION_S}"
             )
         self.has_picture, self.has_sound, self.is_clip = picture, sound, clip  # as it was opened
         # Whether the file says that it belongs to the synthetic sample.

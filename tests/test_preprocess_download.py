@@ -59,8 +59,13 @@ def test_make_real_needs_a_folder_and_downloads_no_video(tmp_path):
     assert "--audio --landmarks --no-video --missing" in planned
     assert "--modality landmarks --audio wav --cache 'data/landmark-cache'" in planned
     assert "row/cfn_sr/0 row/cfn_sr/1" in planned
-    row = make("row/cfn_sr/1", "PRESET=landmarks", "RECIPE=landmarks").stdout
-    assert "--preset landmarks --recipe landmarks" in row
+    row = make("row/cfn_sr/1", "PRESET=landmarks").stdout
+    for name, recipe in (
+        ("video_resnext50", "landmarks"),
+        ("audio_mfcc_cnn", "modern"),
+        ("cfn_sr", "fusion"),
+    ):
+        assert f"--preset landmarks --model {name} --fold 1 --seed 0 --recipe {recipe} " in row
 
 
 def test_a_file_in_place_of_the_folder_is_wrong_use(tmp_path, capsys):

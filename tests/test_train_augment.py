@@ -40,7 +40,7 @@ def test_the_papers_recipe_is_plain_adam():
     recipe = parse()
     assert recipe == RECIPES["paper"]
     assert {name: value for name, value in asdict(recipe).items() if value} == {
-        **{"epochs": 70, "batch_size": 16, "learning_rate": 1e-3}
+        **{"epochs": 70, "batch_size": 16, "learning_rate": 1e-3, "started_rate": 1.0}
     }
     assert {learning_rate(recipe, p / 10) for p in range(10)} == {1e-3}
 
@@ -52,6 +52,7 @@ def test_the_modern_recipe_is_the_one_whose_figures_are_published():
         **{"weight_decay": 0.3, "label_smoothing": 0.1, "ema": 0.99},
         **{"mfcc_normalize": True, "mfcc_style": 0.2, "vocal_tract": 0.2, "mfcc_shift": 20},
         **{"mfcc_mask_steps": 30, "mfcc_mask_coefficients": 3, "modality_dropout": 0.2},
+        "started_rate": 1.0,
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import tiny
 from noise import noise_arrays, write_noise_cache
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -31,7 +32,7 @@ from train.augment import Augmentation, to_targets
 from train.recipe import Recipe, learning_rate
 from train.record import read_run
 from train.seeds import ORDER, generator
-from train.trainer import batch_sizes, make_average, make_optimizer
+from train.trainer import batch_sizes, make_average, make_optimizer, settle
 
 # Both recipes; the second run also has frames, and all that is random.
 RUNS = {
@@ -342,3 +343,21 @@ def test_a_diverged_loss_stops_the_run(batch_size, what, fold_cache, tmp_path, c
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"error: {what} is nan, so training has diverged.")
     assert not (tmp_path / AUDIO / "fold_0" / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
+def test_parts_that_start_from_weights_learn_at_their_own_rate(rate):
+    """Below 1 batch norms keep their statistics; at 0 nothing of an encoder changes."""
+    net = tiny("cfn_sr_no_cross_modal").train()
+    started = [net.video, net.audio]
+    optimizer = make_optimizer(net, Recipe(started_rate=rate), started)
+    rates = {id(p): g["relative_rate"] for g in optimizer.param_groups for p in g["params"]}
+    slow = [parameter for encoder in started for parameter in encoder.parameters()]
+    assert [rates.get(id(parameter), 0.0) for parameter in slow] == [rate] * len(slow)
+    assert [rates[id(parameter)] for parameter in net.head.parameters()] == [1.0, 1.0]
+    settle(started, rate)
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm1d | torch.nn.BatchNorm3d)]
+    assert {norm.training for norm in norms} == {rate == 1}
+    assert net.audio.dropout.training == (rate > 0)
+    assert {parameter.requires_grad for parameter in slow} == {rate > 0}
+    assert net.head.weight.requires_grad
