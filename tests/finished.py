@@ -9,7 +9,7 @@ import torch
 from networks import unusual_statistics
 from noise import noise_arrays, write_noise_cache
 from torch.nn import functional
-from training import make_config
+from training import fields_of, make_config
 
 import model
 from cache.ravdess import Clip, actors_of, expected_clips
@@ -87,4 +87,4 @@ def finished_run(
 
 def read(cache: Cache, clip: Clip, fields: Iterable[str]) -> dict[str, torch.Tensor]:
     """Fields of one clip, each with B = 1 in front."""
-    return {name: torch.from_numpy(cache.read(clip.clip_id, name))[None] for name in fields}
+    return fields_of(cache, [clip], fields)

@@ -1,11 +1,12 @@
 """Caches of noise: random, but with the right types and shapes."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from cache.manifest import describe_shard, write_manifest
+from cache.manifest import checksum, describe_shard, fingerprint, write_manifest
 from cache.ravdess import Clip
 from cache.schema import COMPUTED, FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
@@ -24,6 +25,16 @@ def noise_arrays(seed: int) -> dict[str, np.ndarray]:
         else:
             arrays[name] = random.standard_normal(field.shape).astype(field.dtype)
     return arrays
+
+
+def change_manifest(cache: Path, change: Callable[[dict], None], *, seal: bool = True) -> None:
+    """Change a manifest as a stranger may, who computes its fingerprint and checksum again."""
+    manifest = json.loads((cache / "manifest.json").read_text())
+    change(manifest)
+    if seal:
+        manifest["fingerprint"] = fingerprint(manifest["config"])
+        manifest["checksum"] = checksum(manifest)
+    (cache / "manifest.json").write_text(json.dumps(manifest))
 
 
 def write_noise_cache(

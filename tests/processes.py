@@ -1,11 +1,12 @@
-"""Functions in processes of their own, which tests can kill, or start several of together.
+"""Commands, and functions in processes of their own, which tests can kill, or start together.
 
-They are forked from a server that has imported what is slow to import.
+The functions are forked from a server that has imported what is slow to import.
 """
 
 import multiprocessing
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -14,8 +15,24 @@ from typing import Any
 
 import torch
 
+ROOT = Path(__file__).parents[1]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["train.cli", "torch._dynamo", "torch.utils.tensorboard"])
+
+
+def run(
+    *command: Any, folder: Path = ROOT, status: int = 0, **variables: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, which must have this exit status, with more environment variables.
+
+    `python` is this interpreter, and `make` one that knows of no other make around it.
+    """
+    words = [sys.executable if each == "python" else str(each) for each in command]
+    kept = {k: v for k, v in os.environ.items() if words[0] != "make" or not k.startswith("MAKE")}
+    env = kept | {name: str(value) for name, value in variables.items()}
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=400)
+    assert done.returncode == status, done.stderr
+    return done
 
 
 def begin(

@@ -3,37 +3,61 @@
 import itertools
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import model
-from cache.ravdess import actors_of
+from cache.ravdess import Clip, actors_of
 from cache.reader import Cache
 from train.cli import main
 from train.distributed import World
 from train.recipe import Recipe
-from train.record import Checkpoint, RunConfig, load_checkpoint, read_metrics
+from train.record import Checkpoint, Run, RunConfig, load_checkpoint, read_metrics, read_run
 from train.trainer import Trainer
 
 AUDIO = "audio_mfcc_cnn"  # the fastest network
 CPU = torch.device("cpu")
 
 
-def train(cache: Path, runs: Path, *more: Any) -> int:
-    """Run train.py on fold 0, one epoch of two steps; arguments in `more` override these."""
+def arguments(cache: Path, runs: Path, *more: Any) -> list[str]:
+    """Those of train.py for fold 0, one epoch of two steps; arguments in `more` override these."""
     quick = ["--model", AUDIO, "--fold", 0, "--preset", "tiny", "--device", "cpu"]
     quick += ["--epochs", 1, "--batch-size", 4]
-    return main([str(each) for each in ("--cache", cache, "--runs", runs, *quick, *more)])
+    return [str(each) for each in ("--cache", cache, "--runs", runs, *quick, *more)]
+
+
+def train(cache: Path, runs: Path, *more: Any) -> int:
+    """Run train.py with these arguments."""
+    return main(arguments(cache, runs, *more))
 
 
 def checkpoint_of(runs: Path, name: str = AUDIO) -> Checkpoint:
     return load_checkpoint(runs / name / "fold_0" / "last.pt")
+
+
+def fields_of(cache: Cache, clips: Iterable[Clip], names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """The fields of some clips, each stacked along a first dimension."""
+    return {
+        field: torch.stack([torch.from_numpy(cache.read(clip.clip_id, field)) for clip in clips])
+        for field in names
+    }
+
+
+def assert_predictions_of_checkpoint(runs: Path, directory: Path, name: str = AUDIO) -> Run:
+    """Fail unless the test clips of fold 0 have the probabilities of the checkpoint's network."""
+    run, trained = read_run(runs / name / "fold_0"), checkpoint_of(runs, name).network()
+    cache = Cache(directory)
+    assert list(run.predictions.clips) == cache.of_actors((1, 2, 3, 4))
+    expected = trained.probabilities(fields_of(cache, run.predictions.clips, trained.fields))
+    np.testing.assert_allclose(run.predictions.probabilities, expected.numpy(), atol=2e-6)
+    return run
 
 
 def results_of(runs: Path, name: str = AUDIO) -> list[dict[str, float]]:
@@ -85,17 +109,12 @@ def sigterm_after_step(number: int) -> Iterator[None]:
 def make_config(name: str = AUDIO, **changes: Any) -> RunConfig:
     """The config of a tiny run on fold 0; `changes` are settings as they are in config.json."""
     trained, tested = actors_of("paper", 0)
+    if "parameters" not in changes:
+        changes["parameters"] = model.count_parameters(model.build(name, "tiny"))
     content = {
-        **{
-            "model": name,
-            "preset": "tiny",
-            "attention": "mean",
-            "split": "paper",
-            "fold": 0,
-            "validation": False,
-        },
-        **{"parameters": model.count_parameters(model.build(name, "tiny")), "seed": 0},
-        **{"train_actors": list(trained), "test_actors": list(tested), "recipe": "paper"},
+        **{"model": name, "preset": "tiny", "attention": "mean", "split": "paper", "seed": 0},
+        **{"fold": 0, "validation": False, "recipe": "paper"},
+        **{"train_actors": list(trained), "test_actors": list(tested)},
         **{"train_clips": 8, "test_clips": 8, "precision": "float32", "init": {}},
         **{"deterministic": False, "compiled": False, "command": ["train.py"], "device": "cpu"},
         "cache": {"dataset": "noise", "config": {}, "fingerprint": "0f" * 32, "schema_version": 2},
