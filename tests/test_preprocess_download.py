@@ -1,14 +1,11 @@
 import hashlib
-import subprocess
-from pathlib import Path
 
 import pytest
 from media import put
+from processes import run
 
 from cache.transfer import RemoteFile
 from preprocess.download import _LOOSE, AUDIO, LANDMARKS, VIDEO, main
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -51,15 +48,12 @@ def test_what_lies_there_as_loose_files_is_not_downloaded(at_server, tmp_path, c
 
 
 def test_make_real_needs_a_folder_and_downloads_no_video(tmp_path):
-    def make(*words):
-        return subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True)
-
-    assert "make real DIR=/path/to" in make("real").stderr
-    planned = make("real", f"DIR={tmp_path}", "FOLDS=0 1").stdout
+    assert "make real DIR=/path/to" in run("make", "-n", "real", status=2).stderr
+    planned = run("make", "-n", "real", f"DIR={tmp_path}", "FOLDS=0 1").stdout
     assert "--audio --landmarks --no-video --missing" in planned
     assert "--modality landmarks --audio wav --cache 'data/landmark-cache'" in planned
     assert "row/cfn_sr/0 row/cfn_sr/1" in planned
-    row = make("row/cfn_sr/1", "PRESET=landmarks", "RECIPE=landmarks").stdout
+    row = run("make", "-n", "row/cfn_sr/1", "PRESET=landmarks", "RECIPE=landmarks").stdout
     assert "--preset landmarks --recipe landmarks" in row
 
 

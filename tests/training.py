@@ -20,6 +20,7 @@ from train.cli import main
 from train.distributed import World
 from train.recipe import Recipe
 from train.record import Checkpoint, Run, RunConfig, load_checkpoint, read_metrics, read_run
+from train.stream import Clips, Resident, Streamed
 from train.trainer import Trainer
 
 AUDIO = "audio_mfcc_cnn"  # the fastest network
@@ -58,6 +59,23 @@ def assert_predictions_of_checkpoint(runs: Path, directory: Path, name: str = AU
     expected = trained.probabilities(fields_of(cache, run.predictions.clips, trained.fields))
     np.testing.assert_allclose(run.predictions.probabilities, expected.numpy(), atol=2e-6)
     return run
+
+
+def assert_clips_of_batches(
+    source: Resident | Streamed, clips: Clips, device: torch.device
+) -> None:
+    """Fail unless each clip comes once, in the order asked for, as it is in the cache."""
+    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
+    seen = []
+    for positions, fields, labels in source.batches(order.split(5), device):
+        own = [clips.clips[position] for position in positions]
+        assert labels.tolist() == [clip.label for clip in own]
+        for name, expected in fields_of(clips.cache, own, ("frames", "mfcc")).items():
+            assert (fields[name].device, fields[name].dtype) == (labels.device, expected.dtype)
+            assert torch.equal(fields[name].cpu(), expected)
+        assert labels.device == device
+        seen += positions.tolist()
+    assert seen == order.tolist()
 
 
 def results_of(runs: Path, name: str = AUDIO) -> list[dict[str, float]]:

@@ -1,17 +1,13 @@
 """Commands on a GPU: predictions of a video, and the training benchmark."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from processes import run
 
 from cache.ravdess import Clip
 from preprocess.sample import clip_path, write_clip
 from train.cli import main as train_main
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_predict_gives_the_same_on_cuda_and_on_the_cpu(fold_cache, tmp_path, capsys, row):
@@ -36,9 +32,7 @@ def test_predict_gives_the_same_on_cuda_and_on_the_cpu(fold_cache, tmp_path, cap
 
 @pytest.mark.parametrize("more", [(), ("--compile",)], ids=["plain", "compiled"])
 def test_the_training_benchmark_runs(row, more):
-    command = [sys.executable, "-m", "benchmarks.bench_train", "--device", "cuda", *more]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
+    done = run("python", "-m", "benchmarks.bench_train", "--device", "cuda", *more)
     result = json.loads(done.stdout.splitlines()[-1])
     named = " ".join(("bench-train", *more))
     row(f"{named}: clips per second", f"{result['clips_per_second']:.0f}", "target 150")
