@@ -18,15 +18,8 @@ from cache.reader import Cache
 from evaluate.cli import main
 from evaluate.robustness.conditions import CONDITIONS
 from evaluate.robustness.table import Measured, Outcome
-from train.record import (
-    PREDICTIONS,
-    EpochMetrics,
-    Predictions,
-    Run,
-    write_config,
-    write_metrics,
-    write_predictions,
-)
+from train import record
+from train.record import EpochMetrics, Predictions, Run
 
 
 def origin(dataset: str = FULL_AV_ORIGIN["dataset"], fingerprint: str = "0f" * 32) -> dict:
@@ -95,10 +88,10 @@ def write(runs: Path, *made: Run) -> Path:
     for run in made:
         folder = runs / run.config.folder
         folder.mkdir(parents=True)
-        write_config(folder, run.config)
-        write_metrics(folder, run.metrics)
+        record.write_config(folder, run.config)
+        record.write_metrics(folder, run.metrics)
         tested = run.predictions
-        write_predictions(folder, tested.clips, torch.from_numpy(tested.probabilities))
+        record.write_predictions(folder, tested.clips, torch.from_numpy(tested.probabilities))
     return folder
 
 
@@ -109,7 +102,7 @@ def write_robustness(folder: Path, accuracy: float) -> None:
         for number, each in enumerate(CONDITIONS)
     ]
     outcomes[-1] = replace(outcomes[-1], accuracy=None, reason="the network uses no light")
-    predictions = sha256_file(folder / PREDICTIONS)
+    predictions = sha256_file(folder / record.PREDICTIONS)
     Measured("0" * 64, predictions, "cpu", tuple(outcomes)).write(folder)
 
 

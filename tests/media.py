@@ -66,9 +66,8 @@ def encode(
         if sound is not None:
             parts = np.array_split(sound, len(sound_starts_s), axis=1)
             for part, start_s in zip(parts, sound_starts_s, strict=True):
-                frame = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(part), format="fltp", layout=layout
-                )
+                samples = np.ascontiguousarray(part)
+                frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
                 frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
                 frame.pts = round(start_s * rate_hz)
                 mp4.mux(audio.encode(frame))
@@ -98,11 +97,8 @@ def moved_to_front(content: bytes) -> bytes:
 
 def turned(content: bytes, quarters: int) -> bytes:
     """An mp4 whose index asks to show its pictures turned clockwise by these quarter turns."""
-    matrix = {
-        1: (0, 1, 0, -1, 0, 0, 0, 0),
-        2: (-1, 0, 0, 0, -1, 0, 0, 0),
-        3: (0, -1, 0, 1, 0, 0, 0, 0),
-    }[quarters]
+    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
+    matrix = (cosine, sine, 0, -sine, cosine, 0, 0, 0)
     at = content.index(b"tkhd") + 44  # of the first track, the picture
     whole = b"".join(struct.pack(">i", number << 16) for number in matrix)
     return content[:at] + whole + content[at + len(whole) :]

@@ -35,6 +35,14 @@ def run(
     return done
 
 
+def status_of(main: Callable[[list[str]], int], *arguments: Any) -> int:
+    """The exit status of a command in this process, also if argparse ends it."""
+    try:
+        return main([str(each) for each in arguments])
+    except SystemExit as exc:
+        return exc.code
+
+
 def begin(
     target: Callable[[list[str]], int], folder: Path, arguments: list[Any], **variables: Any
 ) -> BaseProcess:

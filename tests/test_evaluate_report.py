@@ -35,11 +35,8 @@ def test_the_mean_is_over_the_headline_folds_and_of_the_last_epoch():
     assert last["mean"] == pytest.approx(0.665)  # the authors' log, last epoch
     assert last["binomial_standard_error"] == pytest.approx(0.013625, abs=1e-6)
     assert last["standard_deviation_over_folds"] == pytest.approx(0.078539, abs=1e-6)
-    assert (best["mean"], best["per_fold"], best["epoch"]) == (
-        pytest.approx(0.9),
-        [0.9] * 5,
-        [2] * 5,
-    )
+    assert best["mean"] == pytest.approx(0.9)
+    assert (best["per_fold"], best["epoch"]) == ([0.9] * 5, [2] * 5)
     assert (figures["folds"], figures["clips"], figures["actors"]) == ([0, 1, 2, 3, 4], 1200, 20)
     assert np.sum(figures["confusion"]) == 1200
     assert np.trace(figures["confusion"]) == sum(rights)

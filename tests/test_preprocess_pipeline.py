@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from media import contents, encode, noise_pictures, put, record, tone
+from processes import status_of
 
 from cache.files import locked
 from cache.manifest import fingerprint
@@ -306,11 +307,7 @@ def test_the_same_bytes_under_two_names_are_noted(raw, cache, capsys):
 def test_wrong_use_is_refused_with_status_2(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    try:
-        status = main([*arguments, "--cache", "cache"])
-    except SystemExit as exc:  # argparse's way
-        status = exc.code
-    assert status == 2
+    assert status_of(main, *arguments, "--cache", "cache") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
 

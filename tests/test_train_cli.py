@@ -83,9 +83,7 @@ def test_an_unfinished_run_is_only_continued_with_resume(run, fold_cache, tmp_pa
         ("metrics.jsonl", "last.pt: epoch 1, but metrics.jsonl has 0 epochs"),
     ],
 )
-def test_a_run_that_lost_a_file_is_neither_finished_nor_overwritten(
-    missing, message, run, fold_cache, tmp_path, capsys
-):
+def test_a_run_that_lost_a_file_stays(missing, message, run, fold_cache, tmp_path, capsys):
     (run / missing).unlink()
     before = contents_of(run)
     assert train(fold_cache, tmp_path) == train(fold_cache, tmp_path, "--resume") == 2
@@ -100,6 +98,10 @@ def test_a_run_stopped_before_its_predictions_writes_them(run, fold_cache, tmp_p
     assert train(fold_cache, tmp_path, "--resume") == 0
     for name in ("predictions.csv", "last.pt", "metrics.jsonl"):
         assert contents_of(run)[name] == before[name], name
+
+
+def of_fold_1(run: Path) -> None:
+    shutil.copy(run.with_name("fold_1") / "last.pt", run)
 
 
 def keep_lines(*kept):
@@ -127,19 +129,14 @@ def change_training(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda run: shutil.copy(run.with_name("fold_1") / "last.pt", run),
-            "last.pt: of a run with other settings (recorded and current: fold: 1 and 0",
-        ),
+        (of_fold_1, "last.pt: of a run with other settings (recorded and current: fold: 1 and 0"),
         (keep_lines(0), "epoch 2, but metrics.jsonl has 1 epochs. They do not belong together"),
         (keep_lines(1), "metrics.jsonl, line 1: epoch is 2, expected 1"),
         (change_training(optimizer={}), "last.pt: does not match the network ("),
         (change_training(optimizer=3), "last.pt: does not match the network ("),
     ],
 )
-def test_what_does_not_belong_to_a_run_is_not_resumed(
-    change, message, run, fold_cache, tmp_path, capsys
-):
+def test_what_is_of_another_run_is_not_resumed(change, message, run, fold_cache, tmp_path, capsys):
     change(run)
     assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 2
     assert message in error_of(capsys)
@@ -195,9 +192,7 @@ def test_a_missing_gpu_is_named(fold_cache, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["cut", "another actor's"])
-def test_a_shard_that_is_not_the_manifests_is_not_trained_on(
-    content, noise_cache, tmp_path, capsys
-):
+def test_a_shard_of_another_manifest_is_not_trained_on(content, noise_cache, tmp_path, capsys):
     cache = noise_cache([expected_clips(actor)[0] for actor in (1, 5, 6)])
     shard, other = ((cache / name).read_bytes() for name in ("actor_06.h5", "actor_05.h5"))
     (cache / "actor_06.h5").write_bytes(shard[:-1] if content == "cut" else other)
