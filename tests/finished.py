@@ -42,14 +42,14 @@ def clips_with_sound(directory: Path, actors: Iterable[int] = (1, 2, 3, 4)) -> P
 
 
 def finished_run(
-    runs: Path, cache_directory: Path, name: str = "cfn_sr", fold: int = 0, **changes: Any
+    runs: Path, directory: Path, name: str = "cfn_sr", fold: int = 0, **changes: Any
 ) -> Path:
     """All files of a run of two epochs of a tiny network; returns the folder of the run.
 
     It predicts the clips that the cache has of the fold's test actors. `changes` replace settings
     of config.json.
     """
-    cache, (trained, tested) = Cache(cache_directory), actors_of("paper", fold)
+    cache, (trained, tested) = Cache(directory), actors_of("paper", fold)
     clips = cache.of_actors(tested)
     origin = {key: cache.manifest[key] for key in ("dataset", "fingerprint", "schema_version")}
     settings = {
@@ -71,9 +71,8 @@ def finished_run(
     record.save_checkpoint(folder, config, epoch=2, **state)
 
     network = record.load_checkpoint(folder / record.CHECKPOINT).network()
-    probabilities = torch.cat(
-        [network.probabilities(read(cache, clip, network.fields)) for clip in clips]
-    )
+    rows = [network.probabilities(read(cache, clip, network.fields)) for clip in clips]
+    probabilities = torch.cat(rows)
     labels = torch.tensor([clip.label for clip in clips])
     accuracy = (probabilities.argmax(dim=1) == labels).double().mean().item()
     metrics = [

@@ -18,9 +18,7 @@ def noise_pictures(count: int, height: int = 90, width: int = 160) -> np.ndarray
     return np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
 
 
-def tone(
-    seconds: float, rate_hz: int = RATE_HZ, channels: int = 2, hertz: float = 440
-) -> np.ndarray:
+def tone(seconds: float, rate_hz: int = RATE_HZ, channels: int = 2, hertz=440.0) -> np.ndarray:
     """float32 (channels, samples): a sine."""
     wave = 0.1 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate_hz)) / rate_hz)
     return np.tile(wave.astype(np.float32), (channels, 1))

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[1]
+Finished = subprocess.CompletedProcess[str]
+Main = Callable[[list[str]], int]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["train.cli", "torch._dynamo", "torch.utils.tensorboard"])
 
 
-def run(
-    *command: Any, folder: Path = ROOT, status: int = 0, **variables: Any
-) -> subprocess.CompletedProcess[str]:
+def run(*command: Any, folder: Path = ROOT, status: int = 0, **variables: Any) -> Finished:
     """Run a command to its end, which must have this exit status, with more environment variables.
 
     `python` is this interpreter, and `make` one that knows of no other make around it.
@@ -35,7 +35,7 @@ def run(
     return done
 
 
-def status_of(main: Callable[[list[str]], int], *arguments: Any) -> int:
+def status_of(main: Main, *arguments: Any) -> int:
     """The exit status of a command in this process, also if argparse ends it."""
     try:
         return main([str(each) for each in arguments])
@@ -43,9 +43,7 @@ def status_of(main: Callable[[list[str]], int], *arguments: Any) -> int:
         return exc.code
 
 
-def begin(
-    target: Callable[[list[str]], int], folder: Path, arguments: list[Any], **variables: Any
-) -> BaseProcess:
+def begin(target: Main, folder: Path, arguments: list[Any], **variables: Any) -> BaseProcess:
     """Start a function such as `main`; what it prints goes to `stdout` and `stderr` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     given = (target, folder, [str(each) for each in arguments], variables)
@@ -54,9 +52,7 @@ def begin(
     return process
 
 
-def begin_team(
-    target: Callable[[list[str]], int], folder: Path, arguments: list[Any]
-) -> list[BaseProcess]:
+def begin_team(target: Main, folder: Path, arguments: list[Any]) -> list[BaseProcess]:
     """Start two processes as torchrun does; process N prints to files in `folder/N`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -68,9 +64,7 @@ def begin_team(
     ]
 
 
-def _run(
-    target: Callable[[list[str]], int], folder: Path, arguments: list[str], variables: dict
-) -> None:
+def _run(target: Main, folder: Path, arguments: list[str], variables: dict) -> None:
     for stream in (sys.stdout, sys.stderr):
         opened = (folder / stream.name.strip("<>")).open("wb")
         os.dup2(opened.fileno(), stream.fileno())

@@ -47,9 +47,8 @@ def test_the_sixth_rotation_is_listed_but_changes_no_figure():
     five = [make_run(fold, 120) for fold in range(5)]
     without, with_sixth = (compute(runs).figures for runs in (five, [*five, make_run(5, 240)]))
     assert without["outside_mean"] == []
-    assert with_sixth["outside_mean"] == [
-        {"fold": 5, "accuracy_last": 1.0, "accuracy_best_on_test": 1.0, "epoch": 3}
-    ]
+    sixth = {"fold": 5, "accuracy_last": 1.0, "accuracy_best_on_test": 1.0, "epoch": 3}
+    assert with_sixth["outside_mean"] == [sixth]
     with_sixth["outside_mean"].clear()
     assert without == with_sixth
 

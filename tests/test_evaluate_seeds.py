@@ -52,16 +52,13 @@ def correct(base) -> Correct:
 
 def over_actors(scores: list[dict[str, float]]) -> tuple[float, float]:
     """The interval of the mean over seeds of clips' scores, from one mean per actor."""
-    actors = [
-        statistics.mean(
-            score for own in scores for clip, score in own.items() if clip[-2:] == actor
-        )
-        for actor in sorted({clip[-2:] for clip in scores[0]})
-    ]
-    times = np.random.default_rng(0).multinomial(
-        len(actors), [1 / len(actors)] * len(actors), 10_000
-    )
-    return tuple(np.quantile(times @ actors / len(actors), [0.025, 0.975]))
+    of_actor = {}
+    for clip, score in [pair for own in scores for pair in own.items()]:
+        of_actor.setdefault(clip[-2:], []).append(score)
+    actors = [statistics.mean(of_actor[actor]) for actor in sorted(of_actor)]
+    count = len(actors)
+    times = np.random.default_rng(0).multinomial(count, [1 / count] * count, 10_000)
+    return tuple(np.quantile(times @ actors / count, [0.025, 0.975]))
 
 
 @pytest.mark.parametrize("model", MODELS)

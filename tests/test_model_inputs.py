@@ -62,9 +62,8 @@ def test_a_clip_has_its_own_crop_the_same_in_all_its_frames_and_is_left_as_it_wa
 
 def test_a_crop_shows_the_part_that_was_drawn_and_a_flip_mirrors_it():
     frames = pictures(1, 2, 40, 40)
-    found, mirrored = (
-        to_input(frames, 20, torch.tensor([[0.5, 0.0, 0.5, 0.5, flip]])) for flip in (0.0, 1.0)
-    )
+    crops = (torch.tensor([[0.5, 0.0, 0.5, 0.5, flip]]) for flip in (0.0, 1.0))
+    found, mirrored = (to_input(frames, 20, crop) for crop in crops)
     torch.testing.assert_close(found, to_input(frames[:, :, :20, 20:], 20))
     assert torch.equal(mirrored, found.flip(4))
 

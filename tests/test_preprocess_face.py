@@ -77,9 +77,8 @@ def test_the_crop_has_the_colors_of_the_whole_frame(corner):
     picture = np.zeros((240, 320, 3), np.uint8)
     picture[..., 0], picture[..., 2] = ramp, ramp[::-1]
     picture[:, 160:, 1] = 180
-    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-        format="yuv420p", dst_colorspace="ITU709"
-    )
+    (frame,) = decoded([picture])
+    frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
     frame.colorspace = 1  # BT.709
     left, top = corner
     shown = crop([frame] * 30, np.tile(np.float32([left, top, left + 200, top + 200]), (30, 1)))

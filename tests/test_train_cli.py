@@ -163,9 +163,13 @@ def test_sigterm_is_handled_only_while_a_run_lasts(fold_cache, tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        pytest.param("--device cuda", "--device is cuda, but torch finds no GPU", marks=no_gpu),
         ("--fold 6", "fold is 6, expected 0..5"),
         ("--fold 2", "no clips of the held-out actors [9, 10, 11, 12] of this fold"),
         ("--cache nowhere", "nowhere: no manifest.json"),
@@ -183,12 +187,6 @@ def test_wrong_use_is_one_clear_line(more, message, fold_cache, tmp_path, capsys
     assert train(fold_cache, tmp_path, *more.split()) == 2
     assert message in error_of(capsys)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_named(fold_cache, tmp_path, capsys):
-    assert train(fold_cache, tmp_path, "--device", "cuda") == 2
-    assert "--device is cuda, but torch finds no GPU" in error_of(capsys)
 
 
 @pytest.mark.parametrize("content", ["cut", "another actor's"])

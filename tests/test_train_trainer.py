@@ -1,7 +1,6 @@
 """Training: the same seed gives the same bits, resumed or not, and each step does what it says."""
 
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -276,16 +275,6 @@ def test_validation_opens_no_shard_of_the_test_actors(tmp_path):
     assert {clip.actor for clip in run.predictions.clips} == {5, 6, 7, 8}
 
 
-@contextmanager
-def hooked(register, hook):
-    """Call `hook` for every module of every network."""
-    handle = register(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_run_computes_in_its_precision_throughout(precision, fold_cache, tmp_path):
     computed_in = set()
@@ -294,7 +283,7 @@ def test_a_run_computes_in_its_precision_throughout(precision, fold_cache, tmp_p
         if isinstance(module, nn.Conv1d) and output.device == CPU:
             computed_in.add((module.training, output.dtype))
 
-    with hooked(register_module_forward_hook, record):
+    with register_module_forward_hook(record):
         assert train(fold_cache, tmp_path, "--precision", precision) == 0
     dtype = getattr(torch, precision)
     assert computed_in == {(True, dtype), (False, dtype)}
@@ -306,7 +295,7 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower(training, fold_cache,
         if module.training == training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
-    with hooked(register_module_forward_pre_hook, refuse):
+    with register_module_forward_pre_hook(refuse):
         assert train(fold_cache, tmp_path) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: out of memory on cpu (1 thread) with batch size 4. Lower --batch-size, or use "

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import model
@@ -43,12 +44,10 @@ def checkpoint_of(runs: Path, name: str = AUDIO) -> Checkpoint:
     return load_checkpoint(runs / name / "fold_0" / "last.pt")
 
 
-def fields_of(cache: Cache, clips: Iterable[Clip], names: Iterable[str]) -> dict[str, torch.Tensor]:
+def fields_of(cache: Cache, clips: Iterable[Clip], names: Iterable[str]) -> dict[str, Tensor]:
     """The fields of some clips, each stacked along a first dimension."""
-    return {
-        field: torch.stack([torch.from_numpy(cache.read(clip.clip_id, field)) for clip in clips])
-        for field in names
-    }
+    arrays = {name: [cache.read(clip.clip_id, name) for clip in clips] for name in names}
+    return {name: torch.from_numpy(np.stack(each)) for name, each in arrays.items()}
 
 
 def assert_predictions_of_checkpoint(runs: Path, directory: Path, name: str = AUDIO) -> Run:
@@ -61,9 +60,7 @@ def assert_predictions_of_checkpoint(runs: Path, directory: Path, name: str = AU
     return run
 
 
-def assert_clips_of_batches(
-    source: Resident | Streamed, clips: Clips, device: torch.device
-) -> None:
+def assert_clips_of_batches(source: Resident | Streamed, clips: Clips, device: Any) -> None:
     """Fail unless each clip comes once, in the order asked for, as it is in the cache."""
     order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
     seen = []
@@ -87,7 +84,7 @@ def results_of(runs: Path, name: str = AUDIO) -> list[dict[str, float]]:
 
 def same_state(one: Any, two: Any) -> bool:
     """Whether two nested states of tensors and numbers are equal to the bit."""
-    if isinstance(one, torch.Tensor):
+    if isinstance(one, Tensor):
         return torch.equal(one, two)
     if isinstance(one, dict):
         return one.keys() == two.keys() and all(same_state(one[key], two[key]) for key in one)
@@ -117,11 +114,8 @@ def sigterm_after_step(number: int) -> Iterator[None]:
         if next(steps) == number:
             signal.raise_signal(signal.SIGTERM)
 
-    hook = register_optimizer_step_post_hook(interrupt)
-    try:
+    with register_optimizer_step_post_hook(interrupt):
         yield
-    finally:
-        hook.remove()
 
 
 def make_config(name: str = AUDIO, **changes: Any) -> RunConfig:

@@ -27,14 +27,8 @@ def launch(cache, runs, *more, script="train.py", processes=1):
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     arguments = [ROOT / script, "--cache", cache, "--runs", runs, *TINY, *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NVIDIA_TF32_OVERRIDE": "0"}
-    return subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*command, *map(str, arguments)], cwd=ROOT, text=True, **options)
 
 
 def run(*arguments, **options):
@@ -139,9 +133,8 @@ def test_a_network_predicts_on_cuda_as_on_the_cpu(fold_cache, tmp_path, monkeypa
     cache = Cache(fold_cache)
     fields = fields_of(cache, cache.clips[:4], ("frames", "mfcc"))
     on_cpu = checkpoint.network("cpu").probabilities(fields)
-    on_gpu = checkpoint.network(DEVICE).probabilities(
-        {name: tensor.to(DEVICE) for name, tensor in fields.items()}
-    )
+    fields = {name: tensor.to(DEVICE) for name, tensor in fields.items()}
+    on_gpu = checkpoint.network(DEVICE).probabilities(fields)
     difference = (on_cpu - on_gpu.cpu()).abs().max().item()
     row("probabilities on cuda minus those on the cpu", f"{difference:.1e}", "at most 1e-2")
     # Pictures are resized as bytes on the CPU and as floats on a GPU, which rounds differently.
