@@ -46,13 +46,8 @@ def real_data() -> Path:
 def sample_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn sample as it lies on disk: one clip each of actors 1 and 5, two of actor 2."""
     out = tmp_path_factory.mktemp("sample")
-    for clip_id in (
-        "01-01-03-01-01-01-01",
-        "01-01-05-01-02-01-02",
-        "01-01-08-02-01-02-02",
-        "01-01-01-01-01-01-05",
-    ):
-        clip = Clip.parse(clip_id)
+    for take in ("03-01-01-01-01", "05-01-02-01-02", "08-02-01-02-02", "01-01-01-01-05"):
+        clip = Clip.parse(f"01-01-{take}")
         clip_path(out, clip).parent.mkdir(exist_ok=True)
         write_clip(clip, 0, clip_path(out, clip))
     write_json(out / SAMPLE_NAME, {"seed": 0, "version": VERSION})

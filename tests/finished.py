@@ -21,7 +21,6 @@ from train import record
 
 def clips_with_sound(directory: Path, actors: Iterable[int] = (1, 2, 3, 4)) -> Path:
     """A cache of smooth pictures and hoarse tones with waveforms, two clips per actor."""
-
     count, height, width, channels = FIELDS["frames"].shape
     others = noise_arrays(0)
 
@@ -41,9 +40,7 @@ def clips_with_sound(directory: Path, actors: Iterable[int] = (1, 2, 3, 4)) -> P
     return write_noise_cache(directory, clips, arrays)
 
 
-def finished_run(
-    runs: Path, directory: Path, name: str = "cfn_sr", fold: int = 0, **changes: Any
-) -> Path:
+def finished_run(runs: Path, directory: Path, name: str = "cfn_sr", fold=0, **changes: Any) -> Path:
     """All files of a run of two epochs of a tiny network; returns the folder of the run.
 
     It predicts the clips that the cache has of the fold's test actors. `changes` replace settings

@@ -53,12 +53,7 @@ def write_noise_cache(
         write_shard(path, len(own), fields, iter(rows))
         shards.append(describe_shard(path, len(own)))
     record = {"source": "noise", "source_sha256": "0" * 64, "notes": []}
-    write_manifest(
-        directory,
-        origin=ORIGIN,
-        config={"test": 1},
-        versions={},
-        shards=shards,
-        clips={clip.clip_id: record for clip in clips},
-    )
+    records = {clip.clip_id: record for clip in clips}
+    about = {"origin": ORIGIN, "config": {"test": 1}, "versions": {}}
+    write_manifest(directory, **about, shards=shards, clips=records)
     return directory

@@ -57,10 +57,9 @@ def test_the_figures_are_those_of_the_predictions_written_out(runs, capsys):
     for row, (name, tested) in zip(rows, found.items(), strict=True):
         own = [statistics.mean(accuracy(tested[seed, fold]) for fold in FOLDS) for seed in SEEDS]
         uar = [recall([each for fold in FOLDS for each in tested[seed, fold]]) for seed in SEEDS]
-        for column, value in (
-            *(("accuracy", statistics.mean(own)), ("uar", statistics.mean(uar))),
-            ("standard_error", statistics.stdev(own) / math.sqrt(3)),
-        ):
+        expected = {"accuracy": statistics.mean(own), "uar": statistics.mean(uar)}
+        expected["standard_error"] = statistics.stdev(own) / math.sqrt(3)
+        for column, value in expected.items():
             assert float(row[column]) == pytest.approx(value, abs=1e-6), column
         assert [float(each) for each in row["per_seed"].split()] == pytest.approx(own, abs=1e-6)
         assert (row["folds"], row["seeds"], row["runs"]) == ("0 1 2", "0 1 2", "9")

@@ -114,14 +114,14 @@ def test_without_a_usable_run_there_is_no_report_and_status_1(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("runs", "out", "words"),
     [
-        ("nowhere", "out", "--runs is .* not a folder"),
-        ("empty", "out", ".* contains no runs"),
+        ("nowhere", "out", "--runs is .* which is not a folder"),
+        ("empty", "out", ".* contains no runs, expected folders <model>/fold_<k>"),
         ("runs", "file", "out is .* cannot be a folder"),
     ],
 )
 def test_wrong_use_is_status_2_and_one_line(runs, out, words, tmp_path, capsys):
     write(tmp_path / "runs", make_run(0, 180))
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "cfn_sr" / "validation_0").mkdir(parents=True)  # not for a report
     (tmp_path / "file").touch()
     assert evaluate(tmp_path / runs, tmp_path / out) == 2
     assert re.fullmatch(f"error: {words}.*\n", capsys.readouterr().err)

@@ -66,11 +66,8 @@ def defined_in(tree: ast.Module) -> set[str]:
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
-            names |= {
-                n.id
-                for n in ast.walk(node)
-                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-            }
+            inside = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
+            names |= {each.id for each in inside if isinstance(each.ctx, ast.Store)}
     return names
 
 

@@ -26,6 +26,7 @@ from train.trainer import Trainer
 
 AUDIO = "audio_mfcc_cnn"  # the fastest network
 CPU = torch.device("cpu")
+ONE = World()  # process
 
 
 def arguments(cache: Path, runs: Path, *more: Any) -> list[str]:
@@ -136,13 +137,7 @@ def make_config(name: str = AUDIO, **changes: Any) -> RunConfig:
     return RunConfig.from_json(json.loads(json.dumps(content | changes)))
 
 
-def make_trainer(
-    directory: Path,
-    name: str = AUDIO,
-    *,
-    world: World = World(),  # noqa: B008 (frozen)
-    **changes: Any,
-) -> Trainer:
+def make_trainer(directory: Path, name: str = AUDIO, world: World = ONE, **changes: Any) -> Trainer:
     """A trainer of the tiny network on fold 0 of a cache, with settings as for `make_config`."""
     cache, config = Cache(directory), make_config(name, **changes)
     clips = [cache.of_actors(actors) for actors in (config.train_actors, config.test_actors)]
