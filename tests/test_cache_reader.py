@@ -99,26 +99,23 @@ def test_a_valid_cache_has_no_problem_and_another_shard_is_named(noise_cache, ca
 
 
 def test_a_flipped_bit_anywhere_in_a_shard_is_found(noise_cache):
-    cache = noise_cache([CLIPS[0], CLIPS[2]])
+    cache = noise_cache(CLIPS[2:3])
     path = cache / "actor_04.h5"
-    random = np.random.default_rng(0)
-    with path.open("r+b") as file:
-        size = path.stat().st_size
+    random, content = np.random.default_rng(0), path.read_bytes()
+    with path.open("r+b", buffering=0) as file:
         # The first KiB are structure, which HDF5 checks too.
-        for place in (*random.integers(0, 1024, 20), *random.integers(0, size, 80)):
+        for place in (*random.integers(0, 1024, 20), *random.integers(0, len(content), 80)):
             file.seek(place)
-            byte = file.read(1)[0]
-            for value in (byte ^ 1 << int(random.integers(0, 8)), byte):
-                file.seek(place)
-                file.write(bytes([value]))
-                file.flush()
-                found = problems(cache)
-                assert len(found) == (value != byte)
-                assert all(str(path) in problem for problem in found)
+            file.write(bytes([content[place] ^ 1 << int(random.integers(0, 8))]))
+            (found,) = problems(cache)
+            assert str(path) in found
+            file.seek(place)
+            file.write(content[place : place + 1])
+    assert problems(cache) == []
 
 
 def test_a_shard_that_was_cut_anywhere_is_refused(noise_cache):
-    cache = noise_cache([CLIPS[0], CLIPS[2]])
+    cache = noise_cache(CLIPS[2:3])
     path = cache / "actor_04.h5"
     size = path.stat().st_size
     after = np.random.default_rng(0).integers(2**20, size, 50)

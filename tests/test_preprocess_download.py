@@ -1,4 +1,5 @@
 import hashlib
+import re
 
 import pytest
 from media import put
@@ -53,8 +54,9 @@ def test_make_real_needs_a_folder_and_downloads_no_video(tmp_path):
     assert "--audio --landmarks --no-video --missing" in planned
     assert "--modality landmarks --audio wav --cache 'data/landmark-cache'" in planned
     assert "row/cfn_sr/0 row/cfn_sr/1" in planned
-    row = run("make", "-n", "row/cfn_sr/1", "PRESET=landmarks", "RECIPE=landmarks").stdout
-    assert "--preset landmarks --recipe landmarks" in row
+    rows = run("make", "-n", "row/cfn_sr/1", "PRESET=landmarks").stdout
+    used = re.findall(r"--preset landmarks .* --recipe (\w+)", rows)
+    assert used == ["landmarks", "modern", "fusion"]  # of faces, voices and both
 
 
 def test_a_file_in_place_of_the_folder_is_wrong_use(tmp_path, capsys):

@@ -121,10 +121,10 @@ def test_a_take_without_usable_points_fails_and_the_others_are_kept(takes, capsy
 
 
 def test_a_zip_that_unpacks_to_gigabytes_is_refused_in_little_memory(takes):
-    """A member of 512 MiB, packed in 0.5 MB."""
+    """A member of 256 MiB, packed in 0.3 MB."""
     packed = {"mode": "a", "compression": zipfile.ZIP_DEFLATED, "compresslevel": 1}
     with zipfile.ZipFile(takes / "points.zip", **packed) as archive:
-        archive.writestr("01-01-03-01-01-01-07.csv", bytes(2**29))
+        archive.writestr("01-01-03-01-01-01-07.csv", bytes(2**28))
     record(takes / "recordings", "03-01-03-01-01-01-07", 500)
     code = """
 import re, sys
