@@ -39,8 +39,8 @@ def origin_of(cache: Path) -> dict:
 def start(run: dict | None = None) -> dict:
     """What `init` records of one encoder: a file of unknown actors, or the run that wrote it."""
     audio = {
-        **{"model": "audio_mfcc_cnn", "preset": "paper", "attention": "mean", "split": "paper"},
-        **{"fold": 0, "validation": False, "epochs": 70, "recipe": "paper", "seed": 0, "init": {}},
+        **{"model": "audio_mfcc_cnn", "preset": "paper", "split": "paper", "fold": 0},
+        **{"validation": False, "epochs": 70, "recipe": "paper", "seed": 0, "init": {}},
     }
     return {"file": "a.pt", "sha256": "0" * 64, "run": None if run is None else audio | run}
 
