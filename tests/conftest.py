@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from media import put
 from noise import write_noise_cache
 from server import Server
 
 from cache.files import write_json
 from cache.ravdess import Clip, expected_clips
-from preprocess import sample
 from preprocess.cli import main as preprocess_main
 from preprocess.dataset import SAMPLE_NAME
 from preprocess.sample import VERSION, clip_path, write_clip
@@ -46,28 +46,28 @@ def real_data() -> Path:
 def sample_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn sample as it lies on disk: one clip each of actors 1 and 5, two of actor 2."""
     out = tmp_path_factory.mktemp("sample")
-    for clip_id in (
-        "01-01-03-01-01-01-01",
-        "01-01-05-01-02-01-02",
-        "01-01-08-02-01-02-02",
-        "01-01-01-01-01-01-05",
-    ):
-        clip = Clip.parse(clip_id)
+    for take in ("03-01-01-01-01", "05-01-02-01-02", "08-02-01-02-02", "01-01-01-01-05"):
+        clip = Clip.parse(f"01-01-{take}")
         clip_path(out, clip).parent.mkdir(exist_ok=True)
         write_clip(clip, 0, clip_path(out, clip))
     write_json(out / SAMPLE_NAME, {"seed": 0, "version": VERSION})
     return out
 
 
+@pytest.fixture
+def one_clip(sample_clips: Path, tmp_path: Path) -> Path:
+    """A raw folder with one clip of that sample."""
+    for name in ("Actor_01/01-01-03-01-01-01-01.mp4", SAMPLE_NAME):
+        put(tmp_path / "raw", name, (sample_clips / name).read_bytes())
+    return tmp_path / "raw"
+
+
 @pytest.fixture(scope="session")
-def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Features of a drawn sample with waveforms: 8 clips, one an emotion, of each of 2 actors."""
-    out = tmp_path_factory.mktemp("sample_cache")
-    numbers = ["--actors", "2", "--clips-per-actor", "8", "--jobs", "2"]
-    assert sample.main(["--out", str(out / "raw"), *numbers]) == 0
-    made = [*("--raw", str(out / "raw"), "--cache", str(out / "cache")), *("--jobs", "2")]
-    assert preprocess_main([*made, "--waveform"]) == 0
-    return out / "cache"
+def built(sample_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of that sample, by one process; only read by tests."""
+    cache = tmp_path_factory.mktemp("built") / "cache"
+    assert preprocess_main(["--raw", str(sample_clips), "--cache", str(cache), "--jobs", "1"]) == 0
+    return cache
 
 
 @pytest.fixture(scope="session")

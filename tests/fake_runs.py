@@ -1,14 +1,16 @@
 """Made-up finished runs, written by the trainer's own writers, and the reports made from them."""
 
+import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from training import make_config
 
 from cache.files import sha256_file
 from cache.ravdess import FULL_AV_ORIGIN, Clip, actors_of, expected_clips, sample_origin
@@ -16,17 +18,8 @@ from cache.reader import Cache
 from evaluate.cli import main
 from evaluate.robustness.conditions import CONDITIONS
 from evaluate.robustness.table import Measured, Outcome
-from train.recipe import Recipe
-from train.record import (
-    PREDICTIONS,
-    EpochMetrics,
-    Predictions,
-    Run,
-    RunConfig,
-    write_config,
-    write_metrics,
-    write_predictions,
-)
+from train import record
+from train.record import EpochMetrics, Predictions, Run
 
 
 def origin(dataset: str = FULL_AV_ORIGIN["dataset"], fingerprint: str = "0f" * 32) -> dict:
@@ -75,20 +68,12 @@ def make_run(
     if predicted is None:
         predicted = np.where(np.arange(len(clips)) < right, labels, (labels + 1) % 8)
     defaults = {
-        **{
-            "model": model,
-            "preset": "paper",
-            "attention": "mean",
-            "parameters": 26301417,
-            "split": "paper",
-        },
-        **{"fold": fold, "validation": False, "train_actors": trained, "test_actors": tested},
-        **{"train_clips": 1200, "test_clips": len(clips), "recipe": "paper", "seed": 0},
-        **{"precision": "float32", "deterministic": False, "compiled": False, "init": {}},
-        **{"device": "cpu", "cache": origin(), "versions": {"torch": "2.15.0"}},
-        "command": ("train.py", "--cache", "my cache", "--fold", str(fold)),
+        **{"preset": "paper", "parameters": 26301417, "cache": origin(), "fold": fold},
+        **{"train_actors": trained, "test_actors": tested, "test_clips": len(clips)},
+        **{"command": ("train.py", "--cache", "my cache", "--fold", str(fold))},
+        **{"train_clips": 1200, "epochs": 3, "batch_size": 16},
     }
-    config = RunConfig.from_json(asdict(Recipe(epochs=3)) | defaults | settings)
+    config = make_config(settings.pop("model", model), **(defaults | settings))
     accuracies = (0.1, best, float(np.mean(predicted == labels)))
     metrics = tuple(
         EpochMetrics(epoch, 2 / epoch, 0.3 * epoch, 1.5, accuracy, 0.001, 40.0, 30.0)
@@ -103,10 +88,10 @@ def write(runs: Path, *made: Run) -> Path:
     for run in made:
         folder = runs / run.config.folder
         folder.mkdir(parents=True)
-        write_config(folder, run.config)
-        write_metrics(folder, run.metrics)
+        record.write_config(folder, run.config)
+        record.write_metrics(folder, run.metrics)
         tested = run.predictions
-        write_predictions(folder, tested.clips, torch.from_numpy(tested.probabilities))
+        record.write_predictions(folder, tested.clips, torch.from_numpy(tested.probabilities))
     return folder
 
 
@@ -117,12 +102,20 @@ def write_robustness(folder: Path, accuracy: float) -> None:
         for number, each in enumerate(CONDITIONS)
     ]
     outcomes[-1] = replace(outcomes[-1], accuracy=None, reason="the network uses no light")
-    predictions = sha256_file(folder / PREDICTIONS)
+    predictions = sha256_file(folder / record.PREDICTIONS)
     Measured("0" * 64, predictions, "cpu", tuple(outcomes)).write(folder)
 
 
 def evaluate(runs: Path, out: Path, *more: object) -> int:
     return main(list(map(str, ["--runs", runs, "--out", out, *more])))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, all as long as its header."""
+    with path.open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened, strict=True))
+    assert all(None not in row and None not in row.values() for row in rows)
+    return rows
 
 
 def summary_of(out: Path) -> dict:

@@ -9,7 +9,7 @@ import torch
 from networks import unusual_statistics
 from noise import noise_arrays, write_noise_cache
 from torch.nn import functional
-from training import make_config
+from training import fields_of, make_config
 
 import model
 from cache.ravdess import Clip, actors_of, expected_clips
@@ -21,7 +21,6 @@ from train import record
 
 def clips_with_sound(directory: Path, actors: Iterable[int] = (1, 2, 3, 4)) -> Path:
     """A cache of smooth pictures and hoarse tones with waveforms, two clips per actor."""
-
     count, height, width, channels = FIELDS["frames"].shape
     others = noise_arrays(0)
 
@@ -41,15 +40,13 @@ def clips_with_sound(directory: Path, actors: Iterable[int] = (1, 2, 3, 4)) -> P
     return write_noise_cache(directory, clips, arrays)
 
 
-def finished_run(
-    runs: Path, cache_directory: Path, name: str = "cfn_sr", fold: int = 0, **changes: Any
-) -> Path:
+def finished_run(runs: Path, directory: Path, name: str = "cfn_sr", fold=0, **changes: Any) -> Path:
     """All files of a run of two epochs of a tiny network; returns the folder of the run.
 
     It predicts the clips that the cache has of the fold's test actors. `changes` replace settings
     of config.json.
     """
-    cache, (trained, tested) = Cache(cache_directory), actors_of("paper", fold)
+    cache, (trained, tested) = Cache(directory), actors_of("paper", fold)
     clips = cache.of_actors(tested)
     origin = {key: cache.manifest[key] for key in ("dataset", "fingerprint", "schema_version")}
     settings = {
@@ -71,9 +68,8 @@ def finished_run(
     record.save_checkpoint(folder, config, epoch=2, **state)
 
     network = record.load_checkpoint(folder / record.CHECKPOINT).network()
-    probabilities = torch.cat(
-        [network.probabilities(read(cache, clip, network.fields)) for clip in clips]
-    )
+    rows = [network.probabilities(read(cache, clip, network.fields)) for clip in clips]
+    probabilities = torch.cat(rows)
     labels = torch.tensor([clip.label for clip in clips])
     accuracy = (probabilities.argmax(dim=1) == labels).double().mean().item()
     metrics = [
@@ -87,4 +83,4 @@ def finished_run(
 
 def read(cache: Cache, clip: Clip, fields: Iterable[str]) -> dict[str, torch.Tensor]:
     """Fields of one clip, each with B = 1 in front."""
-    return {name: torch.from_numpy(cache.read(clip.clip_id, name))[None] for name in fields}
+    return fields_of(cache, [clip], fields)

@@ -18,9 +18,7 @@ def noise_pictures(count: int, height: int = 90, width: int = 160) -> np.ndarray
     return np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
 
 
-def tone(
-    seconds: float, rate_hz: int = RATE_HZ, channels: int = 2, hertz: float = 440
-) -> np.ndarray:
+def tone(seconds: float, rate_hz: int = RATE_HZ, channels: int = 2, hertz=440.0) -> np.ndarray:
     """float32 (channels, samples): a sine."""
     wave = 0.1 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate_hz)) / rate_hz)
     return np.tile(wave.astype(np.float32), (channels, 1))
@@ -66,9 +64,8 @@ def encode(
         if sound is not None:
             parts = np.array_split(sound, len(sound_starts_s), axis=1)
             for part, start_s in zip(parts, sound_starts_s, strict=True):
-                frame = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(part), format="fltp", layout=layout
-                )
+                samples = np.ascontiguousarray(part)
+                frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
                 frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
                 frame.pts = round(start_s * rate_hz)
                 mp4.mux(audio.encode(frame))
@@ -98,11 +95,8 @@ def moved_to_front(content: bytes) -> bytes:
 
 def turned(content: bytes, quarters: int) -> bytes:
     """An mp4 whose index asks to show its pictures turned clockwise by these quarter turns."""
-    matrix = {
-        1: (0, 1, 0, -1, 0, 0, 0, 0),
-        2: (-1, 0, 0, 0, -1, 0, 0, 0),
-        3: (0, -1, 0, 1, 0, 0, 0, 0),
-    }[quarters]
+    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
+    matrix = (cosine, sine, 0, -sine, cosine, 0, 0, 0)
     at = content.index(b"tkhd") + 44  # of the first track, the picture
     whole = b"".join(struct.pack(">i", number << 16) for number in matrix)
     return content[:at] + whole + content[at + len(whole) :]

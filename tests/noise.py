@@ -1,11 +1,12 @@
 """Caches of noise: random, but with the right types and shapes."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from cache.manifest import describe_shard, write_manifest
+from cache.manifest import checksum, describe_shard, fingerprint, write_manifest
 from cache.ravdess import Clip
 from cache.schema import COMPUTED, FIELDS, PICTURE, shard_name
 from cache.shard import write_shard
@@ -26,6 +27,16 @@ def noise_arrays(seed: int) -> dict[str, np.ndarray]:
     return arrays
 
 
+def change_manifest(cache: Path, change: Callable[[dict], None], *, seal: bool = True) -> None:
+    """Change a manifest as a stranger may, who computes its fingerprint and checksum again."""
+    manifest = json.loads((cache / "manifest.json").read_text())
+    change(manifest)
+    if seal:
+        manifest["fingerprint"] = fingerprint(manifest["config"])
+        manifest["checksum"] = checksum(manifest)
+    (cache / "manifest.json").write_text(json.dumps(manifest))
+
+
 def write_noise_cache(
     directory: Path,
     clips: list[Clip],
@@ -42,12 +53,7 @@ def write_noise_cache(
         write_shard(path, len(own), fields, iter(rows))
         shards.append(describe_shard(path, len(own)))
     record = {"source": "noise", "source_sha256": "0" * 64, "notes": []}
-    write_manifest(
-        directory,
-        origin=ORIGIN,
-        config={"test": 1},
-        versions={},
-        shards=shards,
-        clips={clip.clip_id: record for clip in clips},
-    )
+    records = {clip.clip_id: record for clip in clips}
+    about = {"origin": ORIGIN, "config": {"test": 1}, "versions": {}}
+    write_manifest(directory, **about, shards=shards, clips=records)
     return directory

@@ -1,11 +1,12 @@
-"""Functions in processes of their own, which tests can kill, or start several of together.
+"""Commands, and functions in processes of their own, which tests can kill, or start together.
 
-They are forked from a server that has imported what is slow to import.
+The functions are forked from a server that has imported what is slow to import.
 """
 
 import multiprocessing
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -14,13 +15,35 @@ from typing import Any
 
 import torch
 
+ROOT = Path(__file__).parents[1]
+Finished = subprocess.CompletedProcess[str]
+Main = Callable[[list[str]], int]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["train.cli", "torch._dynamo", "torch.utils.tensorboard"])
 
 
-def begin(
-    target: Callable[[list[str]], int], folder: Path, arguments: list[Any], **variables: Any
-) -> BaseProcess:
+def run(*command: Any, folder: Path = ROOT, status: int = 0, **variables: Any) -> Finished:
+    """Run a command to its end, which must have this exit status, with more environment variables.
+
+    `python` is this interpreter, and `make` one that knows of no other make around it.
+    """
+    words = [sys.executable if each == "python" else str(each) for each in command]
+    kept = {k: v for k, v in os.environ.items() if words[0] != "make" or not k.startswith("MAKE")}
+    env = kept | {name: str(value) for name, value in variables.items()}
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=400)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def status_of(main: Main, *arguments: Any) -> int:
+    """The exit status of a command in this process, also if argparse ends it."""
+    try:
+        return main([str(each) for each in arguments])
+    except SystemExit as exc:
+        return exc.code
+
+
+def begin(target: Main, folder: Path, arguments: list[Any], **variables: Any) -> BaseProcess:
     """Start a function such as `main`; what it prints goes to `stdout` and `stderr` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     given = (target, folder, [str(each) for each in arguments], variables)
@@ -29,9 +52,7 @@ def begin(
     return process
 
 
-def begin_team(
-    target: Callable[[list[str]], int], folder: Path, arguments: list[Any]
-) -> list[BaseProcess]:
+def begin_team(target: Main, folder: Path, arguments: list[Any]) -> list[BaseProcess]:
     """Start two processes as torchrun does; process N prints to files in `folder/N`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -43,9 +64,7 @@ def begin_team(
     ]
 
 
-def _run(
-    target: Callable[[list[str]], int], folder: Path, arguments: list[str], variables: dict
-) -> None:
+def _run(target: Main, folder: Path, arguments: list[str], variables: dict) -> None:
     for stream in (sys.stdout, sys.stderr):
         opened = (folder / stream.name.strip("<>")).open("wb")
         os.dup2(opened.fileno(), stream.fileno())

@@ -1,7 +1,6 @@
 """Caches are read clip by clip, and checked against their manifest."""
 
 import multiprocessing
-import pickle
 import shutil
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -40,9 +39,8 @@ def test_what_is_not_there_is_named(noise_cache):
 def test_another_process_opens_its_own_files(noise_cache):
     cache = Cache(noise_cache(CLIPS))
     wanted = cache.read(CLIPS[0].clip_id, "mfcc")  # opens a shard here first
-    copy = pickle.loads(pickle.dumps(cache))
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        there = pool.submit(copy.read, CLIPS[0].clip_id, "mfcc").result()
+        there = pool.submit(cache.read, CLIPS[0].clip_id, "mfcc").result()
     np.testing.assert_array_equal(there, wanted)
 
 
@@ -89,36 +87,35 @@ def problems(cache, **options):
     return [problem for problem in Cache(cache).problems(**options) if problem]
 
 
-def test_a_valid_cache_has_no_problem(noise_cache, capsys):
+def test_a_valid_cache_has_no_problem_and_another_shard_is_named(noise_cache, capsys):
     cache = noise_cache(CLIPS)
     Cache(cache).check()
     assert main(["verify", str(cache)]) == 0
     assert "2 shards checked, 0 problems" in capsys.readouterr().out
     assert main(["verify", "--quick", str(cache)]) == 0
     assert "2 shards checked for size and structure only, 0 problems" in capsys.readouterr().out
+    shutil.copy(cache / "actor_03.h5", cache / "actor_09.h5")
+    assert "actor_09.h5: not in the manifest" in problems(cache)[0]
 
 
 def test_a_flipped_bit_anywhere_in_a_shard_is_found(noise_cache):
-    cache = noise_cache([CLIPS[0], CLIPS[2]])
+    cache = noise_cache(CLIPS[2:3])
     path = cache / "actor_04.h5"
-    random = np.random.default_rng(0)
-    with path.open("r+b") as file:
-        size = path.stat().st_size
+    random, content = np.random.default_rng(0), path.read_bytes()
+    with path.open("r+b", buffering=0) as file:
         # The first KiB are structure, which HDF5 checks too.
-        for place in (*random.integers(0, 1024, 20), *random.integers(0, size, 80)):
+        for place in (*random.integers(0, 1024, 20), *random.integers(0, len(content), 80)):
             file.seek(place)
-            byte = file.read(1)[0]
-            for value in (byte ^ 1 << int(random.integers(0, 8)), byte):
-                file.seek(place)
-                file.write(bytes([value]))
-                file.flush()
-                found = problems(cache)
-                assert len(found) == (value != byte)
-                assert all(str(path) in problem for problem in found)
+            file.write(bytes([content[place] ^ 1 << int(random.integers(0, 8))]))
+            (found,) = problems(cache)
+            assert str(path) in found
+            file.seek(place)
+            file.write(content[place : place + 1])
+    assert problems(cache) == []
 
 
 def test_a_shard_that_was_cut_anywhere_is_refused(noise_cache):
-    cache = noise_cache([CLIPS[0], CLIPS[2]])
+    cache = noise_cache(CLIPS[2:3])
     path = cache / "actor_04.h5"
     size = path.stat().st_size
     after = np.random.default_rng(0).integers(2**20, size, 50)
@@ -156,9 +153,7 @@ def change_label(three, _):
         (change_label, ["actor_03.h5: sha256"], "actor_03.h5: label does not match"),
     ],
 )
-def test_a_shard_that_does_not_match_the_manifest_is_named(
-    noise_cache, capsys, change, full, quick
-):
+def test_a_shard_of_another_manifest_is_named(noise_cache, capsys, change, full, quick):
     cache = noise_cache(CLIPS)
     change(cache / "actor_03.h5", cache / "actor_04.h5")
     assert main(["verify", str(cache)]) == 1
@@ -174,12 +169,6 @@ def test_a_shard_that_does_not_match_the_manifest_is_named(
     else:
         assert problems(cache, quick=True) == []
         Cache(cache).check()
-
-
-def test_a_shard_that_the_manifest_does_not_list_is_named(noise_cache):
-    cache = noise_cache(CLIPS)
-    shutil.copy(cache / "actor_03.h5", cache / "actor_09.h5")
-    assert "actor_09.h5: not in the manifest" in problems(cache)[0]
 
 
 def test_only_the_shards_of_the_given_actors_are_checked_and_opened(noise_cache):

@@ -4,8 +4,6 @@ import io
 import json
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -13,12 +11,12 @@ import numpy as np
 import pytest
 from noise import noise_arrays
 from PIL import Image
+from processes import run
 
 from cache.ravdess import expected_clips
 from cache.schema import FIELDS, FRAME_COUNT
 from cache.shard import CacheError, open_shard, write_shard
 
-ROOT = Path(__file__).parent.parent
 CLIPS = expected_clips(7)[:2]
 SHAPE = (2, *FIELDS["mfcc"].shape)
 
@@ -211,11 +209,7 @@ def opened(tmp_path_factory):
             content = make(file)
         if isinstance(content, bytes):
             path.write_bytes(content)
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN, str(folder)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, *json.loads(done.stdout)
+    return folder, *json.loads(run("python", "-c", OPEN, folder).stdout)
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "valid"])
@@ -276,13 +270,7 @@ def test_damaged_jpegs_are_refused_when_they_are_read(tmp_path, change, message)
 
 def test_mutated_shards_never_end_the_process():
     """A short trial; `make fuzz` makes a long one."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.fuzz_shards", "--seconds", "3", "--seed", "1"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run("python", "-m", "benchmarks.fuzz_shards", "--seconds", 3, "--seed", 1)
     tried = json.loads(done.stdout.splitlines()[-1])
     assert tried["inputs"] > 100
     assert tried["refused"] > 0

@@ -3,19 +3,17 @@
 import hashlib
 import json
 import shutil
-import subprocess
 
 import h5py
 import mlcroissant
 import numpy as np
 import pytest
-import soundfile
-from media import contents, tone
+from media import contents, record
+from noise import change_manifest
+from processes import run
 
 from cache.__main__ import main
-from cache.files import write_json
 from cache.jpeg import CODEC
-from cache.manifest import checksum, fingerprint
 from cache.ravdess import expected_clips
 from cache.reader import Cache
 from preprocess.cli import main as preprocess
@@ -33,23 +31,6 @@ def serve(server, folder):
     return server.address
 
 
-def seal(cache, change):
-    """Changes a manifest as a stranger may, who computes its fingerprint and checksum again."""
-    manifest = json.loads((cache / "manifest.json").read_text())
-    change(manifest)
-    manifest["fingerprint"] = fingerprint(manifest["config"])
-    manifest["checksum"] = checksum(manifest)
-    write_json(cache / "manifest.json", manifest)
-
-
-@pytest.fixture(scope="module")
-def built(sample_clips, tmp_path_factory):
-    """A cache of real pictures: four drawn clips of actors 1, 2 and 5."""
-    cache = tmp_path_factory.mktemp("built") / "cache"
-    assert preprocess(["--raw", str(sample_clips), "--cache", str(cache), "--jobs", "1"]) == 0
-    return cache
-
-
 @pytest.fixture(scope="module", params=["raw", "jpeg"])
 def packed(request, built, tmp_path_factory):
     """The codec, and that cache packed with it."""
@@ -64,10 +45,7 @@ def test_a_packed_cache_has_checksums_and_a_card(built, packed):
     assert sorted(contents(out)) == sorted([*contents(built), *extra])
     if codec == "raw":
         assert contents(built).items() <= contents(out).items()
-    checked = subprocess.run(
-        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=out, capture_output=True, text=True
-    )
-    assert checked.returncode == 0
+    checked = run("sha256sum", "--check", "--strict", "SHA256SUMS", folder=out)
     assert checked.stdout.count(": OK") == len(contents(out)) - 1
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlicense: cc0-1.0\n")
@@ -237,7 +215,7 @@ def test_an_address_without_a_manifest_is_named(tmp_path, server, capsys, conten
 
 def test_a_stranger_cannot_choose_where_files_go(built, tmp_path, server, capsys):
     cache = shutil.copytree(built, tmp_path / "cache")
-    seal(cache, lambda manifest: manifest["shards"][0].update(file="../evil.h5"))
+    change_manifest(cache, lambda manifest: manifest["shards"][0].update(file="../evil.h5"))
     address = serve(server, cache)
     server.contents["evil.h5"] = server.contents["actor_01.h5"]
     assert call("fetch", address, tmp_path / "there") == 2
@@ -245,19 +223,17 @@ def test_a_stranger_cannot_choose_where_files_go(built, tmp_path, server, capsys
     assert not (tmp_path / "evil.h5").exists()
 
 
-def test_what_has_the_right_checksum_but_is_no_such_shard_gets_no_name(
-    noise_cache, built, tmp_path, capsys
-):
+def test_a_sealed_file_that_is_no_such_shard_gets_no_name(noise_cache, built, tmp_path, capsys):
     cache, bad = noise_cache(CLIPS), b"hello"
     (cache / "actor_03.h5").write_bytes(bad)
     entry = {"bytes": len(bad), "sha256": hashlib.sha256(bad).hexdigest()}
-    seal(cache, lambda manifest: manifest["shards"][0].update(entry))
+    change_manifest(cache, lambda manifest: manifest["shards"][0].update(entry))
     assert call("fetch", cache, tmp_path / "there") == 1
     assert "failed: actor_03.h5: " in capsys.readouterr().err
     assert sorted(contents(tmp_path / "there")) == ["actor_04.h5", "actor_05.h5", "manifest.json"]
     # A manifest that promises JPEGs, for shards that have none.
     promising = shutil.copytree(built, tmp_path / "promising")
-    seal(promising, lambda manifest: manifest["config"]["frames"].update(codec=CODEC))
+    change_manifest(promising, lambda manifest: manifest["config"]["frames"].update(codec=CODEC))
     for command in (("verify", promising), ("fetch", promising, tmp_path / "other")):
         assert call(*command) == 1
         assert "its frames do not match the settings in the manifest" in capsys.readouterr().err
@@ -280,7 +256,7 @@ def test_diff_tells_what_differs_and_by_how_much(noise_cache, tmp_path, capsys):
             del manifest["clips"][clip.clip_id]
         manifest["clips"][CLIPS[0].clip_id]["notes"] = ["odd"]
 
-    seal(two, change)
+    change_manifest(two, change)
     assert call("diff", one, two) == 1
     said = capsys.readouterr().out.splitlines()
     assert "versions.librosa: None and '9'" in said
@@ -292,10 +268,8 @@ def test_diff_tells_what_differs_and_by_how_much(noise_cache, tmp_path, capsys):
 
 def test_a_cache_of_audio_says_so_and_trains_what_it_can(tmp_path, capsys):
     raw, cache, out = tmp_path / "raw", tmp_path / "cache", tmp_path / "out"
-    raw.mkdir()
     for actor in (1, 2, 5, 6):
-        path = raw / f"03-01-06-01-02-01-{actor:02d}.wav"
-        soundfile.write(path, tone(3.2).T, 48_000, subtype="PCM_16")
+        record(raw, f"03-01-06-01-02-01-{actor:02d}", 440)
     options = ["--modality", "audio", "--jobs", "1"]
     assert preprocess(["--raw", str(raw), "--cache", str(cache), *options]) == 0
     assert call("pack", cache, out) == 0

@@ -2,19 +2,17 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
+import zipfile
 
 import pytest
+from media import put
+from processes import ROOT, run
+from training import train
 
 from cache.__main__ import main as cache_main
 from evaluate.cli import main as evaluate_main
 from preprocess.cli import main as preprocess_main
 from preprocess.sample import main as sample_main
-from train.cli import main as train_main
-
-ROOT = Path(__file__).parent.parent
 
 
 def call(main, *arguments, status=0):
@@ -32,10 +30,7 @@ def test_synthetic_clips_become_a_report(folders, capsys):
     call(sample_main, "--out", raw, "--actors", 8, "--clips-per-actor", 1)
     call(preprocess_main, "--raw", raw, "--cache", cache)
     for fold in (0, 1):
-        call(
-            *(train_main, "--cache", cache, "--runs", runs, "--fold", fold, "--preset", "tiny"),
-            *("--epochs", 2, "--batch-size", 4, "--device", "cpu"),
-        )
+        assert train(cache, runs, "--model", "cfn_sr", "--fold", fold, "--epochs", 2) == 0
         assert "warning: " in capsys.readouterr().err  # sixteen actors are missing
     call(evaluate_main, "--runs", runs, "--out", report, "--cache", cache)
     printed = capsys.readouterr().out
@@ -63,48 +58,26 @@ def test_a_command_says_which_extra_is_not_installed(command, package, extra):
         f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = ['-', '--help']\n"
         f"runpy.run_module({command!r}, run_name='__main__', alter_sys=True)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     expected = rf"error: {package}[.\w]* is not installed: pip install '\.\[{extra}]'\n"
-    assert done.returncode == 2
-    assert re.fullmatch(expected, done.stderr)
+    assert re.fullmatch(expected, run("python", "-c", script, status=2).stderr)
 
 
-def test_the_cache_command_shows_and_verifies(folders, tmp_path, capsys):
-    cache = folders["cache"]
-    call(cache_main, "info", cache)
-    call(cache_main, "verify", cache)
-    call(cache_main, "inspect", cache, "--out", tmp_path / "sheet.png")
-    printed = capsys.readouterr().out
-    assert "8 in 8 shards" in printed
-    assert "8 shards checked, 0 problems" in printed
-    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+def test_the_cache_command_tells_about_a_cache(folders, tmp_path, capsys):
+    call(cache_main, "info", folders["cache"])
+    assert "8 in 8 shards" in capsys.readouterr().out
     call(cache_main, "info", tmp_path, status=2)
     assert "no finished cache" in capsys.readouterr().err
-    shard = cache / "actor_03.h5"
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
-    call(cache_main, "verify", cache, status=1)
-    assert "actor_03.h5: sha256" in capsys.readouterr().err
 
 
 def test_the_package_claims_no_top_level_names(tmp_path):
     """Its folders have names that other packages use too, such as Hugging Face's `evaluate`."""
     copied = tmp_path / "source"
-    copied.mkdir()
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        (copied / name).write_bytes((ROOT / name).read_bytes())
+        put(copied, name, (ROOT / name).read_bytes())
     for name in ("cache", "evaluate", "model", "preprocess", "train"):
-        (copied / name).mkdir()
-        (copied / name / "__init__.py").touch()
+        put(copied, f"{name}/__init__.py", b"")
     build = "from setuptools.build_meta import build_wheel; print(build_wheel('.'))"
-    done = subprocess.run(
-        [sys.executable, "-c", build], cwd=copied, capture_output=True, text=True, check=True
-    )
-    wheel = copied / done.stdout.splitlines()[-1]
-    listed = subprocess.run(
-        [sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True
-    )
-    files = [line.split()[0] for line in listed.stdout.splitlines()[1:]]
+    wheel = run("python", "-c", build, folder=copied).stdout.splitlines()[-1]
+    files = zipfile.ZipFile(copied / wheel).namelist()
     assert files
     assert all(file.startswith("cfn_sr-") and ".dist-info/" in file for file in files)

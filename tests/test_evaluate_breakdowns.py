@@ -93,15 +93,8 @@ def test_each_breakdown_counts_every_clip_of_the_headline_once():
     figures = compute([make_run(fold, 180) for fold in (0, 1, 5)]).figures  # 5 is outside the mean
     every = [row for row in figures["per_intensity"] if row["emotion"] == "all"]
     assert figures["clips"] == 480
-    for rows in (
-        *(
-            figures["per_fold"],
-            figures["per_actor"],
-            figures["per_sex"],
-            figures["per_emotion"],
-            every,
-        ),
-    ):
+    parts = ("per_fold", "per_actor", "per_sex", "per_emotion")
+    for rows in (*(figures[part] for part in parts), every):
         assert sum(row["clips"] for row in rows) == 480
         assert sum(row["right"] for row in rows) == 360
     assert {row["actor"]: row["fold"] for row in figures["per_actor"]} == {

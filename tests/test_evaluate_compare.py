@@ -1,13 +1,12 @@
 """Settings side by side: figures recomputed from predictions.csv, and what is left out named."""
 
-import csv
 import math
 import shutil
 import statistics
 from pathlib import Path
 
 import pytest
-from fake_runs import make_run, start, write
+from fake_runs import make_run, rows_of, start, write
 
 from evaluate.compare.cli import main
 
@@ -33,17 +32,13 @@ def compare(*folders: Path, status: int = 0, test: bool = False) -> list[dict[st
     out = folders[0].parent / "out"
     more = ["--test"] if test else []
     assert main([*map(str, folders), "--out", str(out), *more]) == status
-    if not out.exists():
-        return []
-    with (out / "compare.csv").open(newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened, strict=True))
+    return rows_of(out / "compare.csv") if out.exists() else []
 
 
 def predictions(runs: Path, seed: int, fold: int) -> list[tuple[str, str]]:
     """True and predicted class of each clip of a run."""
     path = runs / f"seed_{seed}" / "cfn_sr" / f"validation_{fold}" / "predictions.csv"
-    with path.open(newline="", encoding="utf-8") as opened:
-        return [(row["label"], row["predicted"]) for row in csv.DictReader(opened)]
+    return [(row["label"], row["predicted"]) for row in rows_of(path)]
 
 
 def accuracy(tested: list[tuple[str, str]]) -> float:
@@ -57,16 +52,14 @@ def recall(tested: list[tuple[str, str]]) -> float:
 
 def test_the_figures_are_those_of_the_predictions_written_out(runs, capsys):
     rows = compare(runs / "faster", runs / "base")
-    found = {
-        name: {key: predictions(runs / name, *key) for key in KEYS} for name in ("faster", "base")
-    }
+    names = ("faster", "base")
+    found = {name: {key: predictions(runs / name, *key) for key in KEYS} for name in names}
     for row, (name, tested) in zip(rows, found.items(), strict=True):
         own = [statistics.mean(accuracy(tested[seed, fold]) for fold in FOLDS) for seed in SEEDS]
         uar = [recall([each for fold in FOLDS for each in tested[seed, fold]]) for seed in SEEDS]
-        for column, value in (
-            *(("accuracy", statistics.mean(own)), ("uar", statistics.mean(uar))),
-            ("standard_error", statistics.stdev(own) / math.sqrt(3)),
-        ):
+        expected = {"accuracy": statistics.mean(own), "uar": statistics.mean(uar)}
+        expected["standard_error"] = statistics.stdev(own) / math.sqrt(3)
+        for column, value in expected.items():
             assert float(row[column]) == pytest.approx(value, abs=1e-6), column
         assert [float(each) for each in row["per_seed"].split()] == pytest.approx(own, abs=1e-6)
         assert (row["folds"], row["seeds"], row["runs"]) == ("0 1 2", "0 1 2", "9")

@@ -110,7 +110,6 @@ def test_predictions_do_not_depend_on_the_order_of_clips(measured, cache):
 
 def test_known_answers_of_a_network_that_sees_light_and_hears_silence(tmp_path):
     """Clips as bright as their label; silence is predicted as sad, whatever is seen."""
-
     sound = noise_arrays(0) | {"mfcc": np.zeros(FIELDS["mfcc"].shape, np.float32)}
 
     def arrays(clip):

@@ -1,20 +1,17 @@
 """Reports over several seeds: figures recomputed from predictions.csv, and what is not averaged."""
 
-import csv
-import os
 import re
 import statistics
-import subprocess
 from math import comb
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runs import evaluate, make_run, page_text, summary_of, write
+from fake_runs import evaluate, make_run, page_text, rows_of, summary_of, write
+from processes import run
 
 from cache.ravdess import actors_of, expected_clips
 
-ROOT = Path(__file__).parent.parent
 MODELS, SEEDS, FOLDS = ("cfn_sr", "msaf"), (0, 1, 5), (0, 1)
 Correct = dict[tuple[str, int], dict[str, bool]]  # of each clip, by model and seed
 
@@ -48,26 +45,20 @@ def correct(base) -> Correct:
     found: Correct = {}
     for path in base.glob("runs_*/*/fold_[01]/predictions.csv"):
         seed, model = int(path.parts[-4][5:]), path.parts[-3]
-        with path.open(newline="") as opened:
-            own = {
-                row["clip_id"]: row["label"] == row["predicted"] for row in csv.DictReader(opened)
-            }
+        own = {row["clip_id"]: row["label"] == row["predicted"] for row in rows_of(path)}
         found.setdefault((model, seed), {}).update(own)
     return found
 
 
 def over_actors(scores: list[dict[str, float]]) -> tuple[float, float]:
     """The interval of the mean over seeds of clips' scores, from one mean per actor."""
-    actors = [
-        statistics.mean(
-            score for own in scores for clip, score in own.items() if clip[-2:] == actor
-        )
-        for actor in sorted({clip[-2:] for clip in scores[0]})
-    ]
-    times = np.random.default_rng(0).multinomial(
-        len(actors), [1 / len(actors)] * len(actors), 10_000
-    )
-    return tuple(np.quantile(times @ actors / len(actors), [0.025, 0.975]))
+    of_actor = {}
+    for clip, score in [pair for own in scores for pair in own.items()]:
+        of_actor.setdefault(clip[-2:], []).append(score)
+    actors = [statistics.mean(of_actor[actor]) for actor in sorted(of_actor)]
+    count = len(actors)
+    times = np.random.default_rng(0).multinomial(count, [1 / count] * count, 10_000)
+    return tuple(np.quantile(times @ actors / count, [0.025, 0.975]))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -137,34 +128,27 @@ def test_the_spread_over_seeds_is_in_the_page_the_tables_and_the_csv_files(base,
         table = (base / "out" / name).read_text()
         assert f" {mean:.2f} ± {spread:.2f} " in table
         assert "±: the standard deviation over random seeds" in table
-    with (base / "out" / "folds.csv").open(newline="") as opened:
-        rows = [(row["model"], row["seed"], row["fold"]) for row in csv.DictReader(opened)]
+    rows = [(row["model"], row["seed"], row["fold"]) for row in rows_of(base / "out" / "folds.csv")]
     assert rows == [(m, str(s), str(f)) for m in MODELS[::-1] for s in SEEDS for f in FOLDS]
     mistakes = re.findall(r"actor \d, fold \d, \w+ (01-[\d-]+)", text)
     assert len(mistakes) == len(set(mistakes)) == 12
 
 
 @pytest.mark.parametrize(
-    ("run", "name", "problem"),
+    ("more", "name", "problem"),
     [
-        (
-            {"seed": 5},
-            "cfn_sr",
-            "runs_5/cfn_sr/fold_0 and runs_more/cfn_sr/fold_0 have the same se",
-        ),
-        (
-            *({"seed": 9, "mixup": 0.4}, "cfn_sr"),
-            "runs_0/cfn_sr/fold_0 and runs_more/cfn_sr/fold_0: mixup is 0.0 and 0.4, so they must",
-        ),
+        ({"seed": 5}, "cfn_sr", "{5} and {more} have the same se"),
+        ({"seed": 9, "mixup": 0.4}, "cfn_sr", "{0} and {more}: mixup is 0.0 and 0.4, so they must"),
         ({"seed": 9}, "runs_0/cfn_sr/fold_1", "fold 1 has no usable run of seeds [9]. Train it"),
         ({"seed": 9, "fold": 4}, "cfn_sr", "no fold has a usable run of every seed"),
     ],
 )
-def test_what_must_not_be_averaged_over_seeds_is_named(run, name, problem, tmp_path, capsys):
+def test_what_must_not_be_averaged_over_seeds_is_named(more, name, problem, tmp_path, capsys):
     for seed in SEEDS:
         write(tmp_path / f"runs_{seed}", *(random_run(m, seed, f) for m in MODELS for f in FOLDS))
-    write(tmp_path / "runs_more", make_run(**{"fold": 0, **run}))
+    write(tmp_path / "runs_more", make_run(**{"fold": 0, **more}))
     assert report(tmp_path) == 1
+    problem = re.sub(r"{(\w+)}", r"runs_\1/cfn_sr/fold_0", problem)
     assert f"error: {name} is not averaged: {problem}" in capsys.readouterr().err
     models = summary_of(tmp_path / "out")["models"]
     found = {model: (figures["seeds"], figures["folds"]) for model, figures in models.items()}
@@ -180,13 +164,9 @@ def test_models_with_other_numbers_of_seeds_are_not_compared(tmp_path):
     assert pair["reason"] == "different numbers of seeds"
 
 
-def test_make_trains_each_seed_in_a_folder_of_its_own(tmp_path):
+def test_make_trains_each_seed_in_a_folder_of_its_own():
     def make(*arguments: str) -> list[str]:
-        clean = {name: text for name, text in os.environ.items() if not name.startswith("MAKE")}
-        done = subprocess.run(
-            ["make", *arguments], cwd=ROOT, env=clean, capture_output=True, text=True, check=True
-        )
-        return done.stdout.splitlines()
+        return run("make", *arguments).stdout.splitlines()
 
     lines = [line for line in make("-n", "cv", "SEEDS=0 7", "FOLDS=3") if "train.py" in line]
     assert len(lines) == 6

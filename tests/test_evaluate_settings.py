@@ -67,9 +67,8 @@ def test_the_page_shows_the_command_of_the_first_fold_as_typed(tmp_path):
         write(tmp_path / "runs", make_run(fold, 180, command=command))
     evaluate(tmp_path / "runs", tmp_path / "out")
     text = page_text(tmp_path / "out")
-    assert (
-        "cfn_sr fold 1; also trained: 3, 4 train.py --cache 'my cache' --fold 1 --lr 1e-3" in text
-    )
+    typed = "train.py --cache 'my cache' --fold 1 --lr 1e-3"
+    assert f"cfn_sr fold 1; also trained: 3, 4 {typed}" in text
 
 
 def test_hostile_text_of_runs_is_shown_as_text(tmp_path):

@@ -21,12 +21,9 @@ def every_resample(scores: np.ndarray, weights: np.ndarray, actors: np.ndarray) 
 
 def scores_of(rights: list[int], clips: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Right clips first, for actors 1, 2, ..."""
-    scores = [
-        float(index < right)
-        for right, size in zip(rights, clips, strict=True)
-        for index in range(size)
-    ]
-    return np.array(scores), np.repeat(np.arange(1, len(clips) + 1), clips)
+    pairs = zip(rights, clips, strict=True)
+    scores = np.concatenate([np.arange(size) < right for right, size in pairs]).astype(float)
+    return scores, np.repeat(np.arange(1, len(clips) + 1), clips)
 
 
 @pytest.mark.parametrize("clips", [[10, 10, 10, 10], [4, 10, 20, 7]])

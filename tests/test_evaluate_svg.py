@@ -35,10 +35,8 @@ def test_a_figure_has_no_color_style_or_maker_of_its_own_and_the_same_bytes_agai
 def test_the_words_of_a_figure_are_escaped_and_read_first():
     root = ElementTree.fromstring(inline("curves"))
     assert root.get("role") == "img"
-    assert [(each.tag, each.text) for each in root[:2]] == [
-        ("title", "A title"),
-        ("desc", "<What> it says"),
-    ]
+    words = [(each.tag, each.text) for each in root[:2]]
+    assert words == [("title", "A title"), ("desc", "<What> it says")]
     assert root.get("aria-labelledby").split() == [each.get("id") for each in root[:2]]
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import subprocess
 import sys
 from collections.abc import Collection, Iterator
 from importlib.metadata import distribution
@@ -11,11 +10,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from training import AUDIO
+from processes import ROOT, run, status_of
+from training import AUDIO, arguments
 
 import model
 
-ROOT = Path(__file__).parent.parent
 # What a room may import of the others; a longer name is a package or module that may import more.
 ARROWS = {
     "cache": set(),
@@ -67,11 +66,8 @@ def defined_in(tree: ast.Module) -> set[str]:
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
-            names |= {
-                n.id
-                for n in ast.walk(node)
-                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-            }
+            inside = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
+            names |= {each.id for each in inside if isinstance(each.ctx, ast.Store)}
     return names
 
 
@@ -121,8 +117,8 @@ def test_importing_prints_nothing_and_changes_no_global_state():
         f"[importlib.import_module(name) for name in {[n for n in HOUSE if '__main__' not in n]}]\n"
         "assert state() == before\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = run("python", "-c", script)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 COMMANDS = [n for n, t in trees_of(*ROOMS, "benchmarks").items() if "main" in defined_in(t)]
@@ -131,10 +127,8 @@ COMMANDS = [n for n, t in trees_of(*ROOMS, "benchmarks").items() if "main" in de
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name, capsys):
     main = importlib.import_module(name).main
-    for arguments, status in ((["--help"], 0), (["--no-such-option"], 2)):
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert ended.value.code == status
+    assert status_of(main, "--help") == 0
+    assert status_of(main, "--no-such-option") == 2
     printed = capsys.readouterr()
     assert "usage: " in printed.out
     assert "error: " in printed.err
@@ -171,13 +165,6 @@ def test_training_needs_only_torch_numpy_h5py_and_tqdm(fold_cache, tmp_path):
         "import model.__main__\n"
         "from train.cli import main; sys.exit(main(sys.argv[1:]))\n"
     )
-    arguments = [*("--cache", fold_cache, "--runs", tmp_path, "--fold", 0, "--epochs", 1)]
-    arguments += ["--model", AUDIO, "--preset", "tiny", "--device", "cpu", "--recipe", "modern"]
-    done = subprocess.run(
-        [sys._base_executable, "-I", "-S", "-c", script, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
+    words = arguments(fold_cache, tmp_path, "--recipe", "modern")
+    run(sys._base_executable, "-I", "-S", "-c", script, *words, folder=tmp_path)
     assert (tmp_path / AUDIO / "fold_0" / "predictions.csv").is_file()

@@ -17,20 +17,17 @@ def pictures(*shape):
 @pytest.mark.parametrize(
     ("total", "count", "kept"),
     [
-        (30, 10, [0, 3, 6, 9, 12, 15, 18, 21, 24, 27]),
+        (30, 10, range(0, 30, 3)),
         (16, 10, [0, 1, 3, 4, 6, 8, 9, 11, 12, 14]),
         (30, 16, [0, 1, 3, 5, 7, 9, 11, 13, 15, 16, 18, 20, 22, 24, 26, 28]),
-        (10, 10, list(range(10))),
-        (7, 10, list(range(7))),
+        (10, 10, range(10)),
+        (7, 10, range(7)),
     ],
 )
 @pytest.mark.parametrize("dim", [0, 1, 2])
 def test_frames_are_subsampled_evenly_from_the_first_on(total, count, kept, dim):
-    shape = [2, 2, 2]
-    shape[dim] = total
-    frames = torch.arange(total).view([-1 if d == dim else 1 for d in range(3)]).expand(shape)
-    found = subsample(frames, count, dim)
-    assert found.movedim(dim, 0)[:, 0, 0].tolist() == kept
+    frames = torch.arange(total)[:, None, None].expand(-1, 2, 2).movedim(0, dim)
+    assert subsample(frames, count, dim).movedim(dim, 0)[:, 0, 0].tolist() == list(kept)
 
 
 def test_larger_frames_are_reduced_by_averaging_square_patches():
@@ -52,16 +49,11 @@ def test_without_crops_pixels_are_normalized_by_rgb_statistics_and_nothing_else(
         torch.testing.assert_close(result[:, channel], expected)
 
 
-def test_a_clip_is_cropped_and_flipped_the_same_in_all_its_frames():
-    still = pictures(3, 1, 32, 32).expand(3, 30, -1, -1, -1)
-    result = to_input(still, 32, CROPS)
-    assert torch.equal(result, result[:, :, :1].expand_as(result))
-
-
-def test_clips_of_a_batch_have_their_own_crops_and_are_left_as_they_were():
-    frames = pictures(3, 2, 32, 32)
+def test_a_clip_has_its_own_crop_the_same_in_all_its_frames_and_is_left_as_it_was():
+    frames = pictures(3, 1, 32, 32).repeat(1, 30, 1, 1, 1)
     copy = frames.clone()
     together = to_input(frames, 16, CROPS)
+    assert torch.equal(together, together[:, :, :1].expand_as(together))
     for index in range(3):
         single = to_input(frames[index : index + 1], 16, CROPS[index : index + 1])
         assert torch.equal(single[0], together[index])
@@ -70,9 +62,8 @@ def test_clips_of_a_batch_have_their_own_crops_and_are_left_as_they_were():
 
 def test_a_crop_shows_the_part_that_was_drawn_and_a_flip_mirrors_it():
     frames = pictures(1, 2, 40, 40)
-    found, mirrored = (
-        to_input(frames, 20, torch.tensor([[0.5, 0.0, 0.5, 0.5, flip]])) for flip in (0.0, 1.0)
-    )
+    crops = (torch.tensor([[0.5, 0.0, 0.5, 0.5, flip]]) for flip in (0.0, 1.0))
+    found, mirrored = (to_input(frames, 20, crop) for crop in crops)
     torch.testing.assert_close(found, to_input(frames[:, :, :20, 20:], 20))
     assert torch.equal(mirrored, found.flip(4))
 

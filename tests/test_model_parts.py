@@ -16,9 +16,7 @@ from model.resnext3d import Bottleneck, ResNeXt3D, max_pool_in_order, pool
 @pytest.mark.parametrize("attention", ["mean", "clip", "slice"])
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("guided", ["video", "audio"])
-def test_cross_modal_attention_is_equations_7_and_8_position_by_position(
-    guided, residual, attention
-):
+def test_cross_modal_attention_is_equations_7_and_8(guided, residual, attention):
     """One softmax per clip, or per time slice as in the public code; V->A turns the direction."""
     torch.manual_seed(0)
     sizes = {"video_channels": 5, "audio_channels": 4, "hidden": 3}

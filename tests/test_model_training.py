@@ -14,12 +14,11 @@ from train.augment import to_targets
 def fields() -> dict[str, Tensor]:
     """All fields of eight clips of noise, one per emotion, with frames as the tiny networks see."""
     draw = torch.Generator().manual_seed(0)
+    shapes = {name: (8, *shape) for name, shape in model.INPUT_SHAPES.items()}
     return {
-        "frames": torch.randint(256, (8, 10, 56, 56, 3), dtype=torch.uint8, generator=draw),
-        "mfcc": torch.randn(8, *model.INPUT_SHAPES["mfcc"], generator=draw),
-        "waveform": torch.randint(
-            -9_999, 9_999, (8, *model.INPUT_SHAPES["waveform"]), dtype=torch.int16, generator=draw
-        ),
+        "frames": torch.randint(256, (8, 10, 56, 56, 3), generator=draw).byte(),
+        "mfcc": torch.randn(shapes["mfcc"], generator=draw),
+        "waveform": torch.randint(-9_999, 9_999, shapes["waveform"], generator=draw).short(),
     }
 
 
@@ -66,9 +65,8 @@ def test_a_trained_network_is_ready_for_use_and_normalizes_as_its_run_did(fields
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_network_computes_in_the_precision_of_its_run(precision):
     trained, computed_in = trained_network("audio_mfcc_cnn", precision), []
-    trained.net.audio.conv1.register_forward_hook(
-        lambda layer, inputs, output: computed_in.append(output.dtype)
-    )
+    conv = trained.net.audio.conv1
+    conv.register_forward_hook(lambda layer, inputs, output: computed_in.append(output.dtype))
     assert trained.probabilities({"mfcc": torch.randn(2, 13, 212)}).dtype == torch.float32
     assert computed_in == [getattr(torch, precision)]
 

@@ -22,8 +22,7 @@ CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
 
 
 def features(raw, cache, jobs=1):
-    options = ["--raw", raw, "--cache", cache, "--modality", "audio", "--jobs", jobs]
-    return list(map(str, options))
+    return [*map(str, ("--raw", raw, "--cache", cache, "--modality", "audio", "--jobs", jobs))]
 
 
 def run_and_die(raw, cache, last):

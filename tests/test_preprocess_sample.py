@@ -1,6 +1,5 @@
 """The synthetic sample: names, coding, repeatable bytes, what it must not reveal, and wrong use."""
 
-import hashlib
 import json
 from collections import Counter
 from fractions import Fraction
@@ -8,16 +7,15 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from processes import status_of
 
+from cache.files import sha256_file
 from cache.ravdess import EMOTIONS, FULL_AV, SPEECH, Clip
 from preprocess import sample, sample_acting, sample_face, sample_voice
 
 
 def hashes(folder):
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.glob("Actor_*/*.mp4"))
-    }
+    return {path.name: sha256_file(path) for path in sorted(folder.glob("Actor_*/*.mp4"))}
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +83,9 @@ def test_bytes_do_not_depend_on_jobs_or_on_the_other_clips(drawn, tmp_path):
 
 
 def test_another_seed_draws_another_actor():
-    looks = [
-        sample_face.draw_look(np.random.default_rng([seed, 1]), male=True) for seed in (0, 0, 1)
-    ]
-    assert looks[0] == looks[1] != looks[2]
+    randoms = [np.random.default_rng([seed, 1]) for seed in (0, 0, 1)]
+    one, same, other = (sample_face.draw_look(random, male=True) for random in randoms)
+    assert one == same != other
 
 
 def test_only_missing_clips_are_drawn(drawn, capsys):
@@ -106,18 +103,14 @@ def test_only_missing_clips_are_drawn(drawn, capsys):
 
 @pytest.mark.parametrize("emotions", [(1, 2), (3, 8), (4, 6), (5, 7)])
 def test_the_display_of_a_face_group_does_not_depend_on_the_emotion(emotions):
-    groups, seconds = sample_acting.FACE_GROUPS, np.arange(10) / 30
-    poses = [
-        sample_acting.animate(
-            groups[emotion - 1],
-            sample.strength_of(Clip(1, 1, emotion, 1, 1, 1, 1), groups),
-            seconds,
-            np.zeros(10),
-            np.random.default_rng(0),
-        )
-        for emotion in emotions
-    ]
-    assert poses[0] == poses[1]
+    groups = sample_acting.FACE_GROUPS
+
+    def pose(emotion):
+        strength = sample.strength_of(Clip(1, 1, emotion, 1, 1, 1, 1), groups)
+        moments = (np.arange(10) / 30, np.zeros(10), np.random.default_rng(0))
+        return sample_acting.animate(groups[emotion - 1], strength, *moments)
+
+    assert pose(emotions[0]) == pose(emotions[1])
 
 
 def test_strong_intensity_does_not_reveal_the_partners_of_neutral():
@@ -144,9 +137,7 @@ def test_men_speak_low_and_women_high():
         ("Actor_01/01-01-01-01-01-01-01.mp4", "recorded", "which is not of a sample"),
     ],
 )
-def test_a_folder_with_something_else_is_refused_and_left_alone(
-    tmp_path, capsys, name, content, problem
-):
+def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys, name, content, problem):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(content)
     assert sample.main(["--out", str(tmp_path), "--seed=2"]) == 2
@@ -154,16 +145,12 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
 
 
-@pytest.mark.parametrize(
-    "option",
-    ["--actors=0", "--actors=25", "--clips-per-actor=61", "--jobs=0", "--seed=-1", "--seed=x"],
-)
+OUT_OF_RANGE = "--actors=0 --actors=25 --clips-per-actor=61 --jobs=0 --seed=-1 --seed=x"
+
+
+@pytest.mark.parametrize("option", OUT_OF_RANGE.split())
 def test_values_out_of_range_are_refused(option, tmp_path, capsys):
-    try:
-        status = sample.main(["--out", str(tmp_path / "new"), option])
-    except SystemExit as exc:  # argparse's way
-        status = exc.code
-    assert status == 2
+    assert status_of(sample.main, "--out", tmp_path / "new", option) == 2
     assert option.split("=")[0] in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "new").exists()
 

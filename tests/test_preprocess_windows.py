@@ -142,9 +142,8 @@ def test_tracks_that_follow_each_other_in_the_file_are_read_as_each_alone(tmp_pa
     with av.open(str(path)) as container:
         order = [packet.stream.index for packet in container.demux() if packet.size]
     assert set(order[:239]) == {0}  # all frames but one, then all sound
-    both, seen, heard = (
-        windows_of(path, **tracks) for tracks in ({}, {"sound": False}, {"picture": False})
-    )
+    both, seen = windows_of(path), windows_of(path, sound=False)
+    heard = windows_of(path, picture=False)
     assert len(both) == 5
     for together, picture, sound in zip(both, seen, heard, strict=True):
         assert np.array_equal(together.frame_index, picture.frame_index)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
+from training import fields_of
 
 from cache.reader import Cache
 from model.inputs import Prepare
@@ -131,7 +132,7 @@ def styles_of(mfcc):
 def test_statistics_are_those_of_all_clips_and_normalize_them(fold_cache):
     cache = Cache(fold_cache)
     clips = Clips(cache, cache.of_actors((5, 6)), ("mfcc",), 30)
-    whole = torch.stack([torch.from_numpy(cache.read(c.clip_id, "mfcc")) for c in clips.clips])
+    whole = fields_of(cache, clips.clips, ["mfcc"])["mfcc"]
     styles = mfcc_styles(clips)
     torch.testing.assert_close(styles.float(), styles_of(whole), rtol=1e-4, atol=1e-5)
     mean, std = mfcc_statistics(styles)

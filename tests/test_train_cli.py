@@ -83,9 +83,7 @@ def test_an_unfinished_run_is_only_continued_with_resume(run, fold_cache, tmp_pa
         ("metrics.jsonl", "last.pt: epoch 1, but metrics.jsonl has 0 epochs"),
     ],
 )
-def test_a_run_that_lost_a_file_is_neither_finished_nor_overwritten(
-    missing, message, run, fold_cache, tmp_path, capsys
-):
+def test_a_run_that_lost_a_file_stays(missing, message, run, fold_cache, tmp_path, capsys):
     (run / missing).unlink()
     before = contents_of(run)
     assert train(fold_cache, tmp_path) == train(fold_cache, tmp_path, "--resume") == 2
@@ -102,44 +100,36 @@ def test_a_run_stopped_before_its_predictions_writes_them(run, fold_cache, tmp_p
         assert contents_of(run)[name] == before[name], name
 
 
-def keep_lines(*kept):
-    """Keep these lines of metrics.jsonl."""
-
-    def change(run: Path) -> None:
-        lines = (run / "metrics.jsonl").read_text().splitlines()
-        (run / "metrics.jsonl").write_text("\n".join(lines[number] for number in kept))
-
-    return change
+def of_fold_1(run: Path) -> None:
+    shutil.copy(run.with_name("fold_1") / "last.pt", run)
 
 
-def change_training(**changes):
-    """Change the state of the trainer in last.pt."""
+def keep_line(run: Path, number: int) -> None:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text(lines[number])
 
-    def change(run: Path) -> None:
-        state = torch.load(run / "last.pt", weights_only=True)
-        state["training"] |= changes
-        torch.save(state, run / "last.pt")
 
-    return change
+def change_optimizer(run: Path, optimizer: object) -> None:
+    state = torch.load(run / "last.pt", weights_only=True)
+    state["training"]["optimizer"] = optimizer
+    torch.save(state, run / "last.pt")
 
 
 @unfinished
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (of_fold_1, "last.pt: of a run with other settings (recorded and current: fold: 1 and 0"),
         (
-            lambda run: shutil.copy(run.with_name("fold_1") / "last.pt", run),
-            "last.pt: of a run with other settings (recorded and current: fold: 1 and 0",
+            lambda run: keep_line(run, 0),
+            "epoch 2, but metrics.jsonl has 1 epochs. They do not belong together",
         ),
-        (keep_lines(0), "epoch 2, but metrics.jsonl has 1 epochs. They do not belong together"),
-        (keep_lines(1), "metrics.jsonl, line 1: epoch is 2, expected 1"),
-        (change_training(optimizer={}), "last.pt: does not match the network ("),
-        (change_training(optimizer=3), "last.pt: does not match the network ("),
+        (lambda run: keep_line(run, 1), "metrics.jsonl, line 1: epoch is 2, expected 1"),
+        (lambda run: change_optimizer(run, {}), "last.pt: does not match the network ("),
+        (lambda run: change_optimizer(run, 3), "last.pt: does not match the network ("),
     ],
 )
-def test_what_does_not_belong_to_a_run_is_not_resumed(
-    change, message, run, fold_cache, tmp_path, capsys
-):
+def test_what_is_of_another_run_is_not_resumed(change, message, run, fold_cache, tmp_path, capsys):
     change(run)
     assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 2
     assert message in error_of(capsys)
@@ -166,9 +156,13 @@ def test_sigterm_is_handled_only_while_a_run_lasts(fold_cache, tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        pytest.param("--device cuda", "--device is cuda, but torch finds no GPU", marks=no_gpu),
         ("--fold 6", "fold is 6, expected 0..5"),
         ("--fold 2", "no clips of the held-out actors [9, 10, 11, 12] of this fold"),
         ("--cache nowhere", "nowhere: no manifest.json"),
@@ -188,16 +182,8 @@ def test_wrong_use_is_one_clear_line(more, message, fold_cache, tmp_path, capsys
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_named(fold_cache, tmp_path, capsys):
-    assert train(fold_cache, tmp_path, "--device", "cuda") == 2
-    assert "--device is cuda, but torch finds no GPU" in error_of(capsys)
-
-
 @pytest.mark.parametrize("content", ["cut", "another actor's"])
-def test_a_shard_that_is_not_the_manifests_is_not_trained_on(
-    content, noise_cache, tmp_path, capsys
-):
+def test_a_shard_of_another_manifest_is_not_trained_on(content, noise_cache, tmp_path, capsys):
     cache = noise_cache([expected_clips(actor)[0] for actor in (1, 5, 6)])
     shard, other = ((cache / name).read_bytes() for name in ("actor_06.h5", "actor_05.h5"))
     (cache / "actor_06.h5").write_bytes(shard[:-1] if content == "cut" else other)

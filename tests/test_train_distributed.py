@@ -1,17 +1,16 @@
 """Several processes on one fold: what each trains on, and that together they are one run."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from processes import begin_team
+from processes import ROOT, begin_team, run
 from training import (
     AUDIO,
     CPU,
+    arguments,
+    assert_predictions_of_checkpoint,
     assert_same_run,
     checkpoint_of,
     make_trainer,
@@ -20,14 +19,10 @@ from training import (
     sigterm_after_step,
 )
 
-from cache.reader import Cache
 from train.augment import Augmentation
 from train.cli import main
 from train.distributed import World, world_of
-from train.record import read_run
 from train.trainer import Totals
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("num_clips", [1, 2, 3, 8])
@@ -45,9 +40,8 @@ def test_each_clip_of_a_batch_counts_in_one_process(num_clips, size):
 
 def arguments_for(cache, runs, *more):
     """Eight clips in batches of three: local batches of 2 and 1, and of 1 and 1 at the end."""
-    fixed = ["--cache", cache, "--runs", runs, "--fold", 0, "--model", AUDIO, "--preset", "tiny"]
-    fixed += ["--device", "cpu", "--epochs", 3, "--batch-size", 3, "--recipe", "modern", *more]
-    return [str(each) for each in fixed]
+    fixed = ("--epochs", 3, "--batch-size", 3, "--recipe", "modern")
+    return arguments(cache, runs, *fixed, *more)
 
 
 def finish(processes, status=0):
@@ -76,19 +70,10 @@ def test_only_the_main_process_speaks_on_stdout(team):
     assert other == ""
 
 
-def test_each_held_out_clip_is_predicted_once_by_the_network_of_the_checkpoint(team, fold_cache):
-    run = read_run(team / "runs" / AUDIO / "fold_0")
-    cache = Cache(fold_cache)
-    assert list(run.predictions.clips) == cache.of_actors((1, 2, 3, 4))
-    mfcc = [torch.from_numpy(cache.read(c.clip_id, "mfcc")) for c in run.predictions.clips]
-    expected = checkpoint_of(team / "runs").network().probabilities({"mfcc": torch.stack(mfcc)})
-    np.testing.assert_allclose(run.predictions.probabilities, expected.numpy(), atol=2e-6)
-
-
-def test_metrics_are_of_the_clips_of_all_processes(team):
-    run = read_run(team / "runs" / AUDIO / "fold_0")
-    right = run.predictions.probabilities[range(8), run.predictions.labels]
-    assert run.metrics[-1].test_loss == pytest.approx(-np.log(right).mean(), abs=1e-4)
+def test_each_held_out_clip_is_predicted_once_and_in_the_metrics(team, fold_cache):
+    trained = assert_predictions_of_checkpoint(team / "runs", fold_cache)
+    right = trained.predictions.probabilities[range(8), trained.predictions.labels]
+    assert trained.metrics[-1].test_loss == pytest.approx(-np.log(right).mean(), abs=1e-4)
 
 
 # Runs train.py, and prints the names of the threads that are left at the end.
@@ -102,20 +87,11 @@ runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
 """
 
 
-def test_torchrun_gives_the_same_run_and_leaves_no_thread_to_abort_a_process(
-    team, fold_cache, tmp_path
-):
+def test_torchrun_gives_the_same_run_and_leaves_no_thread(team, fold_cache, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "script.py"), *arguments_for(fold_cache, tmp_path / "runs")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    words += [tmp_path / "script.py", *arguments_for(fold_cache, tmp_path / "runs")]
+    done = run("python", *words, OMP_NUM_THREADS=1, PYTHONPATH=ROOT)
     assert done.stdout.count("in the last epoch") == 1
     assert done.stdout.count("threads: ") == 2
     assert "gloo" not in done.stdout
@@ -163,9 +139,7 @@ def fit_and_save(arguments):
     return 0
 
 
-def test_all_processes_have_the_gradients_of_the_whole_batch_and_end_with_equal_weights(
-    fold_cache, tmp_path
-):
+def test_processes_have_the_gradients_of_the_whole_batch_and_equal_weights(fold_cache, tmp_path):
     folder = tmp_path / AUDIO / "fold_0"
     folder.mkdir(parents=True)
     finish(begin_team(fit_and_save, tmp_path, [fold_cache, folder]))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from processes import begin
-from training import AUDIO, assert_same_run, train
+from training import AUDIO, arguments, assert_same_run, train
 
 from train.cli import main
 
@@ -34,9 +34,8 @@ def straight(cache, tmp_path_factory):
 
 def begin_run(cache, runs, epoch=None):
     """Start or resume the run in its own process; wait until `epoch` is done, or all are."""
-    fixed = ["--cache", cache, "--runs", runs, "--fold", 0, "--model", AUDIO, "--preset", "tiny"]
-    fixed += ["--device", "cpu", "--batch-size", 4, "--resume"]
-    process = begin(main, runs / "printed", [*fixed, *ARGUMENTS])
+    words = arguments(cache, runs, *ARGUMENTS, "--resume")
+    process = begin(main, runs / "printed", words)
     metrics = runs / AUDIO / "fold_0" / "metrics.jsonl"
     while process.is_alive():
         if epoch and metrics.is_file() and len(metrics.read_bytes().splitlines()) >= epoch:

@@ -1,21 +1,16 @@
 """Another shape in cache/schema.py is another shape everywhere, from the cache to predictions."""
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from processes import ROOT, run
 
 SCRIPT = """
 from pathlib import Path
 
 import torch
 from noise import write_noise_cache
-from training import checkpoint_of, train
+from training import checkpoint_of, fields_of, train
 
 import cache
 import model
@@ -30,10 +25,7 @@ opened = Cache(directory)
 for name in ("audio_mfcc_cnn", "cfn_sr"):
     assert train(directory, Path("runs"), "--model", name, "--recipe", "modern") == 0
     trained = checkpoint_of(Path("runs"), name).network()
-    fields = {
-        field: torch.from_numpy(opened.read(opened.clips[0].clip_id, field))[None]
-        for field in trained.fields
-    }
+    fields = fields_of(opened, opened.clips[:1], trained.fields)
     assert trained.probabilities(fields).sum(dim=1).allclose(torch.ones(1))
     print({field: tuple(tensor.shape) for field, tensor in fields.items()})
 with torch.device("meta"):
@@ -58,12 +50,5 @@ def test_training_and_prediction_follow_the_shapes_of_the_schema(old, new, shown
     text = schema.read_text()
     assert text.count(f"\n{old}\n") == 1
     schema.write_text(text.replace(old, new))
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'tests'}"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert shown in done.stdout
+    paths = f"{tmp_path}:{ROOT / 'tests'}"
+    assert shown in run("python", "-c", SCRIPT, folder=tmp_path, PYTHONPATH=paths).stdout

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from training import CPU
+from training import CPU, assert_clips_of_batches
 
 from cache.reader import Cache
 from train import stream
@@ -23,18 +23,7 @@ def make_clips(fold_cache):
 def test_every_clip_comes_once_with_its_own_label_frames_and_sound(make_clips, readers):
     clips = make_clips("frames", "mfcc")
     source = Streamed(clips, readers) if readers else place(clips, CPU)[0]
-    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
-    seen = []
-    for positions, fields, labels in source.batches(order.split(5), CPU):
-        for row, position in enumerate(positions.tolist()):
-            clip = clips.clips[position]
-            seen.append(position)
-            assert labels[row] == clip.label
-            for name in ("mfcc", "frames"):
-                expected = torch.from_numpy(clips.cache.read(clip.clip_id, name))
-                assert fields[name].dtype == expected.dtype
-                assert torch.equal(fields[name][row], expected)
-    assert seen == order.tolist()
+    assert_clips_of_batches(source, clips, CPU)
 
 
 def test_streaming_uses_a_few_buffers_each_unchanged_until_the_next_batch(make_clips):

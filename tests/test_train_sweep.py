@@ -6,18 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import ROOT, status_of
 from training import AUDIO
 
 from train.cli import main as train
 from train.record import read_run
 from train.sweep import main
 
-ROOT = Path(__file__).parent.parent
-
 
 def expand(folder: Path, text: str, *arguments: object) -> int:
     (folder / "settings.txt").write_text(text)
-    return main([str(folder / "settings.txt"), *map(str, arguments)])
+    return status_of(main, folder / "settings.txt", *arguments)
 
 
 def test_each_setting_fold_and_seed_is_one_line_in_its_own_folder(tmp_path, capsys):
@@ -75,9 +74,7 @@ def test_a_line_that_is_no_setting_is_named(text, problem, tmp_path, capsys):
 
 
 def test_arguments_that_train_py_would_refuse_are_refused_before_the_first_line(tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        expand(tmp_path, "all: --cache c\na:\nb: --learning-speed 3")
-    assert ended.value.code == 2
+    assert expand(tmp_path, "all: --cache c\na:\nb: --learning-speed 3") == 2
     printed = capsys.readouterr()
     assert "unrecognized arguments: --learning-speed 3" in printed.err
     assert printed.out == ""

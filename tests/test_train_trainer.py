@@ -1,7 +1,6 @@
 """Training: the same seed gives the same bits, resumed or not, and each step does what it says."""
 
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,10 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from training import (
     AUDIO,
     CPU,
+    assert_predictions_of_checkpoint,
     assert_same_run,
     checkpoint_of,
+    fields_of,
     make_trainer,
     results_of,
     same_state,
@@ -51,14 +52,6 @@ def straight(request, fold_cache, tmp_path_factory):
     return name, arguments, runs
 
 
-def fields_of(cache, clips, names):
-    """The fields of some clips, each stacked along a first dimension."""
-    return {
-        field: torch.stack([torch.from_numpy(cache.read(clip.clip_id, field)) for clip in clips])
-        for field in names
-    }
-
-
 def test_a_run_writes_the_files_of_the_contract(straight):
     name, arguments, runs = straight
     folder = runs / name / "fold_0"
@@ -77,12 +70,7 @@ def test_a_run_writes_the_files_of_the_contract(straight):
 
 def test_predictions_are_those_of_the_checkpoint_and_of_the_last_epoch(straight, fold_cache):
     name, _, runs = straight
-    run = read_run(runs / name / "fold_0")
-    trained = checkpoint_of(runs, name).network()
-    cache = Cache(fold_cache)
-    assert list(run.predictions.clips) == cache.of_actors((1, 2, 3, 4))
-    expected = trained.probabilities(fields_of(cache, run.predictions.clips, trained.fields))
-    np.testing.assert_allclose(run.predictions.probabilities, expected.numpy(), atol=2e-6)
+    run = assert_predictions_of_checkpoint(runs, fold_cache, name)
     assert run.predictions.accuracy == run.metrics[-1].test_accuracy
 
 
@@ -105,9 +93,7 @@ def test_streamed_clips_give_the_run_of_resident_ones(straight, fold_cache, tmp_
 
 
 @pytest.mark.parametrize(("step", "finished"), [(1, 0), (4, 1), (5, 2), (7, 3)])
-def test_an_interrupted_run_resumes_to_the_same_bits(
-    step, finished, straight, fold_cache, tmp_path, capsys
-):
+def test_an_interrupted_run_resumes(step, finished, straight, fold_cache, tmp_path, capsys):
     """SIGTERM drops the epoch under way, even after its last step, since it is not tested yet."""
     name, arguments, runs = straight
     with sigterm_after_step(step):
@@ -228,9 +214,7 @@ def test_each_epoch_has_its_own_order_and_each_clip_its_own_crop(fold_cache):
 
 
 @pytest.mark.parametrize("name", [AUDIO, "multiplicative"])
-def test_the_held_out_loss_is_the_mean_over_clips_of_the_networks_own_loss(
-    name, fold_cache, tmp_path
-):
+def test_the_held_out_loss_is_the_mean_of_the_networks_own_loss(name, fold_cache, tmp_path):
     assert train(fold_cache, tmp_path, "--model", name, "--batch-size", 5) == 0
     trained = checkpoint_of(tmp_path, name).network()
     cache = Cache(fold_cache)
@@ -292,27 +276,15 @@ def test_validation_opens_no_shard_of_the_test_actors(tmp_path):
     assert {clip.actor for clip in run.predictions.clips} == {5, 6, 7, 8}
 
 
-@contextmanager
-def hooked(register, hook):
-    """Call `hook` for every module of every network."""
-    handle = register(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_run_computes_in_its_precision_in_training_and_in_evaluation(
-    precision, fold_cache, tmp_path
-):
+def test_a_run_computes_in_its_precision_throughout(precision, fold_cache, tmp_path):
     computed_in = set()
 
     def record(module, inputs, output):
         if isinstance(module, nn.Conv1d) and output.device == CPU:
             computed_in.add((module.training, output.dtype))
 
-    with hooked(register_module_forward_hook, record):
+    with register_module_forward_hook(record):
         assert train(fold_cache, tmp_path, "--precision", precision) == 0
     dtype = getattr(torch, precision)
     assert computed_in == {(True, dtype), (False, dtype)}
@@ -324,7 +296,7 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower(training, fold_cache,
         if module.training == training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
-    with hooked(register_module_forward_pre_hook, refuse):
+    with register_module_forward_pre_hook(refuse):
         assert train(fold_cache, tmp_path) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: out of memory on cpu (1 thread) with batch size 4. Lower --batch-size, or use "

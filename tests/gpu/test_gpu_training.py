@@ -5,17 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from processes import ROOT
+from training import assert_clips_of_batches, fields_of
 
 from cache.reader import Cache
 from train.cli import main
 from train.record import load_checkpoint, read_metrics
 from train.stream import Clips, Streamed, place
 
-ROOT = Path(__file__).parents[2]
 DEVICE = torch.device("cuda", 0)
 TINY = ["--fold", "0", "--preset", "tiny", "--batch-size", "4"]
 
@@ -27,14 +27,8 @@ def launch(cache, runs, *more, script="train.py", processes=1):
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     arguments = [ROOT / script, "--cache", cache, "--runs", runs, *TINY, *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NVIDIA_TF32_OVERRIDE": "0"}
-    return subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*command, *map(str, arguments)], cwd=ROOT, text=True, **options)
 
 
 def run(*arguments, **options):
@@ -62,18 +56,7 @@ def test_batches_on_the_gpu_have_the_bytes_of_the_shards(fold_cache, where):
     cache = Cache(fold_cache)
     clips = Clips(cache, cache.clips, ("frames", "mfcc"), 30)
     source = Streamed(clips, 2) if where == "streamed" else place(clips, DEVICE)[0]
-    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0))
-    seen = []
-    for positions, fields, labels in source.batches(order.split(3), DEVICE):
-        assert all(tensor.device == DEVICE for tensor in (*fields.values(), labels))
-        for index, position in enumerate(positions.tolist()):
-            clip = clips.clips[position]
-            assert labels[index].item() == clip.label
-            for name, tensor in fields.items():
-                expected = torch.from_numpy(cache.read(clip.clip_id, name))
-                assert torch.equal(tensor[index].cpu(), expected)
-            seen.append(position)
-    assert seen == order.tolist()
+    assert_clips_of_batches(source, clips, DEVICE)
 
 
 def test_a_fold_on_cuda_reaches_the_losses_of_the_cpu(fold_cache, tmp_path, row):
@@ -142,24 +125,16 @@ def test_out_of_memory_is_one_line_that_says_what_to_lower(fold_cache, tmp_path,
     assert "Lower --batch-size" in errors[0]
 
 
-def test_a_trained_network_predicts_on_cuda_what_it_predicts_on_the_cpu(
-    fold_cache, tmp_path, monkeypatch, row
-):
+def test_a_network_predicts_on_cuda_as_on_the_cpu(fold_cache, tmp_path, monkeypatch, row):
     """In float32 without TF32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     run(fold_cache, tmp_path, "--device", "cuda", "--precision", "float32", "--epochs", "2")
     checkpoint = load_checkpoint(folder(tmp_path) / "last.pt")
     cache = Cache(fold_cache)
-    fields = {
-        name: torch.stack(
-            [torch.from_numpy(cache.read(clip.clip_id, name)) for clip in cache.clips[:4]]
-        )
-        for name in ("frames", "mfcc")
-    }
+    fields = fields_of(cache, cache.clips[:4], ("frames", "mfcc"))
     on_cpu = checkpoint.network("cpu").probabilities(fields)
-    on_gpu = checkpoint.network(DEVICE).probabilities(
-        {name: tensor.to(DEVICE) for name, tensor in fields.items()}
-    )
+    fields = {name: tensor.to(DEVICE) for name, tensor in fields.items()}
+    on_gpu = checkpoint.network(DEVICE).probabilities(fields)
     difference = (on_cpu - on_gpu.cpu()).abs().max().item()
     row("probabilities on cuda minus those on the cpu", f"{difference:.1e}", "at most 1e-2")
     # Pictures are resized as bytes on the CPU and as floats on a GPU, which rounds differently.
