@@ -132,7 +132,10 @@ def test_what_becomes_of_the_classifier_is_said():
         ({"conv4": torch.zeros(3)}, "unexpected: conv4"),
         ({"big": torch.zeros(1).expand(10**13)}, "unexpected: big"),
         ({"a\n\x1b[31m" * 99: torch.zeros(1)}, r"unexpected: a\\n"),
-        ({"conv1.weight": torch.zeros(32, 40, 7)}, r"weight \(32x40x7, expected 32x13x7\)"),
+        (
+            {"conv1.weight": torch.zeros(32, 40, 7)},
+            r"mismatched: conv1.weight \(32x40x7, expected 32x13x7\)",
+        ),
         ({"conv3.bias": torch.full((32,), torch.nan)}, "NaN or Inf: conv3.bias"),
         ({"bn1.running_var": torch.full((32,), -1.0)}, "negative: bn1.running_var"),
         ({"bn1.weight": torch.full((32,), 1e300, dtype=torch.float64)}, "NaN or Inf: bn1.weight"),
