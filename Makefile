@@ -19,7 +19,6 @@ PRESET  ?= $(if $(REAL),landmarks,paper)
 LANDMARKS = $(filter landmarks,$(PRESET))
 EPOCHS  ?= $(if $(filter tiny,$(PRESET)),16)
 ARGS    ?=
-export CACHE RUNS OUT PRESET # as they are here, for the runs of a table
 
 # The rows of the paper's tables, each trained on FOLDS with SEEDS. TRAIN_JOBS runs are trained at once: a
 # small network needs one core, a full-size one a GPU.
@@ -113,7 +112,8 @@ table2: $(READY) ## train every row of the paper's Table 2, then write the repor
 # If a row fails, the others are still trained and reported.
 define train_table
 status=0; \
-$(if $(filter 1,$(TRAIN_JOBS)),,TQDM_DISABLE=1) $(MAKE) --no-print-directory --keep-going --jobs=$(TRAIN_JOBS) $(call jobs_of,$(1)) || status=$$?; \
+$(if $(filter 1,$(TRAIN_JOBS)),,TQDM_DISABLE=1) $(MAKE) --no-print-directory --keep-going --jobs=$(TRAIN_JOBS) \
+	CACHE='$(CACHE)' RUNS='$(RUNS)' PRESET=$(PRESET) $(call jobs_of,$(1)) || status=$$?; \
 { $(EVALUATE); } || status=$$?; \
 exit $$status
 endef
