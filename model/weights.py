@@ -197,8 +197,7 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         ],
     }
     _refuse(part, problems)
-    wanted = {} if classifier is None else classifier.state_dict()
-    fits = {n: t.shape for n, t in wanted.items()} == {n: t.shape for n, t in of_classifier.items()}
+    fits = classifier is not None and has_classifier(part, classifier, state)
     # Values are checked last, when every tensor is known to be no larger than expected.
     values = {n: tensor.float() for n, tensor in of_encoder.items()}
     heads = {n: tensor.float() for n, tensor in of_classifier.items()} if fits else {}
@@ -216,6 +215,13 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         return f"{loaded}, and its classifier"
     found = ", ".join(f"{n} {_shape(t)}" for n, t in of_classifier.items())
     return f"{loaded}; its classifier ({found}) is skipped, since the network has a different one"
+
+
+def has_classifier(part: str, classifier: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether `state` contains a classifier of the same shape, which `load_encoder` then loads."""
+    prefix = f"{_PARTS[part][2]}."
+    found = {n.removeprefix(prefix): t.shape for n, t in state.items() if n.startswith(prefix)}
+    return found == {name: tensor.shape for name, tensor in classifier.state_dict().items()}
 
 
 def classifier_of(part: str, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

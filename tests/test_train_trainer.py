@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fake_runs import make_config
 from networks import tiny
 from noise import noise_arrays, write_noise_cache
 from torch import nn
@@ -33,7 +34,8 @@ from train.augment import Augmentation, to_targets
 from train.recipe import Recipe, learning_rate
 from train.record import read_run
 from train.seeds import ORDER, generator
-from train.trainer import batch_sizes, make_average, make_optimizer, settle
+from train.start import Start
+from train.trainer import batch_sizes, make_average, make_optimizer, settle, started_parts
 
 # Both recipes; the second run also has frames, and all that is random.
 RUNS = {
@@ -333,3 +335,15 @@ def test_parts_that_start_from_weights_learn_at_their_own_rate(rate):
     assert net.audio.dropout.training == (rate > 0)
     assert {parameter.requires_grad for parameter in slow} == {rate > 0}
     assert net.head.weight.requires_grad
+
+
+def test_only_parts_whose_weights_are_in_the_files_count_as_started():
+    config = make_config(model="multiplication", preset="tiny")
+    net = tiny("multiplication")
+    voice = net.audio.audio.state_dict()
+    whole = voice | {f"fc1.{n}": t for n, t in net.audio.fc1.state_dict().items()}
+    for state, count in ((voice, 1), (whole, 2), (voice | {"fc1.weight": torch.zeros(7, 5)}, 1)):
+        expected = [net.audio.audio, net.audio.fc1][:count]
+        assert started_parts(config, net, {"audio": Start(state, {})}) == expected
+    with pytest.raises(ValueError, match="started_rate is 0, but every part starts from weights"):
+        make_optimizer(net, Recipe(started_rate=0.0), [net])

@@ -27,6 +27,7 @@ from model.weights import (
     WeightsError,
     classifier_of,
     find_encoder,
+    has_classifier,
     load_encoder,
     load_weights,
 )
@@ -127,11 +128,10 @@ class Trainer:
         # The network, its average and the optimizer. `call` is the network as it is called in
         # training: the same weights, wrapped for several processes and compiled if asked for.
         self.net = build_network(config, starts or {}, device)
+        self.started = started_parts(config, self.net, starts or {})
+        settle(self.started, recipe.started_rate)  # before processes agree on what is trained
         self.call = self.world.wrap(self.net, device)
         self.averaged = make_average(self.net, recipe.ema) if recipe.ema else None
-        self.started = [m for part in starts or {} for m in find_encoder(self.net, part) if m]
-        if starts_at_product(config, self.net, starts or {}):
-            self.started.append(self.net.head)
         self.optimizer = make_optimizer(self.net, recipe, self.started)
         self.loss = model.loss(config.model)
         self.precision = getattr(torch, config.precision)
@@ -226,7 +226,7 @@ class Trainer:
         if log:
             log.begin_epoch(epoch)
         self.call.train()
-        settle(self.started, self.recipe.started_rate)
+        settle(self.started, self.recipe.started_rate)  # the line above put all in training mode
         augment = Augmentation(
             *(self.recipe, self.config.seed, epoch, len(self.train_set)),
             styles=self.styles,
@@ -403,6 +403,19 @@ def starts_at_product(config: RunConfig, net: nn.Module, starts: Mapping[str, St
     return config.settings.product_start and both and isinstance(net, CfnSr)
 
 
+def started_parts(
+    config: RunConfig, net: nn.Module, starts: Mapping[str, Start]
+) -> list[nn.Module]:
+    """The encoders of a network that start from weights, and the classifiers that do too."""
+    parts = [net.head] if starts_at_product(config, net, starts) else []
+    for part, start in starts.items():
+        encoder, classifier = find_encoder(net, part)
+        parts.append(encoder)
+        if classifier is not None and has_classifier(part, classifier, start.state):
+            parts.append(classifier)
+    return parts
+
+
 def make_optimizer(
     net: nn.Module, recipe: Recipe, started: Sequence[nn.Module] = ()
 ) -> torch.optim.Optimizer:
@@ -423,6 +436,11 @@ def make_optimizer(
         for params, decay in ((decayed, recipe.weight_decay), (others, 0.0)):
             if params:
                 groups.append({"params": params, "weight_decay": decay, "relative_rate": rate})
+    if not groups:
+        raise ValueError(
+            "started_rate is 0, but every part starts from weights, so there is nothing to train. "
+            "Use a rate above 0"
+        )
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
 
 
