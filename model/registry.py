@@ -64,8 +64,8 @@ PRESETS = {
     "landmarks": Preset(
         looks_at="landmarks",
         video={},
-        audio={"parts": 4},
-        self_attention={"layers": 2, "feedforward": 128},
+        audio={"channels": (48, 96), "parts": 4},
+        self_attention={"channels": 96, "layers": 1, "feedforward": 128},
         cross_modal={"hidden": 32},
         concat_fc={"hidden": (64, 32)},
         mcbp={"outputs": 1_024},
