@@ -76,15 +76,19 @@ def test_predictions_are_those_of_the_checkpoint_and_of_the_last_epoch(straight,
     assert run.predictions.accuracy == run.metrics[-1].test_accuracy
 
 
-# Any change of arithmetic, order or randomness shows here; a wanted one changes the list.
+# Any change of arithmetic, order or randomness shows here; a wanted one changes the list. Processors
+# round differently, and Adam makes more of it with each step: by 2e-6, 6e-5, 2e-3 and 2e-3 between
+# two of them.
 STORED_LOSSES = [2.62858, 2.47232, 1.86315, 2.27787]
+ROUNDING = [1e-4, 5e-4, 5e-3, 5e-3]
 
 
 @pytest.mark.parametrize("straight", ["modern"], indirect=True)
 def test_the_losses_are_those_that_were_stored(straight):
     name, _, runs = straight
     losses = [each["train_loss"] for each in results_of(runs, name)]
-    assert losses == pytest.approx(STORED_LOSSES, abs=2e-3)
+    for loss, stored, rounding in zip(losses, STORED_LOSSES, ROUNDING, strict=True):
+        assert loss == pytest.approx(stored, abs=rounding)
 
 
 def test_streamed_clips_give_the_run_of_resident_ones(straight, fold_cache, tmp_path, monkeypatch):
