@@ -1,4 +1,4 @@
-"""A page in headless Chromium: what it looks like to axe-core, what it logs, what it asks for."""
+"""A page in headless Chromium: what it looks like to axe-core, how wide it gets."""
 
 import html
 import json
@@ -23,7 +23,6 @@ axe.run(document).then(found => {
   result.id = "found";
   result.textContent = JSON.stringify({
     dark: matchMedia("(prefers-color-scheme: dark)").matches,
-    rules: found.passes.length,
     checked: found.passes.map(rule => rule.id),
     violations: found.violations.map(
       rule => `${rule.id}: ${rule.nodes.map(node => node.html.slice(0, 200)).join(" | ")}`),
@@ -42,8 +41,8 @@ def chromium() -> str:
     pytest.skip("no Chromium is installed")
 
 
-def open_page(page: Path, scheme: int, *options: str) -> subprocess.CompletedProcess[str]:
-    """Open a file; what is left of it is on stdout as HTML, what the browser says on stderr."""
+def open_page(page: Path, scheme: int) -> subprocess.CompletedProcess[str]:
+    """Open a file; what is left of it is on stdout as HTML."""
     done = subprocess.run(
         [
             *(chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
@@ -52,7 +51,6 @@ def open_page(page: Path, scheme: int, *options: str) -> subprocess.CompletedPro
             f"--user-data-dir={page.with_suffix('.profile')}",
             f"--blink-settings=preferredColorScheme={scheme}",
             *("--virtual-time-budget=20000", "--dump-dom"),
-            *options,
             page.as_uri(),
         ],
         capture_output=True,
@@ -64,7 +62,7 @@ def open_page(page: Path, scheme: int, *options: str) -> subprocess.CompletedPro
 
 
 def axe(text: str, folder: Path, scheme: int) -> dict[str, Any]:
-    """What axe-core finds in a page: `violations`, how many `rules` passed, whether it was `dark`.
+    """What axe-core finds in a page: `violations`, the rules it `checked`, whether it was `dark`.
 
     The page forbids scripts, so it is a copy in `folder` that is looked at, with axe-core in it.
     """
@@ -97,22 +95,6 @@ def width_of(text: str, folder: Path, width: int) -> int:
         encoding="utf-8",
     )
     return _found(open_page(frame, LIGHT).stdout)["width"]
-
-
-def requests_and_messages(page: Path, scheme: int) -> tuple[list[str], list[str]]:
-    """The addresses beyond files that a page asks for, and what it writes to the console.
-
-    The browser's own requests have no page that they start from, and are left out.
-    """
-    log = page.with_suffix(".netlog.json")
-    done = open_page(page, scheme, "--enable-logging=stderr", "--v=0", f"--log-net-log={log}")
-    events = json.loads(log.read_text(encoding="utf-8"))["events"]
-    asked = {
-        event["params"]["url"]
-        for event in events
-        if event.get("params", {}).get("initiator", "not an origin") != "not an origin"
-    }
-    return sorted(asked), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def _found(dumped: str) -> dict[str, Any]:

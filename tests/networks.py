@@ -1,9 +1,12 @@
 """What tests of networks share: tiny networks, clips of noise, batch norms that do something."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
 import model
+from model.inputs import reduce
 
 FUSIONS = [name for name in model.NAMES if len(model.inputs(name)) == 2]
 
@@ -15,13 +18,20 @@ def tiny(name: str, seed: int = 0, **options) -> nn.Module:
 
 
 def clips(name: str, count: int, seed: int = 1) -> list[Tensor]:
-    """Noise in the shapes of what network `name` takes: frames, and MFCCs or a waveform."""
-    generator = torch.Generator().manual_seed(seed)
+    """Noise for a tiny network `name`: frames as it reduces them, and MFCCs or a waveform."""
     sound = "waveform" if "waveform" in model.inputs(name) else "mfcc"
-    return [
+    return [tensor.clone() for tensor in _noise(sound, count, seed)]
+
+
+@cache
+def _noise(sound: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Full-size frames take long to draw and to reduce."""
+    generator = torch.Generator().manual_seed(seed)
+    frames, heard = (
         torch.randn(count, *model.INPUT_SHAPES[field], generator=generator)
         for field in ("frames", sound)
-    ]
+    )
+    return reduce(frames, *model.input_size("tiny")), heard
 
 
 def unusual_statistics(net: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import shutil
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 
 import h5py
 import numpy as np
@@ -52,15 +52,6 @@ def test_a_read_only_folder_can_be_read(noise_cache):
         assert Cache(directory).read(CLIPS[0].clip_id, "label") == CLIPS[0].label
     finally:
         directory.chmod(0o755)
-
-
-def test_several_threads_may_read_at_once(noise_cache):
-    cache = Cache(noise_cache(CLIPS))
-    names = [clip.clip_id for clip in CLIPS]
-    wanted = {name: Cache(cache.directory).read(name, "frames") for name in names}
-    with ThreadPoolExecutor(8) as pool:
-        for name, frames in pool.map(lambda name: (name, cache.read(name, "frames")), names * 16):
-            assert (frames == wanted[name]).all()
 
 
 def test_a_callers_array_is_filled_and_a_wrong_one_refused(noise_cache):

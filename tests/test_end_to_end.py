@@ -27,11 +27,11 @@ def folders(tmp_path_factory):
 
 def test_synthetic_clips_become_a_report(folders, capsys):
     raw, cache, runs, report = folders.values()
-    call(sample_main, "--out", raw, "--actors", 8, "--clips-per-actor", 1)
+    call(sample_main, "--out", raw, "--actors", 6, "--clips-per-actor", 1)
     call(preprocess_main, "--raw", raw, "--cache", cache)
     for fold in (0, 1):
         assert train(cache, runs, "--model", "cfn_sr", "--fold", fold, "--epochs", 2) == 0
-        assert "warning: " in capsys.readouterr().err  # sixteen actors are missing
+        assert "warning: " in capsys.readouterr().err  # eighteen actors are missing
     call(evaluate_main, "--runs", runs, "--out", report, "--cache", cache)
     printed = capsys.readouterr().out
     assert "2 of 5 folds" in printed
@@ -46,7 +46,7 @@ def test_synthetic_clips_become_a_report(folders, capsys):
     page = (report / "report.html").read_text()
     assert "synthetic sample" in page
     correct = sum(summary["confusion"][label][label] for label in range(8))
-    assert page.count("<img ") == 8 - correct  # a face for each mistake
+    assert page.count("<img ") == 6 - correct  # a face for each mistake
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_command_says_which_extra_is_not_installed(command, package, extra):
 
 def test_the_cache_command_tells_about_a_cache(folders, tmp_path, capsys):
     call(cache_main, "info", folders["cache"])
-    assert "8 in 8 shards" in capsys.readouterr().out
+    assert "6 in 6 shards" in capsys.readouterr().out
     call(cache_main, "info", tmp_path, status=2)
     assert "no finished cache" in capsys.readouterr().err
 

@@ -1,7 +1,6 @@
 """Breakdowns of a small known result: who and what is counted where."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from fake_runs import make_run
 from cache.ravdess import EMOTIONS, Clip, expected_clips
 from evaluate.measures import emotion_scores
 from evaluate.report.figures import Pooled, compute
-from train.record import Predictions
 
 # Clip and predicted class, by fold: 3 of 5 are right.
 FOLDS = (
@@ -100,18 +98,6 @@ def test_each_breakdown_counts_every_clip_of_the_headline_once():
     assert {row["actor"]: row["fold"] for row in figures["per_actor"]} == {
         actor: (actor - 1) // 4 for actor in range(1, 9)
     }
-
-
-def test_pooled_clips_keep_their_own_predictions_whatever_the_order_of_the_rows():
-    run = make_run(0, 180)
-    tested = run.predictions
-    rows = (tested.clips[::-1], tested.probabilities[::-1], tested.predicted[::-1])
-    turned = replace(run, predictions=Predictions(*rows))
-    one, two = Pooled.of([run]), Pooled.of([turned])
-    assert one.clips == two.clips == tuple(sorted(run.predictions.clips))
-    for name in ("labels", "predicted", "probabilities", "weights", "folds"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-    np.testing.assert_array_equal(one.labels, [clip.label for clip in one.clips])
 
 
 def test_the_weighted_mean_of_pooled_clips_is_the_mean_over_folds():

@@ -68,8 +68,13 @@ def changed(checkpoint, folder, epoch=2, weights=None, **settings):
     return folder / record.CHECKPOINT
 
 
-@pytest.mark.parametrize("name", model.NAMES)
-def test_every_network_exports_and_agrees_with_torch_on_cached_clips(name, cache, exported):
+# The others compute parts of these: one encoder of two, or CFN-SR without a step.
+LARGEST = set(model.NAMES) - {"video_resnext50", "cfn_sr_no_residual"}
+LARGEST -= {"cfn_sr_no_cross_modal", "cfn_sr_no_self_attention"}
+
+
+@pytest.mark.parametrize("name", sorted(LARGEST))
+def test_networks_of_every_kind_export_and_agree_with_torch_on_cached_clips(name, cache, exported):
     checkpoint, out = exported(name)
     trained, session = record.load_checkpoint(checkpoint).network(), session_of(out)
     shapes = {each.name: each.shape for each in session.get_inputs()}

@@ -109,26 +109,5 @@ def test_axe_finds_nothing_in_either_color_scheme(page, scheme, tmp_path):
     assert {"color-contrast", "svg-img-alt", "td-headers-attr"} <= set(found["checked"])
 
 
-def test_the_browser_requests_nothing_and_logs_nothing(pages, tmp_path):
-    (tmp_path / "report.html").write_text(pages["many"])
-    for scheme in (browser.LIGHT, browser.DARK):
-        assert browser.requests_and_messages(tmp_path / "report.html", scheme) == ([], [])
-
-
 def test_a_narrow_window_does_not_scroll_sideways(page, tmp_path):
     assert browser.width_of(page, tmp_path, 360) <= 360
-
-
-def test_the_checks_in_the_browser_find_what_is_wrong(pages, tmp_path):
-    wrong = '<img src="http://example.org/a.png"><p style="color: #ddd">faint</p>'
-    broken = pages["one"].replace("</main>", f'{wrong}<p style="width: 50rem">wide</p></main>')
-    (tmp_path / "report.html").write_text(broken)
-    found = browser.axe(broken, tmp_path, browser.LIGHT)["violations"]
-    assert [each.split(":")[0] for each in found] == ["color-contrast", "image-alt"]
-    assert browser.width_of(broken, tmp_path, 360) > 700
-    _, messages = browser.requests_and_messages(tmp_path / "report.html", browser.LIGHT)
-    assert "Content Security Policy" in messages[0]
-    free = broken.replace("default-src 'none'; img-src data:", "default-src *")
-    (tmp_path / "report.html").write_text(free)
-    asked, _ = browser.requests_and_messages(tmp_path / "report.html", browser.LIGHT)
-    assert asked == ["http://example.org/a.png"]

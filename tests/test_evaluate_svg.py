@@ -32,14 +32,6 @@ def test_a_figure_has_no_color_style_or_maker_of_its_own_and_the_same_bytes_agai
     assert inline(name) == text
 
 
-def test_the_words_of_a_figure_are_escaped_and_read_first():
-    root = ElementTree.fromstring(inline("curves"))
-    assert root.get("role") == "img"
-    words = [(each.tag, each.text) for each in root[:2]]
-    assert words == [("title", "A title"), ("desc", "<What> it says")]
-    assert root.get("aria-labelledby").split() == [each.get("id") for each in root[:2]]
-
-
 def test_a_confusion_matrix_has_counts_and_the_percentage_of_the_row():
     counts = np.zeros((8, 8), dtype=int)
     counts[1, 1], counts[1, 5] = 30, 10

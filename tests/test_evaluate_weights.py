@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 
 import numpy as np
@@ -68,12 +69,18 @@ def export(runs, name, out):
     return export_main([*given, "--points", "a painter"])
 
 
-@pytest.fixture
-def weights(runs, tmp_path, monkeypatch):
-    """The folder of the weights that come with the project, with those of the runs in it."""
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
+@pytest.fixture(scope="module")
+def published(runs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("published")
     for name in (VOICE, BOTH):
-        assert export(runs, name, tmp_path / "weights" / name) == 0
+        assert export(runs, name, out / name) == 0
+    return out
+
+
+@pytest.fixture
+def weights(published, tmp_path, monkeypatch):
+    """The folder of the weights that come with the project, with those of the runs in it."""
+    monkeypatch.setattr(shipped, "FOLDER", shutil.copytree(published, tmp_path / "weights"))
     return tmp_path / "weights"
 
 

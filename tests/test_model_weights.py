@@ -64,7 +64,7 @@ def test_unimodal_networks_compute_what_the_public_ones_do(part):
     state, net = public(part), tiny(UNIMODAL[part])
     assert load_encoder(net, part, state).endswith("and its classifier")
     frames, mfcc = clips(UNIMODAL[part], 2)
-    frames = frames[:, :, ::3, ::4, ::4]
+    frames = 4 * frames  # noise of deviation 1 again
     expected = public_video(state, frames) if part == "video" else public_audio(state, mfcc)
     assert expected.std() > 0.1
     torch.testing.assert_close(net(frames, mfcc), expected, rtol=1e-5, atol=1e-5)

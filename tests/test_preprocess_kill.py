@@ -97,7 +97,7 @@ def is_alive(process):
 
 def test_killed_workers_end_and_their_finished_clips_are_kept(tmp_path, capsys):
     raw, cache = tmp_path / "raw", tmp_path / "cache"
-    for clip in expected_clips(1):
+    for clip in expected_clips(1)[:30]:
         record(raw, f"03{clip.clip_id[2:]}", 440)
     run = subprocess.Popen([sys.executable, "-m", "preprocess", *features(raw, cache, 2)], cwd=ROOT)
     while not any(cache.glob(".work/*.npz")):
@@ -113,4 +113,4 @@ def test_killed_workers_end_and_their_finished_clips_are_kept(tmp_path, capsys):
         time.sleep(0.1)
     finished = len(list(cache.glob(".work/*.npz")))
     assert main(features(raw, cache)) == 0
-    assert f"{60 - finished} clips processed" in capsys.readouterr().out
+    assert f"{30 - finished} clips processed" in capsys.readouterr().out

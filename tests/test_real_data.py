@@ -132,9 +132,8 @@ def test_the_full_network_makes_a_training_step_on_two_real_clips(real_cache):
     assert not torch.equal(trainer.net.head.weight, before)
 
 
-@pytest.mark.parametrize("name", ["cfn_sr", "audio_mfcc_cnn"])
-def test_an_exported_network_says_of_real_clips_what_torch_says(real_cache, tmp_path, name):
-    run = finished_run(tmp_path, real_cache.directory, name, fold=1)
+def test_an_exported_network_says_of_real_clips_what_torch_says(real_cache, tmp_path):
+    run = finished_run(tmp_path, real_cache.directory, "cfn_sr", fold=1)
     given = ["--checkpoint", run / "last.pt", "--out", tmp_path / "model.onnx"]
     assert export_main([*map(str, given), "--cache", str(real_cache.directory)]) == 0
     card = (tmp_path / "model.md").read_text()

@@ -1,7 +1,6 @@
 """What train.py decides before it trains: what is finished, what may be resumed, what is wrong."""
 
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -148,12 +147,6 @@ def test_two_processes_do_not_train_in_one_folder(fold_cache, tmp_path, capsys):
         assert train(fold_cache, tmp_path) == 2
         assert (tmp_path / AUDIO / "fold_0").is_dir()  # the other's, though still empty
     assert "Wait for it, or choose another folder" in error_of(capsys)
-
-
-def test_sigterm_is_handled_only_while_a_run_lasts(fold_cache, tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
-    assert train(fold_cache, tmp_path) == 0
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -16,7 +16,7 @@ from training import AUDIO, arguments, assert_same_run, train
 from train.cli import main
 
 KILLS = int(os.environ.get("CFNSR_KILLS", "3"))
-EPOCHS_PER_KILL = 12
+EPOCHS_PER_KILL = 8
 ARGUMENTS = ("--epochs", EPOCHS_PER_KILL * (KILLS + 1), "--recipe", "modern")
 
 

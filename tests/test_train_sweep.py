@@ -35,18 +35,20 @@ def test_each_setting_fold_and_seed_is_one_line_in_its_own_folder(tmp_path, caps
         assert lines[place] == start + own + end
 
 
-def test_the_lines_run_in_parallel_and_finished_runs_are_skipped(fold_cache, tmp_path, capsys):
+def test_a_line_runs_in_a_shell_and_finished_runs_are_skipped(fold_cache, tmp_path, capsys):
     common = f"--model {AUDIO} --preset tiny --device cpu --batch-size 4 --epochs 1"
     text = f"all: --cache {shlex.quote(str(fold_cache))} {common}\none:\ntwo: --lr 1e-2\n"
     assert expand(tmp_path, text, "--folds", 0, "--runs", tmp_path / "my runs") == 0
-    commands = capsys.readouterr().out
+    one, two = capsys.readouterr().out.splitlines()
+    assert train(shlex.split(one)[2:]) == 0
     xargs = ["xargs", "-P", "2", "-d", "\n", "-I{}", "sh", "-c", "{}"]
-    done = subprocess.run(xargs, input=commands, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(xargs, input=two, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    capsys.readouterr()
     for name, rate in (("one", 1e-3), ("two", 1e-2)):
         run = read_run(tmp_path / "my runs" / name / "seed_0" / AUDIO / "fold_0")
         assert run.config.settings.learning_rate == rate
-    for line in commands.splitlines():
+    for line in (one, two):
         assert train(shlex.split(line)[2:]) == 0
         assert "all 1 epochs are trained already, nothing to do" in capsys.readouterr().out
 

@@ -98,7 +98,11 @@ def test_streamed_clips_give_the_run_of_resident_ones(straight, fold_cache, tmp_
     assert_same_run(runs, tmp_path, name)
 
 
-@pytest.mark.parametrize(("step", "finished"), [(1, 0), (4, 1), (5, 2), (7, 3)])
+@pytest.mark.parametrize(
+    ("straight", "step", "finished"),
+    [("paper", 1, 0), ("paper", 4, 1), ("paper", 7, 3), ("modern", 5, 2)],
+    indirect=["straight"],
+)
 def test_an_interrupted_run_resumes(step, finished, straight, fold_cache, tmp_path, capsys):
     """SIGTERM drops the epoch under way, even after its last step, since it is not tested yet."""
     name, arguments, runs = straight
