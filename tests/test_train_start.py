@@ -10,7 +10,7 @@ from networks import tiny
 from noise import write_noise_cache
 from training import AUDIO, checkpoint_of, train
 
-from cache.ravdess import actors_of, expected_clips
+from cache.ravdess import ACTORS, actors_of, expected_clips
 from train.cli import make_parser, read_starts
 from train.record import StartRun, read_config
 from train.start import read_start
@@ -73,6 +73,16 @@ def test_fusion_starts_from_the_unimodal_runs_of_its_fold(cache, unimodal_runs, 
     # Another start is another run.
     assert train(cache, tmp_path, "--model", "cfn_sr", "--lr", 1e-30) == 2
     assert "with other settings (recorded and current: init.audio: {" in capsys.readouterr().err
+
+
+def test_no_run_starts_from_weights_that_have_seen_one_of_its_held_out_actors(audio):
+    """The run of fold 0 has seen all actors but 1..4."""
+    for actor in ACTORS:
+        if actor in TEST_ACTORS:
+            read_start(audio, "audio", (actor,))
+        else:
+            with pytest.raises(ValueError, match=rf"were trained on actors \[{actor}\] "):
+                read_start(audio, "audio", (actor,))
 
 
 def started(audio: Path, folder: Path, *chain: str) -> Path:
