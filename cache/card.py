@@ -51,11 +51,7 @@ def render(
 ) -> str:
     """A published cache's README (card.md.j2) or Croissant 1.0 description (croissant.json.j2).
 
-    Args:
-        template: the file name of the template.
-        manifest: the cache's manifest.
-        fields: the names of the fields that its clips have.
-        files: the bytes and SHA-256 of each file to describe, by name.
+    `fields` are those that its clips have, `files` the bytes and SHA-256 of each file, by name.
     """
     codec = manifest["config"].get("frames", {}).get("codec")
     datasets = {name: FIELDS[name] for name in fields if not (codec and name == "frames")}

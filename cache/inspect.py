@@ -36,11 +36,6 @@ def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:
     The figures are the side of the crop, its jitter (the mean absolute second difference of its
     center over time, in pixels of the source) and the detector's lowest score.
 
-    Args:
-        cache: the cache.
-        clips: the clips to show, in this order.
-        path: the PNG.
-
     Raises:
         CacheError: if the cache has neither frames nor landmarks.
     """

@@ -116,8 +116,13 @@ SPLITS: dict[str, tuple[tuple[int, ...], ...]] = {
 HEADLINE_FOLDS = {"paper": range(5), "luna5": range(5)}
 
 
-def test_actors(split: str, fold: int) -> tuple[int, ...]:
-    """The actors that fold `fold` of `split` tests, sorted.
+def actors_of(
+    split: str, fold: int, *, validate: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The actors that a fold trains on and the actors that it tests; no actor is in both.
+
+    With `validate`, validation actors are held out, those that the next fold tests, instead of the
+    test actors, which are then left out altogether. Folds are numbered from 0.
 
     Raises:
         ValueError: for a split or a fold that does not exist.
@@ -127,26 +132,9 @@ def test_actors(split: str, fold: int) -> tuple[int, ...]:
     folds = SPLITS[split]
     if not 0 <= fold < len(folds):
         raise ValueError(f"fold is {fold}, expected 0..{len(folds) - 1} for split {split!r}")
-    return folds[fold]
-
-
-def actors_of(
-    split: str, fold: int, *, validate: bool = False
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The actors that a fold trains on and the actors that it tests; no actor is in both.
-
-    Args:
-        split: the name of the split.
-        fold: the number of the fold, from 0.
-        validate: whether to hold out validation actors, those that the next fold tests, instead
-            of the test actors, which are then left out altogether.
-
-    Raises:
-        ValueError: for a split or a fold that does not exist.
-    """
-    held_out = tested = test_actors(split, fold)
+    held_out = tested = folds[fold]
     if validate:
-        held_out = SPLITS[split][(fold + 1) % len(HEADLINE_FOLDS[split])]
+        held_out = folds[(fold + 1) % len(HEADLINE_FOLDS[split])]
     trained = tuple(actor for actor in ACTORS if actor not in {*tested, *held_out})
     return trained, held_out
 

@@ -34,7 +34,9 @@ _BEGUN = ".begun"  # present until a pack is complete, so that an interrupted on
 
 
 def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Path]:
-    """Write one or more folders that are ready to upload; the same cache gives the same bytes.
+    """Write folders that are ready to upload, and return them.
+
+    The same cache gives the same bytes.
 
     Args:
         cache: a finished cache, which is verified first.
@@ -43,9 +45,6 @@ def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Pa
             None keeps them as they are.
         parts: the number of folders `out/part_1` ... that the actors are divided among; 1 writes
             to `out` itself. Each is a cache; fetching all of them gives the whole one.
-
-    Returns:
-        The folders.
 
     Raises:
         CacheError: if the cache is not valid, or `out` contains anything else.
@@ -152,17 +151,11 @@ def _measure(path: Path) -> tuple[int, str]:
 def fetch(
     address: str, directory: Path, *, actors: Collection[int], jobs: int
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Fetch the shards of some actors from a published cache into the cache `directory`.
+    """Fetch the shards of some actors from a published cache, at a URL or path, into `directory`.
 
     Shards that are there already stay, and interrupted downloads are resumed. A shard gets its
     name only after its checksum, structure and clips were checked, and joins the cache that is
     there if its settings are the same. The manifest is written last.
-
-    Args:
-        address: the URL of the published folder, or its path.
-        directory: the cache, created if missing.
-        actors: the actors to fetch.
-        jobs: the number of simultaneous downloads.
 
     Returns:
         What happened to each shard, and the failures, as `download_all` returns them.

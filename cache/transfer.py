@@ -32,7 +32,6 @@ _TIMEOUT_S = (15, 60)  # to connect, and between two bytes
 _LONGEST_WAIT_S = 120  # before another attempt, and for a small file
 _REDIRECTS = 10
 _CHUNK_BYTES = 2**16
-_SLOWEST_BYTES, _SLOWEST_S = 2**16, 60  # a connection that brings less in this time is given up
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,7 @@ def download_all(
         files: the files.
         folder: an existing folder.
         jobs: the number of simultaneous downloads.
-        accept: checks a file with the correct checksum before it gets its name, and raises
-            ValueError to refuse it.
+        accept: raises ValueError to refuse a file before it gets its name.
         pause_s: the wait before the second retry; it doubles with each further one.
 
     Returns:
@@ -186,7 +184,7 @@ class _Downloads:
                 self._attempt(file, part)
             except _BrokenError as exc:
                 # A server without Range begins again each time, which is no progress.
-                if _size(part) >= furthest + _SLOWEST_BYTES:
+                if _size(part) >= furthest + _CHUNK_BYTES:
                     retries, furthest = fresh, _size(part)
                 else:
                     retries = retries.increment("GET", error=exc)
@@ -287,19 +285,13 @@ def _get(url: str, headers: Mapping[str, str]) -> Iterator["requests.Response"]:
 
 
 def _chunks(response: "requests.Response") -> Iterator[bytes]:
-    """The body of a response as it arrives; _BrokenError if it breaks or is too slow."""
+    """The body of a response as it arrives; _BrokenError if it breaks."""
     from urllib3.exceptions import HTTPError
 
-    since, count = time.monotonic(), 0
     try:
         # read1 returns after each read from the network, so slow bytes cannot hold it.
         while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
             yield chunk
-            count += len(chunk)
-            if time.monotonic() - since > _SLOWEST_S:
-                if count < _SLOWEST_BYTES:
-                    raise _BrokenError(f"only {count} bytes came in {_SLOWEST_S} s")
-                since, count = time.monotonic(), 0
     except HTTPError as exc:
         raise _BrokenError(exc) from exc
 

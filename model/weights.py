@@ -1,6 +1,5 @@
 """Load published weights into encoders by their public names, from torch or safetensors files."""
 
-import json
 import pickle
 import struct
 import warnings
@@ -24,7 +23,6 @@ _PARTS = {
 PARTS = tuple(_PARTS)
 
 _COUNTER = ".num_batches_tracked"  # the end of a batch norm's counter
-_MOST_HEADER_BYTES = 2**22  # of a .safetensors file; 1,000 tensors take 100 kB
 _SHOWN = 5  # the number of names that a message lists
 _REFUSED = "contains code or is damaged, so it was not loaded"
 # The keys that training scripts store their tensors under.
@@ -74,7 +72,6 @@ def _read_safetensors(path: Path, device: torch.device | str) -> dict[str, Tenso
         raise WeightsError(
             f"{path}: safetensors is not installed: pip install '.[weights]'"
         ) from exc
-    read_metadata(path)  # refuses headers that are too long to parse
     try:
         return load_file(path, device=str(device))
     except SafetensorError as exc:
@@ -82,24 +79,11 @@ def _read_safetensors(path: Path, device: torch.device | str) -> dict[str, Tenso
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata in the header of a .safetensors file, texts by name; empty if it has none.
+    """The metadata of a .safetensors file that `read_data` has read, texts by name."""
+    from safetensors import safe_open
 
-    Raises:
-        ValueError, struct.error: if the header is longer than any network's, or damaged.
-    """
-    with path.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        if length > _MOST_HEADER_BYTES:
-            expected = f"expected at most {_MOST_HEADER_BYTES}"
-            raise ValueError(f"its header is {length} bytes long, {expected}")
-        try:
-            header = json.loads(opened.read(length))
-        except RecursionError as exc:
-            raise ValueError("its header is nested too deeply") from exc
-    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise ValueError("its header is not a dictionary with texts as metadata")
-    return found
+    with safe_open(path, framework="pt") as opened:
+        return opened.metadata() or {}
 
 
 def public_state(data: Any) -> dict[str, Tensor]:

@@ -92,9 +92,8 @@ class Found:
 def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> Found:
     """Find the RAVDESS clips in `raw`: in `Actor_NN` folders, in zips, or loose.
 
-    If a clip is found twice, the first file is used; loose files come before zips.
-
-    Recordings with landmarks have the clip of the video that both belong to, `01-...`.
+    If a clip is found twice, the first file is used; loose files come before zips. Recordings with
+    landmarks have the clip of the video that both belong to, `01-...`.
 
     Args:
         raw: the folder.
@@ -141,11 +140,7 @@ def has_videos(raw: Path) -> bool:
 
 
 def origin(raw: Path, modality: str = "av") -> dict[str, str]:
-    """The `dataset`, `license` and `citation` of the clips in `raw`, for the manifest.
-
-    Args:
-        raw: the folder.
-        modality: the modality of the cache, see `Settings`.
+    """The `dataset`, `license` and `citation` of the clips in `raw`, for a cache of `modality`.
 
     Raises:
         ValueError: if the folder is marked as a sample, but the mark cannot be read.

@@ -56,12 +56,11 @@ class ClipError(ValueError):
 def open_video(
     source: Path | bytes, *, picture: bool = True, sound: bool = True, clip: bool = False
 ) -> "Iterator[Video]":
-    """Open a video or sound file.
+    """Open a video or sound file, given by its path or its bytes.
 
     Args:
-        source: the path of the file, or its bytes.
-        picture: whether the picture will be read.
-        sound: whether the sound will be read.
+        source: the file.
+        picture, sound: whether these will be read.
         clip: whether to check what is expected of a clip for training.
 
     Raises:

@@ -24,11 +24,7 @@ _SCALING = "area+full_chroma_inp+full_chroma_int+accurate_rnd+bitexact"
 def detect_faces(
     frames: Sequence[av.VideoFrame], settings: FaceSettings
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Find the speaker's face in every `settings.every`-th frame and interpolate between.
-
-    Args:
-        frames: 30 frames of one size.
-        settings: see `FaceSettings`.
+    """Find the speaker's face in every `settings.every`-th of 30 frames, interpolate between.
 
     Returns:
         Boxes float64 (30, 4), x1, y1, x2, y2 in pixels of the frames; scores float32 (30,), 0
@@ -117,7 +113,6 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
     Args:
         boxes: (30, 4), x1, y1, x2, y2 in pixels.
         height, width: the size of the frame in pixels.
-        settings: see `FaceSettings`.
 
     Returns:
         float32 (30, 4), whole numbers, squares of equal side within the frame.

@@ -80,8 +80,7 @@ def build(
         only: the actors whose clips to process; those of others stay as they are.
         origin: the `dataset`, `license` and `citation` of the clips.
         settings: everything else that changes a byte.
-        jobs: the number of worker processes.
-        scheduler: the address of a dask scheduler whose workers to use instead.
+        jobs, scheduler: as for `process_all`.
 
     Raises:
         CacheError: if `cache` was begun with other data, settings or library versions; or if the
@@ -337,10 +336,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _update_failures(
-    cache: Path,
-    failures: dict[str, str],
-    excluded: Collection[str],
-    records: Collection[Mapping[str, Any]],
+    cache: Path, failures: dict[str, str], excluded: Collection[str], records: Collection[Mapping]
 ) -> dict[str, str]:
     """Bring `failures.json` up to date, and return what is in it.
 

@@ -56,10 +56,7 @@ def plan(path: Path, hop_s: float | None = None) -> Plan:
     A file of up to 6 s is one clip: its window starts at 0.5 s as in training, or earlier if it
     would end too late. A longer file has windows from 0.5 s on.
 
-    Args:
-        path: a video or sound file.
-        hop_s: the seconds from one window to the next; None means half a window, and only one
-            window for a clip.
+    Windows start every `hop_s`; by default every half window, and a clip has only one.
 
     Raises:
         ClipError: if the file cannot be read, or is too short for a window.
@@ -85,8 +82,7 @@ def decode(
 
     Args:
         content: the bytes of a video or sound file.
-        picture: whether to decode the picture.
-        sound: whether to decode the sound.
+        picture, sound: whether to decode them.
         sound_delay_s: the silence to insert before the sound, in seconds.
 
     Raises:
@@ -107,11 +103,6 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
 
     Memory use is a few windows, regardless of the length of the file. Windows that end more than
     0.25 s after the file are left out. A clip is then read to its end.
-
-    Args:
-        video: as from `open_video`.
-        plan: as from `plan`.
-        sound_delay_s: the silence to insert before the sound, in seconds.
 
     Raises:
         ClipError: if the file is damaged, or is too short for any window.

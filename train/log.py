@@ -12,13 +12,8 @@ from train.record import EpochMetrics, RunConfig, write_metrics
 class Log:
     """Shows the progress of a run and writes its metrics; only the main process has one.
 
-    TensorBoard scalars are written where TensorBoard is installed.
-
-    Args:
-        folder: the folder of the run.
-        config: the settings of the run.
-        finished: the number of epochs that are finished already; scalars of later epochs, which an
-            interrupted run may have written, are dropped.
+    TensorBoard scalars are written where TensorBoard is installed. Those of epochs after the
+    `finished` ones are dropped: an interrupted run may have written them.
     """
 
     def __init__(self, folder: Path, config: RunConfig, finished: int):

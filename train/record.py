@@ -291,9 +291,6 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Read a finished run and check it against its split and against itself.
 
-    Args:
-        folder: `<model>/fold_<k>` or `<model>/validation_<k>`.
-
     Raises:
         UnfinishedRunError: if epochs or predictions are still missing.
         RunError: if a file is damaged or contradicts another.
@@ -419,13 +416,7 @@ def _parse_prediction(row: list[str]) -> tuple[Clip, int, list[float]]:
 
 
 def write_predictions(folder: Path, clips: Sequence[Clip], probabilities: Tensor) -> None:
-    """Write predictions.csv.
-
-    Args:
-        folder: the folder of the run.
-        clips: the N held-out clips.
-        probabilities: float (N, 8) on the CPU.
-    """
+    """Write predictions.csv: the N held-out clips and their probabilities, float (N, 8), CPU."""
     with (
         atomic_path(folder / PREDICTIONS) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as opened,

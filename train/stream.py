@@ -31,7 +31,7 @@ class Clips:
 
     Args:
         cache: the cache.
-        clips: the clips; a position is an index into this list.
+        clips: a position is an index into this list.
         inputs: the names of the fields to read; no others are read.
         frames: the number of frames to keep, evenly spaced from the first.
     """
@@ -94,10 +94,6 @@ class Streamed:
 
     It holds `AHEAD + 1` batches in memory, whatever the number of clips. The buffers are kept from
     epoch to epoch, since fresh memory costs as much as reading; so only one pass runs at a time.
-
-    Args:
-        clips: the clips to read.
-        readers: the number of reading threads.
     """
 
     def __init__(self, clips: Clips, readers: int):

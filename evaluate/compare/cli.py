@@ -12,8 +12,7 @@ from cache.command import FailedError, fail, run, warn
 from cache.files import atomic_path, write_text
 from evaluate.compare.rows import compare, read_settings
 from evaluate.report.figures import Row
-from evaluate.report.templates import markdown_table
-from evaluate.report.write import csv_text
+from evaluate.report.write import csv_text, markdown_table
 
 _CAPTION = (
     "Accuracy after the last epoch on {actors} actors: the mean over seeds of the mean over folds, "

@@ -11,7 +11,6 @@ from cache.ravdess import EMOTIONS
 from evaluate import measures
 from evaluate.report.comparisons import compare
 from evaluate.report.figures import INTENSITIES, ModelReport, Row, compute
-from evaluate.robustness.table import Row as RobustnessRow
 from evaluate.runs import LeftOut, differing, printable, settings
 from model.paper import ROWS, TABLES
 from train.record import Run
@@ -38,7 +37,7 @@ class Report:
     # differ) and `same`, whether all models agree.
     settings: list[Row]
     differing: list[str]  # titles of the settings because of which the models do not compare
-    robustness: Sequence[RobustnessRow]  # accuracy on changed clips, where it was measured
+    robustness: Sequence[Row]  # accuracy on changed clips, where it was measured
     left_out: Sequence[LeftOut]  # the runs that are excluded, with the reasons
 
     @classmethod
@@ -46,7 +45,7 @@ class Report:
         cls,
         runs: dict[str, list[Run]],
         left_out: Sequence[LeftOut] = (),
-        robustness: Sequence[RobustnessRow] = (),
+        robustness: Sequence[Row] = (),
     ) -> "Report":
         """Compute all figures.
 
@@ -94,7 +93,7 @@ class Report:
             },
             "intervals": {**intervals, "draws": measures.DRAWS, "seed": measures.SEED},
             "tables": [{"title": title, "rows": rows} for title, rows in self.tables.items()],
-            "robustness": [asdict(row) for row in self.robustness],
+            "robustness": self.robustness,
             "left_out": [asdict(each) for each in self.left_out],
         }
         return _plain(content)

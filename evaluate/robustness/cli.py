@@ -70,7 +70,7 @@ def _measure_all(args: argparse.Namespace, only: Sequence[str]) -> int:
         "folder of each run; python -m evaluate adds them to the report)"
     )
     print(f"accuracy in percent, mean over folds:\n{table(rows)}")
-    reasons = dict.fromkeys(row.reason for row in rows if row.reason)
+    reasons = dict.fromkeys(row["reason"] for row in rows if row["reason"])
     if reasons:
         print(f"-: {'; '.join(reasons)}")
     return 1 if problems else 0

@@ -28,11 +28,7 @@ def measure_run(
 ) -> bool:
     """Write robustness.json of a run; returns False if it is there already.
 
-    Args:
-        run: the run, with its checkpoint in its folder.
-        cache: the cache that it was trained on.
-        device: the device to compute on.
-        advance: called with the number of clips of each batch when it is done.
+    `advance` is called with the number of clips of each batch when it is done.
 
     Raises:
         ValueError: if cache, checkpoint and predictions do not belong together, or one is damaged.
@@ -75,7 +71,7 @@ def measure(
     cache: Cache,
     clips: Sequence[Clip],
     conditions: Sequence[Condition],
-    device: torch.device,
+    device: torch.device | str = "cpu",
     advance: Callable[[int], Any] = lambda clips: None,
 ) -> dict[str, np.ndarray]:
     """The classes that a network on `device` predicts, int64 (N,) by the name of the condition."""
