@@ -29,8 +29,7 @@ def encode(frames: np.ndarray) -> list[bytes]:
 def decode(files: Sequence[bytes]) -> np.ndarray:
     """Decode JPEG files into frames, uint8 RGB (T, FRAME_SIZE, FRAME_SIZE, 3).
 
-    Raises:
-        ValueError: if a file is not a complete JPEG of that size in color.
+    ValueError if a file is not a complete JPEG of that size in color.
     """
     from PIL import Image
 

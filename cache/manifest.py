@@ -96,11 +96,7 @@ def write_manifest(
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read and check the manifest of the cache in `directory`.
-
-    Raises:
-        CacheError: if there is none, or `parse_manifest` refuses it.
-    """
+    """Read and check the manifest of the cache in `directory`; CacheError if there is no valid one."""
     path = directory / MANIFEST_NAME
     if not path.is_file():
         raise CacheError(

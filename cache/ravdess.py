@@ -50,8 +50,7 @@ class Clip:
     def parse(cls, clip_id: str) -> "Clip":
         """Read a file name without its extension, such as `01-01-06-01-02-01-12`.
 
-        Raises:
-            ValueError: if the name is not seven two-digit numbers in RAVDESS's ranges.
+        ValueError if the name is not seven two-digit numbers in RAVDESS's ranges.
         """
         refused = f"{clip_id!r} is not a RAVDESS name:"
         if not _PATTERN.fullmatch(clip_id):
@@ -122,10 +121,8 @@ def actors_of(
     """The actors that a fold trains on and the actors that it tests; no actor is in both.
 
     With `validate`, validation actors are held out, those that the next fold tests, instead of the
-    test actors, which are then left out altogether. Folds are numbered from 0.
-
-    Raises:
-        ValueError: for a split or a fold that does not exist.
+    test actors, which are then left out altogether. Folds are numbered from 0. ValueError for a
+    split or a fold that does not exist.
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")

@@ -64,10 +64,7 @@ class Cache:
     def read(self, clip_id: str, field: str, out: np.ndarray | None = None) -> np.ndarray:
         """Read one field of one clip, with the type and shape of `schema.FIELDS`.
 
-        Args:
-            clip_id: the clip's name.
-            field: the name of the field.
-            out: the contiguous array to fill; by default a new one.
+        `out` is the contiguous array to fill; by default a new one.
 
         Raises:
             ValueError: if `out` has the wrong type or shape.
@@ -84,23 +81,17 @@ class Cache:
         return shard.read(field, self._row[clip_id], out)
 
     def check(self, actors: Collection[int] = ACTORS) -> None:
-        """Check sizes, structure and clips of the shards of these actors, and keep them open.
+        """Check the shards of these actors, and keep them open; CacheError for the first wrong one.
 
         This is fast: it reads no frames and computes no hashes, so it finds missing, truncated
         and mixed-up shards, but not a changed byte of an array. `problems` finds that too.
-
-        Raises:
-            CacheError: for the first shard that is not as the manifest says.
         """
         for actor in sorted({clip.actor for clip in self.of_actors(actors)}):
             self._check_size(actor)
             self._shard(actor)
 
     def problems(self, *, quick: bool = False) -> Iterator[str | None]:
-        """Check every shard, several at a time: its size, SHA-256, structure and clips.
-
-        Args:
-            quick: whether to skip the SHA-256, which requires reading every byte.
+        """Check every shard, several at a time: size, SHA-256 unless `quick`, structure and clips.
 
         Yields:
             None for each valid shard, or a line that says what is wrong; then a line for each

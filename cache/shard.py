@@ -142,10 +142,8 @@ class Shard(AbstractContextManager):
     def read(self, name: str, row: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read one field of one clip, with the type and shape of `schema.FIELDS`.
 
-        Args:
-            name: the field, which the shard must contain.
-            row: the clip's row, 0..N-1.
-            out: the contiguous array to fill; by default a new one.
+        The shard must contain the field; `row` is the clip's, 0..N-1, and `out` the contiguous
+        array to fill, by default a new one.
 
         Raises:
             ValueError: if `out` has the wrong type or shape.

@@ -100,8 +100,7 @@ def download_all(
 def read_small(address: str, most_bytes: int) -> bytes:
     """The content of a small file at a URL or path, cut off some bytes after `most_bytes`.
 
-    Raises:
-        FailedError: if it cannot be read, or takes more than two minutes.
+    FailedError if it cannot be read, or takes more than two minutes.
     """
     ends = time.monotonic() + _LONGEST_WAIT_S
     content = bytearray()

@@ -15,12 +15,7 @@ from evaluate.runs import headline, read_runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report of all runs in a folder.
-
-    Returns:
-        0 if all runs are in the report, 1 if something was left out or could not be written, 2 for
-        wrong use.
-    """
+    """Write the report of all runs; returns 1 if something was left out, 2 for wrong use."""
     parser = argparse.ArgumentParser(prog="python -m evaluate", description=__doc__)
     add = parser.add_argument
     runs = "folder with <model>/fold_<k>/; several folders of different seeds are averaged"

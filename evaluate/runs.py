@@ -41,10 +41,7 @@ class LeftOut:
 
 
 def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
-    """Read all runs in one folder, or in several, of different seeds.
-
-    Args:
-        folders: folders that contain `<model>/fold_<k>/`, each of one seed per model.
+    """Read all runs `<model>/fold_<k>` in one folder, or in several, of one seed per model each.
 
     Returns:
         The usable runs of each model, in the order of the paper's tables and sorted by seed and
@@ -137,11 +134,7 @@ def differing(configs: Sequence[RunConfig]) -> list[str]:
 
 
 def start_in_words(init: dict[str, Any]) -> str:
-    """What the encoders of a run started from, in words that are the same for all folds.
-
-    Args:
-        init: `RunConfig.init`.
-    """
+    """What the encoders of a run started from (`RunConfig.init`), in words, alike for all folds."""
     starts = []
     for part, start in sorted(init.items(), reverse=True):
         run = start["run"]

@@ -10,10 +10,7 @@ from model.log_mel import LogMel
 class ResidualBlock(nn.Module):
     """Batch norm, leaky ReLU and 3x3 convolution, twice, beside a shortcut.
 
-    Args:
-        inputs: the number of input channels.
-        outputs: the number of output channels.
-        stride: the stride of the first convolution and of the shortcut, in bands and frames.
+    The stride, in bands and frames, is that of the first convolution and of the shortcut.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):

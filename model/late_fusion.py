@@ -13,11 +13,9 @@ Rule = Callable[[Tensor, Tensor], Tensor]
 
 
 class LateFusion(nn.Module):
-    """Both unimodal networks and a rule that has no parameters; 25,916,080 parameters.
+    """Both unimodal networks and a rule, without parameters, for their logits, (B, classes) each.
 
-    Args:
-        video, audio: the unimodal networks.
-        rule: combines the logits of video and audio, (B, classes) each.
+    25,916,080 parameters.
     """
 
     def __init__(self, *, video: VideoNetwork, audio: AudioNetwork, rule: Rule):

@@ -18,9 +18,7 @@ class CompactBilinear(nn.Module):
     is the circular convolution of the two sketches (Pham & Pagh 2013), which a Fourier transform
     turns into a product. Buckets and signs are drawn once and are not trained.
 
-    Args:
-        inputs: the sizes of the two vectors.
-        outputs: the number of buckets, d.
+    `inputs` are the sizes of the two vectors, `outputs` is the number of buckets, d.
     """
 
     def __init__(self, *, inputs: tuple[int, int], outputs: int):
@@ -58,10 +56,6 @@ class Mcbp(nn.Module):
 
     26,014,376 parameters with d = 16,000, the size of the source. Differs from the paper's row:
     its 51.03M parameters leave 25.14M for the fusion, whose dimensions are not given.
-
-    Args:
-        video, audio: the encoders.
-        outputs: the number of buckets, d.
     """
 
     def __init__(self, *, video: VideoEncoder, audio: MfccCnn, outputs: int = 16_000):

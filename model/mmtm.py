@@ -13,10 +13,6 @@ class Mmtm(nn.Module):
     E = W_m Z + b_m, and each map times 2 sigmoid(E). Source: Joze et al. 2020, Sec. 3.2, with the
     ratio 4: Z has (C_v + C_a) / 2 channels in the authors' code and here. Their code omits the
     factor 2 of their paper; it is kept here, so that E = 0 changes nothing.
-
-    Args:
-        video_channels: the number of channels of the video map.
-        audio_channels: the number of channels of the audio map.
     """
 
     def __init__(self, video_channels: int, audio_channels: int):

@@ -54,10 +54,6 @@ class MsafNetwork(nn.Module):
 
     Blocks have 16 channels after layer3 and the audio's second convolution, and 32 after layer4
     and the third. The logits are the sum of both networks', as in the authors' code.
-
-    Args:
-        video, audio: the unimodal networks.
-        blocks: the number of channels per block in the two modules.
     """
 
     def __init__(

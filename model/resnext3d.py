@@ -12,12 +12,8 @@ EXPANSION = 2
 class Bottleneck(nn.Module):
     """1x1x1, grouped 3x3x3 and 1x1x1 convolutions around a shortcut.
 
-    Args:
-        inputs: the number of input channels.
-        width: the number of channels of the grouped convolution; the output has
-            `EXPANSION * width`.
-        cardinality: the number of groups of the 3x3x3 convolution.
-        stride: the stride of the 3x3x3 convolution in time, height and width.
+    The grouped convolution has `width` channels in `cardinality` groups, and the stride in time,
+    height and width; the output has `EXPANSION * width` channels.
     """
 
     def __init__(self, inputs: int, width: int, cardinality: int, stride: int):

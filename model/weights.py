@@ -129,9 +129,8 @@ def _is_plain(name: Any, value: Any) -> bool:
 def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load the whole state of a network.
 
-    Raises:
-        ValueError: if the tensors are not those of the network, one has another dtype, which
-            loading would silently convert, or one has values that no training leaves behind.
+    ValueError if the tensors are not those of the network, one has another dtype, which loading
+    would silently convert, or one has values that no training leaves behind.
     """
     for name, own in net.state_dict().items():
         if name in state and state[name].dtype != own.dtype:
@@ -211,8 +210,7 @@ def has_classifier(part: str, classifier: nn.Module, state: Mapping[str, Tensor]
 def classifier_of(part: str, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Weight and bias of a unimodal network's classifier, from `state` as for `load_encoder`.
 
-    Raises:
-        WeightsError: if there is none.
+    WeightsError if there is none.
     """
     try:
         return tuple(state[f"{_PARTS[part][2]}.{name}"].float() for name in ("weight", "bias"))
@@ -236,8 +234,7 @@ def _refuse(part: str, problems: dict[str, list[str]]) -> None:
 def find_encoder(net: nn.Module, part: str) -> tuple[nn.Module, nn.Module | None]:
     """The encoder of a part in `net`, and the classifier that follows it, if there is one.
 
-    Raises:
-        WeightsError: if there is no such encoder.
+    WeightsError if there is no such encoder.
     """
     network, encoder, classifier = _PARTS[part]
     for module in net.modules():

@@ -34,8 +34,7 @@ class RawFile:
     def read(self, most: int = MAX_BYTES) -> bytes:
         """All bytes, or the first `most` + 1 of a larger file; zip members are not unpacked.
 
-        Raises:
-            ClipError: if the file or zip member cannot be read.
+        ClipError if the file or zip member cannot be read.
         """
         try:
             if self.member is None:
@@ -142,8 +141,7 @@ def has_videos(raw: Path) -> bool:
 def origin(raw: Path, modality: str = "av") -> dict[str, str]:
     """The `dataset`, `license` and `citation` of the clips in `raw`, for a cache of `modality`.
 
-    Raises:
-        ValueError: if the folder is marked as a sample, but the mark cannot be read.
+    ValueError if the folder is marked as a sample, but the mark cannot be read.
     """
     marker = raw / SAMPLE_NAME
     if not marker.is_file():

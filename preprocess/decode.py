@@ -59,7 +59,6 @@ def open_video(
     """Open a video or sound file, given by its path or its bytes.
 
     Args:
-        source: the file.
         picture, sound: whether these will be read.
         clip: whether to check what is expected of a clip for training.
 
@@ -123,8 +122,7 @@ class Video:
     def frames(self) -> Iterator[tuple[float, av.VideoFrame]]:
         """Yield each frame as decoded, not yet upright, with its time in seconds.
 
-        Raises:
-            ClipError: if the picture is damaged, or is missing for a minute.
+        ClipError if the picture is damaged, or is missing for a minute.
         """
         track = self._tracks[0]
         count, previous_s = 0, 0.0
@@ -241,8 +239,7 @@ class Video:
 def upright(frame: av.VideoFrame) -> av.VideoFrame:
     """Turn a frame the way it is meant to be shown; phones record portraits sideways.
 
-    Raises:
-        ClipError: if its rotation is not a multiple of 90 degrees.
+    ClipError if its rotation is not a multiple of 90 degrees.
     """
     angle = frame.rotation % 360
     if angle == 0:

@@ -136,16 +136,13 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
 
 
 def crop(frames: Sequence[av.VideoFrame], boxes: np.ndarray) -> np.ndarray:
-    """Cut out each frame's box, and resize and convert no more than that.
+    """Cut out each frame's box, and resize and convert no more: uint8 RGB (30, 224, 224, 3).
 
     The file's own matrix (RAVDESS: BT.709, limited range) decides the colors.
 
     Args:
         frames: 30 frames of one size and format.
         boxes: (30, 4), whole x1, y1, x2, y2 in pixels, squares of equal side within the frames.
-
-    Returns:
-        uint8 RGB (30, 224, 224, 3).
     """
     side = int(boxes[0, 2] - boxes[0, 0])
     graph, (cut, *_) = filter_graph(

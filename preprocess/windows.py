@@ -51,15 +51,11 @@ class Plan:
 
 
 def plan(path: Path, hop_s: float | None = None) -> Plan:
-    """Choose the windows of a file by its length.
+    """Choose the windows of a file by its length; ClipError if it is too short or unreadable.
 
     A file of up to 6 s is one clip: its window starts at 0.5 s as in training, or earlier if it
-    would end too late. A longer file has windows from 0.5 s on.
-
-    Windows start every `hop_s`; by default every half window, and a clip has only one.
-
-    Raises:
-        ClipError: if the file cannot be read, or is too short for a window.
+    would end too late. A longer file has windows from 0.5 s on. They start every `hop_s`; by
+    default every half window, and a clip has only one.
     """
     with open_video(path, picture=False, sound=False) as video:
         length_s = video.length_s()
@@ -102,10 +98,8 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
     """Yield the windows of a file, with its picture and sound as it was opened.
 
     Memory use is a few windows, regardless of the length of the file. Windows that end more than
-    0.25 s after the file are left out. A clip is then read to its end.
-
-    Raises:
-        ClipError: if the file is damaged, or is too short for any window.
+    0.25 s after the file are left out. A clip is then read to its end. ClipError if the file is
+    damaged, or is too short for any window.
     """
     windows: Iterator[Window] = map(Window, plan.starts_s())
     sounds: Iterator[tuple[np.ndarray | None, tuple[str, ...]]] = itertools.repeat((None, ()))

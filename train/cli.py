@@ -96,11 +96,7 @@ def make_config(
     starts: dict[str, Start],
     device: torch.device,
 ) -> record.RunConfig:
-    """The settings of the run that `args` ask for.
-
-    Raises:
-        ValueError: if a setting is out of range.
-    """
+    """The settings of the run that `args` ask for; ValueError if one is out of range."""
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed is {args.seed}, expected 0 or more, below 2**63")
     settings = from_arguments(args)
@@ -160,9 +156,7 @@ def configure_torch(args: argparse.Namespace, device: torch.device) -> None:
 def find_checkpoint(folder: Path, config: record.RunConfig, *, resume: bool) -> Path | None:
     """The checkpoint to resume from; None for a new run.
 
-    Raises:
-        RunError: if `folder` contains another run, a damaged one, or an unfinished one and
-            `resume` is False.
+    RunError if `folder` contains another run, a damaged one, or an unfinished one without `resume`.
     """
     checkpoint = folder / record.CHECKPOINT
     if not checkpoint.is_file():
@@ -220,9 +214,8 @@ def _sigterm_interrupts() -> Iterator[None]:
 def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], list[Clip]]:
     """The training clips and the held-out clips, sorted.
 
-    Raises:
-        CacheError: if the cache has no clips of either part, lacks a field that the network looks
-            at, or one of its shards is not as the manifest says.
+    CacheError if the cache has no clips of either part, lacks a field that the network looks at, or
+    one of its shards is not as the manifest says.
     """
     parts = []
     actors = actors_of(args.split, args.fold, validate=args.validate)
@@ -262,9 +255,8 @@ def check_fields(cache: Cache, clip: Clip, name: str, preset: str) -> None:
 def read_starts(args: argparse.Namespace) -> dict[str, Start]:
     """The weights that encoders start from, with a warning where their actors are unknown.
 
-    Raises:
-        ValueError: if a file does not exist, cannot be used, or has seen actors that this run is
-            not trained on: those held out, and with --validate the test actors of the fold too.
+    ValueError if a file does not exist, cannot be used, or has seen actors that this run is not
+    trained on: those held out, and with --validate the test actors of the fold too.
     """
     trained, _ = actors_of(args.split, args.fold, validate=args.validate)
     held_out = tuple(actor for actor in ACTORS if actor not in trained)

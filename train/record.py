@@ -116,8 +116,7 @@ class RunConfig:
     def from_json(cls, content: Any) -> "RunConfig":
         """The inverse of `to_json`.
 
-        Raises:
-            RunError: if a setting is missing, unknown, of another type, or contradicts the split.
+        RunError if a setting is missing, unknown, of another type, or contradicts the split.
         """
         of_recipe, of_run = _typed(content, Recipe, cls)
         config = cls(**of_run, settings=Recipe(**of_recipe))
@@ -317,11 +316,7 @@ _AGAIN = "Remove the run and train it again"
 
 
 def read_config(folder: Path) -> RunConfig:
-    """Read config.json.
-
-    Raises:
-        RunError: if it is damaged, or belongs to another folder.
-    """
+    """Read config.json; RunError if it is damaged, or belongs to another folder."""
     try:
         config = RunConfig.from_json(_parse(_read_text(folder / CONFIG)))
     except RunError as exc:
@@ -339,10 +334,9 @@ def write_config(folder: Path, config: RunConfig) -> None:
 
 
 def read_metrics(folder: Path) -> list[EpochMetrics]:
-    """Read metrics.jsonl, one line per epoch from 1 on; empty if there is none yet.
+    """Read metrics.jsonl, one line per epoch from 1 on; empty if there is none.
 
-    Raises:
-        RunError: if it is damaged.
+    RunError if it is damaged.
     """
     if not (folder / METRICS).is_file():
         return []
@@ -368,11 +362,7 @@ def write_metrics(folder: Path, metrics: Sequence[EpochMetrics]) -> None:
 
 
 def read_predictions(folder: Path, config: RunConfig) -> Predictions:
-    """Read predictions.csv.
-
-    Raises:
-        RunError: if it is damaged, or its clips are not those that `config` says were tested.
-    """
+    """Read predictions.csv; RunError if it is damaged, or has other clips than `config` says."""
     rows, predicted = {}, []
     try:
         lines = list(csv.reader(_read_text(folder / PREDICTIONS).splitlines()))
@@ -444,11 +434,7 @@ class Checkpoint:
     accuracy: float | None = None  # of published weights, on the held-out clips, 0..1
 
     def network(self, device: torch.device | str = "cpu") -> TrainedNetwork:
-        """The trained network, ready for use.
-
-        Raises:
-            RunError: if the weights are not those of the network.
-        """
+        """The trained network, ready for use; RunError if the weights are not those of it."""
         try:
             return TrainedNetwork.build(
                 self.config.model,
@@ -476,9 +462,7 @@ def save_checkpoint(
     """Write last.pt, whole or not at all; the arguments are the attributes of `Checkpoint`.
 
     The file contains only tensors, numbers and text, so `torch.load(weights_only=True)` reads it.
-
-    Raises:
-        OSError: if it cannot be written.
+    OSError if it cannot be written.
     """
     state = {
         "checkpoint_version": CHECKPOINT_VERSION,
@@ -565,11 +549,7 @@ def is_checkpoint(data: Any) -> bool:
 
 
 def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint in `data`, which was read from `path`.
-
-    Raises:
-        RunError: if it has another version, or is not whole.
-    """
+    """The checkpoint in `data`, read from `path`; RunError if it is of another version or damaged."""
     version = data["checkpoint_version"]
     if type(version) is not int or version != CHECKPOINT_VERSION:
         raise RunError(

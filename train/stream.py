@@ -162,11 +162,7 @@ def _to_gpu(
 
 
 def place(clips: Clips, device: torch.device) -> tuple[Resident | Streamed, str]:
-    """Hold clips on the GPU or in memory if they fit, else stream them.
-
-    Returns:
-        The source of batches, and where it is, in words.
-    """
+    """Hold clips on the GPU or in memory if they fit, else stream them; and say where, in words."""
     size = clips.bytes_per_clip * len(clips)
     words = f"{size / 1e9:.2f} GB of clips"
     if device.type == "cuda" and size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:

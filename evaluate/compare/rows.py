@@ -23,11 +23,7 @@ class Setting:
 
 
 def read_settings(folders: Sequence[Path], kind: str) -> tuple[list[Setting], list[str]]:
-    """Read all runs below some folders; a run that is below two of them is read once.
-
-    Args:
-        folders: folders that contain `<model>/<kind>_<k>` at any depth.
-        kind: "validation" or "fold".
+    """Read all runs `<model>/<kind>_<k>` at any depth below folders, each once.
 
     Returns:
         The settings in the order of the folders; and one line per run that is left out.

@@ -77,11 +77,7 @@ def resize_bytes(pictures: Tensor, weights: Tensor) -> Tensor:
     """Resize whole numbers 0..255, float32 (..., H, H) to (..., S, S), as torch resizes bytes.
 
     Rounded after the rows, and after the columns. This is exact in float32: bytes times weights of
-    16 bits, summed, stay below 2^24 units.
-
-    Args:
-        pictures: float32 (..., H, H).
-        weights: float32 (S, H), as from `resize_weights`.
+    16 bits, float32 (S, H) as from `resize_weights`, summed, stay below 2^24 units.
     """
     rows = (pictures @ weights.T + 0.5).floor()  # (..., H, H) -> (..., H, S)
     return (weights @ rows + 0.5).floor().clamp(0, 255)  # (..., H, S) -> (..., S, S)
@@ -92,11 +88,8 @@ def write_graph(
 ) -> None:
     """Write an ONNX file for any number of clips; the same network gives the same bytes.
 
-    Args:
-        trained: the network, on the CPU.
-        fields: the fields that it looks at, of two clips or more; their values do not matter.
-        path: the file to write, weights included.
-        properties: the metadata of the file.
+    The network is on the CPU. `fields` are those that it looks at, of two clips or more; their
+    values do not matter. `properties` are the metadata of the file, which contains the weights.
 
     Raises:
         FailedError: if torch cannot express the network in ONNX.
@@ -136,10 +129,7 @@ def write_graph(
 def compare(file: Path, trained: TrainedNetwork, fields: dict[str, Tensor]) -> tuple[float, float]:
     """Run an ONNX file in onnxruntime, and the network that it was made from in torch, in float32.
 
-    Args:
-        file: the ONNX file.
-        trained: the network, on the CPU.
-        fields: the fields that it looks at, each of sum(BATCHES) clips.
+    The network is on the CPU, and `fields` are those that it looks at, each of sum(BATCHES) clips.
 
     Returns:
         The greatest absolute difference of probabilities, and the greatest difference of logits

@@ -34,12 +34,8 @@ def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
 def card(file: str, config: RunConfig, sha256: str, run: Run | None, checked: str) -> str:
     """The card of an ONNX file, Markdown.
 
-    Args:
-        file: the name of the file.
-        config: the settings of the run that it was made from.
-        sha256: the hash of its checkpoint.
-        run: the run with its metrics and predictions, if they are known.
-        checked: on what it was compared with torch, and the differences, in words.
+    `sha256` is that of the checkpoint, `run` the run if its files are there, and `checked` says on
+    what the file was compared with torch, and the differences.
     """
     interval = None
     if run:

@@ -18,9 +18,7 @@ def list_files(
 ) -> tuple[list[Path], list[str], list[str]]:
     """List the given files, those of given folders, and those that standard input names for `-`.
 
-    Args:
-        given: names of files and folders.
-        suffixes: the suffixes of the files to take from folders, in lower case.
+    From folders, files with these suffixes are taken, in lower case.
 
     Returns:
         The files, each once; a warning for each folder with other files; and an error for each
@@ -44,10 +42,10 @@ def list_files(
             found = [path for path in found if not is_ours(path)]
             paths += found
             if len(found) < len(inside):
-                kinds = (
-                    f"those that end in {' '.join(suffixes)} and are not pictures of predictions"
+                warnings.append(
+                    f"{each}: takes {len(found)} of {len(inside)} files, those that end in "
+                    f"{' '.join(suffixes)} and are not pictures of predictions"
                 )
-                warnings.append(f"{each}: takes {len(found)} of {len(inside)} files, {kinds}")
         else:
             paths.append(Path(each))
     if not paths:

@@ -39,12 +39,7 @@ _FRAME_HEIGHT = 360  # of the whole frame, in pixels
 def overlay(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
     """A face with the attention over it: gray where it is low, glowing where it is high.
 
-    Args:
-        crop: uint8 RGB (H, W, 3).
-        attention: float (h, w), as multiples of its mean.
-
-    Returns:
-        uint8 RGB (H, W, 3).
+    Faces are uint8 RGB (H, W, 3), attention is float (h, w), as multiples of its mean.
     """
     weights = torch.from_numpy(attention)[None, None]
     sized = functional.interpolate(weights, crop.shape[:2], mode="bilinear")[0, 0].numpy()
@@ -57,10 +52,7 @@ def overlay(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
 def glowing(face: np.ndarray, window: WindowPrediction, number: int) -> np.ndarray:
     """A face of a window with the attention over it, or over its points, where it has those.
 
-    Args:
-        face: what is in the face box of frame `number`, uint8 RGB (H, H, 3) of any size.
-        window: with attention.
-        number: 0..29.
+    `face` is what is in the face box of frame `number`, 0..29, uint8 RGB (H, H, 3) of any size.
     """
     if window.points is None:
         return overlay(face, window.attention[number])
@@ -92,10 +84,7 @@ def draw(name: str, prediction: Prediction, path: Path, *, warnings: Sequence[st
 def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -> Figure:
     """Draw the frame with its face box, the probabilities, the faces and the attention.
 
-    Args:
-        name: the name of the file, for the title.
-        prediction: with at least one usable window.
-        warnings: what readers of the picture should know about the network.
+    The prediction of file `name` has at least one usable window.
     """
     first = prediction.usable[0]
     rows = (first.crops is not None) + (first.attention is not None)  # of faces

@@ -30,21 +30,14 @@ MIDDLE = FRAME_COUNT // 2
 
 @dataclass(frozen=True)
 class Predictor:
-    """Trained networks whose mean is the prediction, and what readers should know about them.
+    """Trained networks whose mean is the prediction, and what readers should know about them."""
 
-    Attributes:
-        networks: one or more.
-        settings: how the features of a video are made for them.
-        warnings: what readers should know.
-        configs: the settings of the run of each network.
-        shipped: whether the networks are the folds that come with the project, of which those that
-            were trained on an actor of RAVDESS are left out for that actor's clips.
-    """
-
-    networks: tuple[TrainedNetwork, ...]
-    settings: Settings
-    warnings: tuple[str, ...] = ()
-    configs: tuple[RunConfig, ...] = ()
+    networks: tuple[TrainedNetwork, ...]  # one or more
+    settings: Settings  # how the features of a video are made for them
+    warnings: tuple[str, ...] = ()  # what readers should know
+    configs: tuple[RunConfig, ...] = ()  # the settings of the run of each network
+    # Whether they are the folds that come with the project, of which those that were trained on an
+    # actor of RAVDESS are left out for that actor's clips.
     shipped: bool = False
 
     @property
@@ -92,32 +85,20 @@ class Predictor:
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """What was found in 2.45 s of a file.
+    """What was found in 2.45 s of a file; None is what the networks do not look at."""
 
-    Attributes:
-        start_s: where the window starts, in seconds from the start of the file.
-        probabilities: of the eight emotions, float32 (8,); None where `problem` says why.
-        problem: such as that no face was found; None where there are probabilities.
-        boxes: float32 (30, 4), x1, y1, x2, y2 in pixels; None for networks without a picture.
-        points: float32 (30, 68, 2), x, y of the facial points in pixels; None for networks that
-            look at no landmarks.
-        attention: float32 (30, h, w), how much the networks look at each part of each face crop,
-            or (30, 9), at each of `model.landmarks.PLACES` and the pose; as multiples of the mean.
-            None for networks without the cross-modal block.
-        crops: uint8 RGB (30, 224, 224, 3), of the first windows of a file.
-        frame: frame 15 of the window as decoded, of the first windows of a file.
-        notes: what was padded, repeated or unusual.
-    """
-
-    start_s: float
-    probabilities: np.ndarray | None = None
-    problem: str | None = None
-    boxes: np.ndarray | None = None
-    points: np.ndarray | None = None
+    start_s: float  # in seconds from the start of the file
+    probabilities: np.ndarray | None = None  # float32 (8,); None where `problem` says why
+    problem: str | None = None  # such as that no face was found
+    boxes: np.ndarray | None = None  # float32 (30, 4), x1, y1, x2, y2 in pixels
+    points: np.ndarray | None = None  # facial points, float32 (30, 68, 2), x, y in pixels
+    # How much the networks look at each part of each face crop, float32 (30, h, w), or at each of
+    # `model.landmarks.PLACES` and the pose, (30, 9); as multiples of the mean.
     attention: np.ndarray | None = None
+    # Of the first windows of a file: face crops, uint8 RGB (30, 224, 224, 3); frame 15 as decoded.
     crops: np.ndarray | None = None
     frame: av.VideoFrame | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was padded, repeated or unusual
 
     @property
     def end_s(self) -> float:
@@ -171,11 +152,6 @@ class Prediction:
 def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False) -> Predictor:
     """Read checkpoints or published weights, with the settings of the features of their training.
 
-    Args:
-        paths: the files; the mean of their networks is the prediction.
-        device: the device to compute on.
-        shipped: see `Predictor`.
-
     Raises:
         ValueError: if one cannot be used, or their features differ.
         ModuleNotFoundError: if networks of landmarks find no dlib.
@@ -209,10 +185,7 @@ def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False
 def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPrediction]:
     """Yield what the network says about each window of a file, and what it looked at.
 
-    Args:
-        predictor: as from `load`.
-        path: a video, or a sound file for a network that needs no picture.
-        plan: as from `preprocess.windows.plan`.
+    The file is a video, or a sound file for networks that need no picture.
 
     Raises:
         ClipError: if the file lacks what the network needs, or cannot be read.

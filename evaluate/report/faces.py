@@ -38,15 +38,7 @@ def check_cache(cache: Cache, run: Run) -> None:
 
 
 def read_faces(cache: Cache, clip_ids: list[str]) -> tuple[Faces, list[str]]:
-    """The middle frames of clips.
-
-    Args:
-        cache: the cache that contains the clips.
-        clip_ids: the names of the clips; those that the cache lacks get no picture.
-
-    Returns:
-        The faces, and one line per clip that cannot be read.
-    """
+    """The middle frames of the clips that the cache has, and a line for each unreadable one."""
     known = {clip.clip_id for clip in cache.clips}
     pictures, problems = {}, []
     for clip_id in clip_ids:

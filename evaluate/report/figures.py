@@ -122,11 +122,7 @@ class ModelReport:
 
 
 def compute(runs: list[Run]) -> ModelReport:
-    """Compute all figures of one model.
-
-    Args:
-        runs: the runs of a model from `read_runs`, at least one in the headline folds.
-    """
+    """Compute all figures of one model from its runs, at least one in the headline folds."""
     # Each fold by itself, then the clips of the headline folds together.
     config, used, pooled = runs[0].config, headline(runs), Pooled.of(runs)
     folds = [_by_fold(run) for run in runs]

@@ -37,8 +37,7 @@ _RING = {
 def confusion_figure(confusion: list[list[int]]) -> Figure:
     """A confusion matrix: the number of clips in each cell, below it the percentage of its row.
 
-    Args:
-        confusion: the number of clips of true emotion `row` predicted as `column`, (8, 8).
+    True emotions are rows, predicted ones columns, (8, 8).
     """
     counts = np.array(confusion)
     of_row = counts.sum(axis=1, keepdims=True)
@@ -69,9 +68,6 @@ def curves_figure(runs: list[Run]) -> Figure:
     """Learning curves: accuracy above, loss below, one column per fold, one line per seed.
 
     Training is dashed, so that the curves differ not only in color.
-
-    Args:
-        runs: the finished runs of one model, at least one.
     """
     folds = list(dict.fromkeys(run.fold for run in runs))
     columns = len(folds)
@@ -105,11 +101,7 @@ def curves_figure(runs: list[Run]) -> Figure:
 
 
 def overview_figure(models: dict[str, ModelReport]) -> Figure:
-    """One line per model: its accuracy at the last epoch with the interval, and at its best one.
-
-    Args:
-        models: the models by name, at least one.
-    """
+    """One line per model: its accuracy at the last epoch with the interval, and at its best one."""
     figure = Figure(figsize=(6.6, 0.9 + 0.27 * len(models)), layout="constrained")
     axes = figure.add_subplot()
     for row, model in enumerate(models.values()):
@@ -151,11 +143,7 @@ def _dress(axes: Axes) -> None:
 def inline(figure: Figure, slug: str, title: str, description: str) -> str:
     """A figure as an `svg` element; the same figure and words give the same text.
 
-    Args:
-        figure: the figure, drawn in the colors of this module on no background.
-        slug: the start of every id: letters, digits, `-` and `_`, another one for each figure.
-        title: what the figure is.
-        description: what it shows, for those who cannot see it.
+    `slug`, another one for each figure, starts every id. Title and description are read out.
     """
     figure.patch.set_visible(False)
     for axes in figure.axes:

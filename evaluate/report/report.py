@@ -47,13 +47,7 @@ class Report:
         left_out: Sequence[LeftOut] = (),
         robustness: Sequence[Row] = (),
     ) -> "Report":
-        """Compute all figures.
-
-        Args:
-            runs: the usable runs of each model from `read_runs`, at least one model.
-            left_out: what `read_runs` left out.
-            robustness: the rows from `robustness.table.collect`.
-        """
+        """Compute all figures of the runs from `read_runs`, of at least one model."""
         models = {name: compute(of_model) for name, of_model in runs.items()}
         main = main_model(runs)
         main_first = sorted(models.values(), key=lambda model: model.name != main)

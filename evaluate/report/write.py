@@ -50,13 +50,9 @@ _LATEX = {
 
 
 def write_report(out: Path, report: Report, faces: Faces | None = None) -> bool:
-    """Write all files into the folder `out`; the same report and faces give the same bytes.
+    """Write all files into the folder `out`; returns whether any changed.
 
-    Returns:
-        Whether any file changed.
-
-    Raises:
-        OSError: if a file cannot be written.
+    The same report and faces give the same bytes.
     """
     summary = report.to_json()
     files = {
