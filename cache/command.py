@@ -22,13 +22,9 @@ class FailedError(Exception):
 def run(work: Callable[[], int | None], *, extras: str = "") -> int:
     """Run a command and turn what it raises into one line and an exit status.
 
-    Args:
-        work: does the work and returns the exit status, or None for 0.
-        extras: the extras of setup.cfg that the command needs, named if a package is missing.
-
-    Returns:
-        What `work` returns; 2 for a ValueError or a missing package; 1 for a `FailedError`, an
-        OSError, an interrupt, or a closed output pipe.
+    Returns what `work` returns, or 0 for None; 2 for a ValueError or a missing package of `extras`,
+    those of setup.cfg that the command needs; 1 for a `FailedError`, an OSError, an interrupt, or
+    a closed output pipe.
     """
     try:
         status = work() or 0

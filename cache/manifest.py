@@ -96,7 +96,7 @@ def write_manifest(
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read and check the manifest of the cache in `directory`; CacheError if there is no valid one."""
+    """Read and check the manifest of the cache in `directory`; CacheError if it is not valid."""
     path = directory / MANIFEST_NAME
     if not path.is_file():
         raise CacheError(

@@ -17,7 +17,7 @@ from cache.shard import ADVICE, CacheError, Shard, open_shard
 
 
 class Cache:
-    """Reads clips of a finished cache by `clip_id`.
+    """Reads clips of a finished cache, the folder of its manifest and shards, by `clip_id`.
 
     Shards are opened when they are first read, in the process that reads, so the object can be
     pickled and passed to data loader workers, and several threads may read from it at once.
@@ -26,11 +26,7 @@ class Cache:
         cache = Cache("data/ravdess-cache")
         cache.read("01-01-06-01-02-01-12", "mfcc")  # float32 (13, 212)
 
-    Args:
-        directory: the folder with `manifest.json` and its shards.
-
-    Raises:
-        CacheError: if there is no finished cache, or its manifest is not valid.
+    CacheError if there is no finished cache, or its manifest is not valid.
     """
 
     def __init__(self, directory: Path | str):

@@ -155,10 +155,8 @@ def fetch(
 
     Shards that are there already stay, and interrupted downloads are resumed. A shard gets its
     name only after its checksum, structure and clips were checked, and joins the cache that is
-    there if its settings are the same. The manifest is written last.
-
-    Returns:
-        What happened to each shard, and the failures, as `download_all` returns them.
+    there if its settings are the same. The manifest is written last. Returns what `download_all`
+    returns for the shards.
 
     Raises:
         CacheError: if the published manifest is not valid, or does not match the one here.

@@ -55,7 +55,6 @@ def interval_over_actors(
         scores: the score of each clip, float (N,), such as 1 where a prediction is correct, else 0.
         weights: the weight of each clip, float (N,), above 0, with any sum.
         actors: the actor of each clip, int (N,).
-        draws: the number of draws.
         level: the share of the draws between the two bounds, 0..1.
 
     Returns:
@@ -79,10 +78,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     If both were equally good, each clip that only one of them predicts correctly would be either's
     with probability 1/2. The test treats clips as independent, which clips of one actor are not, so
-    p is too small where models differ from actor to actor.
-
-    Returns:
-        p, 0..1; 1 if no clip distinguishes the models.
+    p is too small where models differ from actor to actor. It is 1 if no clip distinguishes them.
     """
     apart = only_first + only_second
     return float(binomtest(only_first, apart).pvalue) if apart else 1.0

@@ -49,8 +49,7 @@ def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
         averaged, a fold outside the headline if it differs from them, and a headline fold that
         not every seed has.
 
-    Raises:
-        ValueError: if a folder is not a folder or contains no run.
+    ValueError if a folder is not a folder or contains no run.
     """
     models: dict[str, list[Run]] = {}
     left_out: list[LeftOut] = []

@@ -90,10 +90,8 @@ def public_state(data: Any) -> dict[str, Tensor]:
     """The tensors of a checkpoint under their public names.
 
     Removes what training scripts wrap around them: dictionaries with the key `state_dict`,
-    `model_state_dict`, `model` or `net`, and the prefix `module.`.
-
-    Raises:
-        WeightsError: if there is anything but tensors by name.
+    `model_state_dict`, `model` or `net`, and the prefix `module.`. WeightsError if there is
+    anything but tensors by name.
     """
     while isinstance(data, Mapping):
         inner = [data[key] for key in _WRAPPERS if isinstance(data.get(key), Mapping)]
@@ -155,12 +153,8 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         state: the tensors by public name, as from `public_state`. Batch counters, which old
             checkpoints lack, may be missing.
 
-    Returns:
-        What was loaded and what was skipped, as a line to print.
-
-    Raises:
-        WeightsError: if the network has no such encoder, or tensors are missing, unexpected,
-            mismatched, or have impossible values.
+    Returns what was loaded and what was skipped, as a line to print. WeightsError if the network
+    has no such encoder, or tensors are missing, unexpected, mismatched, or have impossible values.
     """
     encoder, classifier = find_encoder(net, part)
     of_classifier, of_encoder = {}, {}

@@ -67,8 +67,7 @@ def window_arrays(
         settings: how faces are found and cropped, and whether there are frames.
         track: the points of a landmark CSV; None if MTCNN alone says where the face is.
 
-    Raises:
-        ClipError: if there is no face.
+    ClipError if there is no face.
     """
     arrays: dict[str, np.ndarray] = {}
     notes: tuple[str, ...] = ()

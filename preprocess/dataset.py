@@ -92,15 +92,8 @@ def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> 
     """Find the RAVDESS clips in `raw`: in `Actor_NN` folders, in zips, or loose.
 
     If a clip is found twice, the first file is used; loose files come before zips. Recordings with
-    landmarks have the clip of the video that both belong to, `01-...`.
-
-    Args:
-        raw: the folder.
-        settings: whether the clips are videos or recordings, and what must come with them.
-        landmarks: the folder with landmark CSVs or their zip, or the zip, where settings need them.
-
-    Raises:
-        ValueError: if `raw` or `landmarks` is not a folder.
+    landmarks have the clip of the video that both belong to, `01-...`. CSVs of landmarks are in the
+    folder or zip `landmarks`, where settings need them. ValueError if a folder is missing.
     """
     found = Found()
     files = _list_files(raw, found)

@@ -148,19 +148,13 @@ class Video:
             raise ClipError("no frame could be read from the video track")
 
     def sound(self, delay_s: float = 0.0) -> Iterator[np.ndarray]:
-        """Yield the sound from the start of the file on, piece by piece.
+        """Yield the sound from the start of the file on, after a silence of `delay_s`, in pieces.
 
         Where sound is missing there is silence, and where pieces overlap the later one is cut; a
-        clip with such places is refused.
-
-        Args:
-            delay_s: the silence to insert before the sound, in seconds.
+        clip with such places is refused. ClipError if it is damaged, or missing for a minute.
 
         Yields:
             float32 (samples,) in -1..1, mono at 44.1 kHz.
-
-        Raises:
-            ClipError: if the sound is damaged, or is missing for a minute.
         """
         resampler: soxr.ResampleStream | None = None
         for rate_hz, samples in self._mono(delay_s):

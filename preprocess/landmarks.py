@@ -56,13 +56,11 @@ class Track:
         """The frames on the screen at the 30 times of a clip, for which no video is at hand.
 
         RAVDESS has 30000/1001 frames a second, and each frame is shown until the next. Other times
-        are those of the CSV, if one is half a frame or more away.
+        are those of the CSV, if one is half a frame or more away. ClipError if the CSV has none, or
+        ends more than 0.25 s too early.
 
         Returns:
             Numbers of the frames, uint16 (30,), from 0; notes for the manifest.
-
-        Raises:
-            ClipError: if the CSV has no times, or ends more than 0.25 s too early.
         """
         if self.times_s is None:
             raise ClipError("the landmark file has no column timestamp, and there is no video")

@@ -52,7 +52,7 @@ _DISPLAYS = {
 def animate(
     group: str, strength: float, seconds: np.ndarray, speech: np.ndarray, rng: np.random.Generator
 ) -> list[Pose]:
-    """Act a clip.
+    """Act a clip; returns one pose per frame.
 
     Args:
         group: one of `FACE_GROUPS`.
@@ -60,9 +60,6 @@ def animate(
         seconds: the time of each frame, (T,), rising from 0.
         speech: how far speech opens the lips, (T,) in 0..1.
         rng: for what no group decides: phases, rates, blinks, gaze, small differences.
-
-    Returns:
-        One pose per frame.
     """
     # What is fixed for the clip.
     calm = np.concatenate(_DISPLAYS["relaxed"])

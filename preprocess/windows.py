@@ -74,12 +74,8 @@ def decode(
     """Decode the part of a clip that is used, 0.5 to 2.95 s, and check the whole file.
 
     Differs from the paper: it takes frames from the whole video and sound from 0.5 s to 2.95 s; we
-    take both from the same 2.45 s, so that face and voice belong together.
-
-    Args:
-        content: the bytes of a video or sound file.
-        picture, sound: whether to decode them.
-        sound_delay_s: the silence to insert before the sound, in seconds.
+    take both from the same 2.45 s, so that face and voice belong together. A silence of
+    `sound_delay_s` is inserted before the sound.
 
     Raises:
         ClipError: if the file is damaged, cut off, more than 0.25 s too short, far from a RAVDESS

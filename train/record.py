@@ -524,10 +524,7 @@ def save_published(
 def read_saved(path: Path, device: torch.device | str = "cpu") -> Any:
     """As `model.weights.read_data`, with published weights in the form of last.pt.
 
-    Raises:
-        WeightsError: if the file is damaged or contains code.
-        RunError: if the metadata of published weights is not as it was written.
-        FileNotFoundError: if the file does not exist.
+    RunError if the metadata of published weights is not as it was written.
     """
     data = read_data(path, device)
     about = read_metadata(path).get(_METADATA) if path.suffix.lower() == ".safetensors" else None
@@ -549,7 +546,7 @@ def is_checkpoint(data: Any) -> bool:
 
 
 def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint in `data`, read from `path`; RunError if it is of another version or damaged."""
+    """The checkpoint in `data`, read from `path`; RunError if it is damaged or too old."""
     version = data["checkpoint_version"]
     if type(version) is not int or version != CHECKPOINT_VERSION:
         raise RunError(

@@ -32,12 +32,8 @@ class Start:
 def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
     """Read weights for an encoder: a public file, or last.pt or published weights of a run.
 
-    Args:
-        path: the file.
-        part: "video" or "audio".
-        held_out: the actors that the run to be trained must not see. A run that was trained on one
-            of them, directly or through the runs that it started from, is refused. The actors of a
-            public file are unknown, and the record says so.
+    A run that was trained on one of the actors `held_out`, directly or through the runs that it
+    started from, is refused. The actors of a public file are unknown, and the record says so.
 
     Raises:
         WeightsError: if the file cannot be used.

@@ -25,11 +25,8 @@ class Setting:
 def read_settings(folders: Sequence[Path], kind: str) -> tuple[list[Setting], list[str]]:
     """Read all runs `<model>/<kind>_<k>` at any depth below folders, each once.
 
-    Returns:
-        The settings in the order of the folders; and one line per run that is left out.
-
-    Raises:
-        ValueError: if a folder contains no run of this kind.
+    Returns the settings in the order of the folders, and one line per run that is left out.
+    ValueError if a folder contains no run of this kind.
     """
     found: dict[str, Setting] = {}
     problems, paths = [], {}

@@ -90,10 +90,7 @@ def write_graph(
 
     The network is on the CPU. `fields` are those that it looks at, of two clips or more; their
     values do not matter. `properties` are the metadata of the file, which contains the weights.
-
-    Raises:
-        FailedError: if torch cannot express the network in ONNX.
-        OSError: if the file cannot be written.
+    FailedError if torch cannot express the network in ONNX.
     """
     batch = torch.export.Dim("batch")
     try:

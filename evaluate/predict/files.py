@@ -18,14 +18,9 @@ def list_files(
 ) -> tuple[list[Path], list[str], list[str]]:
     """List the given files, those of given folders, and those that standard input names for `-`.
 
-    From folders, files with these suffixes are taken, in lower case.
-
-    Returns:
-        The files, each once; a warning for each folder with other files; and an error for each
-        folder that cannot be read.
-
-    Raises:
-        ValueError: if there is no file, or standard input is closed.
+    From folders, files with these suffixes are taken, in lower case. Returns the files, each once;
+    a warning for each folder with other files; and an error for each that cannot be read.
+    ValueError if there is no file, or standard input is closed.
     """
     paths: list[Path] = []
     warnings: list[str] = []

@@ -152,10 +152,8 @@ class Prediction:
 def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False) -> Predictor:
     """Read checkpoints or published weights, with the settings of the features of their training.
 
-    Raises:
-        ValueError: if one cannot be used, or their features differ.
-        ModuleNotFoundError: if networks of landmarks find no dlib.
-        FileNotFoundError: if one is missing.
+    ValueError if one cannot be used, or their features differ; ModuleNotFoundError if networks of
+    landmarks find no dlib; FileNotFoundError if one is missing.
     """
     checkpoints = [load_checkpoint(path, device) for path in paths]
     configs = tuple(checkpoint.config for checkpoint in checkpoints)
@@ -185,10 +183,8 @@ def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False
 def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPrediction]:
     """Yield what the network says about each window of a file, and what it looked at.
 
-    The file is a video, or a sound file for networks that need no picture.
-
-    Raises:
-        ClipError: if the file lacks what the network needs, or cannot be read.
+    The file is a video, or a sound file for networks that need no picture. ClipError if it lacks
+    what the network needs, or cannot be read.
     """
     shown = 0
     with open_video(path, picture=predictor.sees, sound=predictor.hears) as video:

@@ -11,10 +11,7 @@ from evaluate.runs import differing
 
 
 def compare(models: Sequence[ModelReport]) -> tuple[list[Row], list[Row]]:
-    """Compare every two models.
-
-    Args:
-        models: the models, the main one first.
+    """Compare every two models, the main one first.
 
     Returns:
         The comparisons, those with the main model first; and the pairs that were tested on

@@ -158,7 +158,15 @@ def compute(runs: list[Run]) -> ModelReport:
         "seed": config.seed,
         "dataset": config.cache["dataset"],
         "cache_fingerprint": config.cache["fingerprint"],
-        "outside_mean": [_outside(row) for row in folds if row not in inside],
+        "outside_mean": [
+            {
+                **{"fold": row["fold"], "accuracy_last": row["accuracy"]},
+                **{"accuracy_best_on_test": row["accuracy_best_on_test"]},
+                "epoch": row["best_epoch"],
+            }
+            for row in folds
+            if row not in inside
+        ],
     }
     return ModelReport(runs[0].model, runs, folds, pooled, figures)
 
@@ -211,13 +219,6 @@ def _by_fold(run: Run) -> Row:
         "accuracy_best_on_test": best,
         "best_epoch": accuracies.index(best) + 1,
     }
-
-
-def _outside(row: Row) -> Row:
-    """A fold outside the mean."""
-    names = {"fold": "fold", "accuracy_last": "accuracy", "epoch": "best_epoch"}
-    best = {"accuracy_best_on_test": row["accuracy_best_on_test"]}
-    return {name: row[column] for name, column in names.items()} | best
 
 
 def _by_actor(pooled: Pooled) -> list[Row]:

@@ -28,11 +28,8 @@ def measure_run(
 ) -> bool:
     """Write robustness.json of a run; returns False if it is there already.
 
-    `advance` is called with the number of clips of each batch when it is done.
-
-    Raises:
-        ValueError: if cache, checkpoint and predictions do not belong together, or one is damaged.
-        OSError: if a file cannot be read or written.
+    `advance` is called with the number of clips of each batch when it is done. ValueError if cache,
+    checkpoint and predictions do not belong together, or one is damaged.
     """
     # The cache, the checkpoint and the predictions must belong together.
     clips = tested_clips(cache, run.config)

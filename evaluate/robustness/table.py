@@ -87,12 +87,8 @@ def collect(folders: Iterable[Path]) -> list[Row]:
     """The means over folds of each model, one row per condition in the order of `CONDITIONS`.
 
     `difference` is the accuracy minus that of the clips as cached; both are None with a `reason`.
-
-    Args:
-        folders: `<model>/fold_<k>` of finished runs; those without robustness.json are skipped.
-
-    Raises:
-        RobustnessError: if a robustness.json is damaged, or of other predictions.
+    Folders are those of finished runs; those without robustness.json are skipped. RobustnessError
+    if one is damaged, or of other predictions.
     """
     models: dict[str, list[Measured]] = {}
     for folder in folders:
