@@ -19,9 +19,8 @@ def encode(frames: np.ndarray) -> list[bytes]:
     files = []
     for frame in frames:
         buffer = io.BytesIO()
-        Image.fromarray(frame).save(
-            buffer, "JPEG", quality=QUALITY, subsampling=CODEC["subsampling"]
-        )
+        options = {"quality": QUALITY, "subsampling": CODEC["subsampling"]}
+        Image.fromarray(frame).save(buffer, "JPEG", **options)
         files.append(buffer.getvalue())
     return files
 

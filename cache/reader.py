@@ -70,10 +70,7 @@ class Cache:
             raise CacheError(f"{self.directory}: no clip {clip_id} in this cache")
         shard = self._shard(Clip.parse(clip_id).actor)
         if field not in shard:
-            raise CacheError(
-                f"{shard.path}: holds no {field}. Build a cache that does with "
-                "`make features RAVDESS=DIR`"
-            )
+            raise CacheError(f"{shard.path}: holds no {field}. {ADVICE}")
         return shard.read(field, self._row[clip_id], out)
 
     def check(self, actors: Collection[int] = ACTORS) -> None:
@@ -105,10 +102,8 @@ class Cache:
         try:
             self._check_size(actor)
             if not quick and (found := sha256_file(path)) != listed["sha256"]:
-                return (
-                    f"{path}: sha256 {found[:12]}..., manifest says "
-                    f"{listed['sha256'][:12]}... . {ADVICE}"
-                )
+                expected = listed["sha256"]
+                return f"{path}: sha256 {found[:12]}, manifest says {expected[:12]}. {ADVICE}"
             self._open(actor).close()
         except (CacheError, OSError) as exc:
             return str(exc)

@@ -98,10 +98,8 @@ def _value(clip: Clip, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarra
         return clip.clip_id.encode("ascii") if name == "clip_id" else getattr(clip, name)
     value, field = arrays[name], FIELDS[name]
     if (value.dtype, value.shape) != (field.dtype, field.shape):
-        raise ValueError(
-            f"{clip.clip_id}: {name} is {value.dtype} {value.shape}, "
-            f"expected {field.dtype} {field.shape}"
-        )
+        found, expected = (f"{each.dtype} {each.shape}" for each in (value, field))
+        raise ValueError(f"{clip.clip_id}: {name} is {found}, expected {expected}")
     return value
 
 
@@ -153,9 +151,8 @@ class Shard(AbstractContextManager):
         if out is None:
             out = np.empty(field.shape, field.dtype)
         elif (out.dtype, out.shape) != (field.dtype, field.shape) or not out.flags.c_contiguous:
-            raise ValueError(
-                f"out is {out.dtype} {out.shape}, expected contiguous {field.dtype} {field.shape}"
-            )
+            found, expected = (f"{each.dtype} {each.shape}" for each in (out, field))
+            raise ValueError(f"out is {found}, expected contiguous {expected}")
         if name in self._blocks:
             block = self._blocks[name]
             self._fill(name, block.start + row * block.size, out)

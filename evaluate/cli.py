@@ -31,9 +31,7 @@ def evaluate(runs: Sequence[Path], out: Path, cache_folder: Path | None = None) 
     """Read the runs, compute the report, write it, and print one line per model."""
     # Read everything before anything is written.
     models, left_out = read_runs(*runs)
-    problems = [
-        f"{each.name} is {each.state}: {problem}" for each in left_out for problem in each.problems
-    ]
+    problems = [line for each in left_out for line in each.lines()]
     for problem in problems:
         fail(problem, 1)
     if not models:

@@ -29,15 +29,15 @@ _MODELS_MAY_DIFFER = {"seed", "device", "precision", "deterministic"}
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run, or a whole model, that is excluded from the report, with the reasons.
+    """A run, or a whole model, that is excluded from the report, with the reasons."""
 
-    `name` is such as `cfn_sr/fold_0` or `cfn_sr`; `state` is "unfinished", "damaged", "not
-    averaged" or "not comparable".
-    """
-
-    name: str
-    state: str
+    name: str  # such as `cfn_sr/fold_0` or `cfn_sr`
+    state: str  # "unfinished", "damaged", "not averaged" or "not comparable"
     problems: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """One line per reason."""
+        return [f"{self.name} is {self.state}: {problem}" for problem in self.problems]
 
 
 def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
@@ -55,10 +55,13 @@ def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
     left_out: list[LeftOut] = []
     for folder in folders:
         found, excluded = _read_folder(folder)
+        for model, runs in found.items():
+            kept, others = _averaged(runs)
+            excluded += others
+            if kept:
+                models.setdefault(model, []).extend(kept)
         prefix = f"{printable(folder.resolve().name)}/" if len(folders) > 1 else ""
         left_out += [replace(each, name=prefix + each.name) for each in excluded]
-        for model, runs in found.items():
-            models.setdefault(model, []).extend(runs)
 
     usable = {}
     for model, runs in models.items():
@@ -72,7 +75,7 @@ def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
-    """The usable runs of each model in one folder, and what is left out."""
+    """The runs of each model in one folder, and those that cannot be read."""
     if not folder.is_dir():
         raise ValueError(f"--runs is {str(folder)!r}, which is not a folder. Train a run first")
     found = sorted(path for path in folder.glob("*/fold_*") if path.is_dir())
@@ -94,14 +97,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
             left_out.append(LeftOut(name, "damaged", (problem,)))
         else:
             models.setdefault(run.model, []).append(run)
-
-    usable = {}
-    for model, of_model in models.items():
-        kept, excluded = _averaged(of_model)
-        left_out += excluded
-        if kept:
-            usable[model] = kept
-    return usable, left_out
+    return models, left_out
 
 
 def headline(runs: list[Run]) -> list[Run]:

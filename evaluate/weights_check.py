@@ -54,9 +54,8 @@ def _check(cache: Cache, models: Sequence[str]) -> int:
                 different.append(f"{name} fold {config.fold}")
         if found:
             means = np.mean(found, axis=0)
-            print(
-                f"{name} mean of {len(found)} folds: {means[0]:.2%} here, {means[1]:.2%} recorded"
-            )
+            folds = f"{name} mean of {len(found)} folds"
+            print(f"{folds}: {means[0]:.2%} here, {means[1]:.2%} recorded")
     if different:
         raise FailedError(
             f"{', '.join(different)}: more than {TOLERANCE:.0%} from the recorded accuracy, with "

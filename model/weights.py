@@ -157,12 +157,7 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
     has no such encoder, or tensors are missing, unexpected, mismatched, or have impossible values.
     """
     encoder, classifier = find_encoder(net, part)
-    of_classifier, of_encoder = {}, {}
-    for name, tensor in state.items():
-        if name.startswith(prefix := f"{_PARTS[part][2]}."):
-            of_classifier[name.removeprefix(prefix)] = tensor
-        else:
-            of_encoder[name] = tensor
+    of_classifier, of_encoder = _split(part, state)
     expected = encoder.state_dict()
     problems = {
         "missing": [n for n in expected if n not in state and not n.endswith(_COUNTER)],
@@ -196,9 +191,16 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
 
 def has_classifier(part: str, classifier: nn.Module, state: Mapping[str, Tensor]) -> bool:
     """Whether `state` contains a classifier of the same shape, which `load_encoder` then loads."""
+    found, _ = _split(part, state)
+    shapes, own = ({n: t.shape for n, t in s.items()} for s in (found, classifier.state_dict()))
+    return shapes == own
+
+
+def _split(part: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of a part's classifier, by their names in it, and those of its encoder."""
     prefix = f"{_PARTS[part][2]}."
-    found = {n.removeprefix(prefix): t.shape for n, t in state.items() if n.startswith(prefix)}
-    return found == {name: tensor.shape for name, tensor in classifier.state_dict().items()}
+    of_classifier = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    return of_classifier, {n: t for n, t in state.items() if not n.startswith(prefix)}
 
 
 def classifier_of(part: str, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -207,7 +209,7 @@ def classifier_of(part: str, state: Mapping[str, Tensor]) -> tuple[Tensor, Tenso
     WeightsError if there is none.
     """
     try:
-        return tuple(state[f"{_PARTS[part][2]}.{name}"].float() for name in ("weight", "bias"))
+        return tuple(_split(part, state)[0][name].float() for name in ("weight", "bias"))
     except KeyError as exc:
         raise WeightsError(
             f"the weights for the {part} encoder have no classifier {exc}, which --product-start "

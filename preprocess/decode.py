@@ -86,9 +86,8 @@ class Video:
             raise ClipError("the file contains no audio track")
         declared_s = (container.duration or 0) / av.time_base
         if clip and declared_s > MAX_DURATION_S:
-            raise ClipError(
-                f"the file claims {declared_s:.0f} s, expected at most {MAX_DURATION_S}"
-            )
+            most = f"expected at most {MAX_DURATION_S}"
+            raise ClipError(f"the file claims {declared_s:.0f} s, {most}")
         self.has_picture, self.has_sound, self.is_clip = picture, sound, clip  # as it was opened
         # Whether the file says that it belongs to the synthetic sample.
         self.is_synthetic = container.metadata.get("comment") == SAMPLE_COMMENT
@@ -140,10 +139,7 @@ class Video:
         # An edit list hides frames that the header counts.
         declared = track.frames - self._discarded
         if self.is_clip and track.frames and count != declared:
-            raise ClipError(
-                f"{count} frames could be read, the file declares {declared}: it is cut off or "
-                "damaged"
-            )
+            raise ClipError(f"{count} frames could be read, of {declared} declared: it is cut off")
         if not count:
             raise ClipError("no frame could be read from the video track")
 
@@ -176,10 +172,8 @@ class Video:
                 raise ClipError("a piece of sound has no time stamp")
             rate_hz = rate_hz or frame.sample_rate
             if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-                raise ClipError(
-                    f"the sound has {rate_hz} samples per second, expected {MIN_RATE_HZ} to "
-                    f"{MAX_RATE_HZ}"
-                )
+                expected = f"expected {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+                raise ClipError(f"the sound has {rate_hz} samples per second, {expected}")
             if frame.sample_rate != rate_hz:
                 raise ClipError(f"the sound changes from {rate_hz} to {frame.sample_rate} Hz")
             # Put the piece where its time stamp says, unless that is off by a trifle.

@@ -52,9 +52,8 @@ VIDEO = {
     actor: _at_zenodo(RAVDESS_RECORD, f"Video_Speech_Actor_{actor:02d}.zip", *size_and_md5)
     for actor, size_and_md5 in _VIDEO.items()
 }
-AUDIO = _at_zenodo(
-    RAVDESS_RECORD, "Audio_Speech_Actors_01-24.zip", 208_468_073, "bc696df654c87fed845eb13823edef8a"
-)
+_RECORDINGS = ("Audio_Speech_Actors_01-24.zip", 208_468_073, "bc696df654c87fed845eb13823edef8a")
+AUDIO = _at_zenodo(RAVDESS_RECORD, *_RECORDINGS)
 _TRACKING = ("FacialTracking_Actors_01-24.zip", 417_163_019, "5753bbc64a9a790f8a8d3e03cba526ee")
 LANDMARKS = _at_zenodo(LANDMARKS_RECORD, *_TRACKING)
 
@@ -70,10 +69,8 @@ def download(files: Sequence[RemoteFile], folder: Path, *, jobs: int) -> int:
     done, failures = download_all(files, folder, jobs=jobs)
     kept = list(done.values()).count("kept")
     if len(done) > kept:
-        print(
-            f"{len(done) - kept} files downloaded, {kept} already there. "
-            f"RAVDESS is under {FULL_AV_ORIGIN['license']}"
-        )
+        terms = f"RAVDESS is under {FULL_AV_ORIGIN['license']}"
+        print(f"{len(done) - kept} files downloaded, {kept} already there. {terms}")
     elif not failures:
         print(f"{kept} files already there, nothing to download")
     for name, state in sorted(done.items()):
@@ -95,9 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     flag("--landmarks", help="also download the landmarks as CSV (0.4 GB)")
     add_only(parser)
     flag("--no-video", help="skip the videos (12.4 GiB)")
-    flag(
-        "--missing", help="skip recordings or landmarks that DIR has as loose files, in any folder"
-    )
+    flag("--missing", help="skip recordings or landmarks that DIR has as loose files anywhere")
     jobs = "number of simultaneous downloads, 1..8 (default: 2)"
     add("--jobs", type=int, choices=range(1, 9), default=2, metavar="N", help=jobs)
     args = parser.parse_args(argv)

@@ -54,9 +54,8 @@ def detect_faces(
     nearest = [np.abs(own - typical).sum(axis=1).argmin() for own in centers]
     chosen = np.array([each[one] for each, one in zip(faces, nearest, strict=True)])
     at = [looked_at[number] for number in found]
-    boxes = np.column_stack(
-        [np.interp(range(FRAME_COUNT), at, chosen[:, side] / scale) for side in range(4)]
-    )
+    sides = chosen[:, :4].T / scale
+    boxes = np.column_stack([np.interp(range(FRAME_COUNT), at, side) for side in sides])
     scores = np.zeros(FRAME_COUNT, np.float32)
     scores[at] = chosen[:, 4]
     notes = []

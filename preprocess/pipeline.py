@@ -165,11 +165,8 @@ class _Finished:
         self.cache, self.work, self.computed = cache, cache / WORK_NAME, settings.computed
         self.origin = dict(origin)
         # What all clips of a cache have in common.
-        self.state = {
-            "dataset": origin["dataset"],
-            "config": settings.config(),
-            "versions": settings.versions(),
-        }
+        self.state = {"dataset": origin["dataset"], "config": settings.config()}
+        self.state["versions"] = settings.versions()
         self.stamps = _read_json(cache / STAMPS_NAME)
 
         # All shards that were ever recorded, by their sha256.
@@ -205,10 +202,8 @@ class _Finished:
         for clip_id, record in manifest["clips"].items():
             stamps = self.stamps.get(f"{clip_id} {record['source_sha256']}")
             clips[shard_name(Clip.parse(clip_id).actor)][clip_id] = {**record, "stamps": stamps}
-        return {
-            entry["sha256"]: {"entry": entry, "clips": clips[entry["file"]]}
-            for entry in manifest["shards"]
-        }
+        shards = manifest["shards"]
+        return {each["sha256"]: {"entry": each, "clips": clips[each["file"]]} for each in shards}
 
     def _check_same(self, begun: Mapping[str, Any]) -> None:
         pairs = ((key, begun[key], now) for key, now in self.state.items())

@@ -111,9 +111,8 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
                 yield Window(start_s, problem=f"the {ended} ends before this window does")
             return
         waveform, notes = heard
-        yield replace(
-            window, waveform=waveform, notes=(*window.notes, *notes), synthetic=video.is_synthetic
-        )
+        notes = (*window.notes, *notes)
+        yield replace(window, waveform=waveform, notes=notes, synthetic=video.is_synthetic)
     if video.is_clip:
         deque(windows, maxlen=0)
         deque(sounds if video.has_sound else (), maxlen=0)

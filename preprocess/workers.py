@@ -219,11 +219,8 @@ def _process_on_cluster(versions: Mapping[str, str], task: partial, source: Sour
             f"{folder}: missing on {node}. All workers must see the raw folder and the cache under "
             "the same paths"
         )
-    apart = [
-        f"{name} {version(name)}, not {expected}"
-        for name, expected in versions.items()
-        if version(name) != expected
-    ]
+    here = {name: version(name) for name in versions}
+    apart = [f"{n} {here[n]}, not {versions[n]}" for n in here if here[n] != versions[n]]
     if apart:
         raise CacheError(f"{node} has other library versions: {'; '.join(apart)}")
     return task(source)

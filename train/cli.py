@@ -64,13 +64,11 @@ def train(args: argparse.Namespace) -> int:
             world_of(device) as world,
             _exclusive(folder) if world.is_main else nullcontext(),
         ):
-            trainer = Trainer(
-                *(config, cache, train_clips, test_clips), device=device, world=world, starts=starts
-            )
+            shared = {"device": device, "world": world, "starts": starts}
+            trainer = Trainer(config, cache, train_clips, test_clips, **shared)
             if checkpoint:
-                trainer.restore(
-                    record.load_checkpoint(checkpoint, device), record.read_metrics(folder)
-                )
+                state = record.load_checkpoint(checkpoint, device)
+                trainer.restore(state, record.read_metrics(folder))
             world.barrier()  # every process has read what is there
             try:
                 metrics = trainer.fit(folder)
@@ -247,9 +245,8 @@ def check_fields(cache: Cache, clip: Clip, name: str, preset: str) -> None:
         advice = "Build the cache with --waveform, as `make features` does"
     elif missing == ["frames"] and "landmarks" in held:
         advice = "Train with --preset landmarks"
-    raise CacheError(
-        f"{cache.directory}: has no {', '.join(missing)}, which {name} requires. {advice}"
-    )
+    lacking = ", ".join(missing)
+    raise CacheError(f"{cache.directory}: has no {lacking}, which {name} requires. {advice}")
 
 
 def read_starts(args: argparse.Namespace) -> dict[str, Start]:
@@ -266,9 +263,8 @@ def read_starts(args: argparse.Namespace) -> dict[str, Start]:
         if path is None:
             continue
         if not path.is_file():
-            raise ValueError(
-                f"--init-{part} is {path}, expected a file of weights{how_to_train_again(path)}"
-            )
+            advice = how_to_train_again(path)
+            raise ValueError(f"--init-{part} is {path}, expected a file of weights{advice}")
         starts[part] = read_start(path, part, held_out)
         if record.is_unknown(starts[part].record):
             warn(

@@ -63,9 +63,8 @@ def change_landmarks(
     own, others, draws = (each.to(points.device) for each in (own, others, draws))
     shift, stretch, mirror, exchange, gain, share = draws.unbind(1)  # (B,) each
     points = upright(points)
-    points = _resample(
-        points, (2 * shift - 1) * recipe.landmark_shift, (2 * stretch - 1) * recipe.landmark_stretch
-    )
+    shift = (2 * shift - 1) * recipe.landmark_shift
+    points = _resample(points, shift, (2 * stretch - 1) * recipe.landmark_stretch)
 
     # Another identity: the expression, which is what differs from the actor's mean face, with a
     # random strength, on the mixed mean face of two actors.

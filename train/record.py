@@ -48,6 +48,18 @@ _MOST_STARTS = 10  # runs that started from runs that started from ...
 
 # Settings that a resumed run may change: the device, library versions and command line.
 _MAY_DIFFER = {"device", "versions", "command"}
+# What `RunConfig.init` records of the run that wrote a file of starting weights.
+START_SETTINGS = [
+    "model",
+    "preset",
+    "split",
+    "fold",
+    "validation",
+    "epochs",
+    "recipe",
+    "seed",
+    "init",
+]
 
 
 class RunError(ValueError):
@@ -118,8 +130,9 @@ class RunConfig:
 
         RunError if a setting is missing, unknown, of another type, or contradicts the split.
         """
-        of_recipe, of_run = _typed(content, Recipe, cls)
-        config = cls(**of_run, settings=Recipe(**of_recipe))
+        values = _typed(content, _types(Recipe) | _types(cls))
+        settings = Recipe(**{name: values.pop(name) for name in _types(Recipe)})
+        config = cls(**values, settings=settings)
         config._check()
         return config
 
@@ -161,11 +174,15 @@ class RunConfig:
         return [f"{line:.160}" for line in lines if not line.partition(":")[0].endswith(".file")]
 
 
-def _typed(content: Any, *kinds: type) -> list[dict[str, Any]]:
-    """The fields of dataclasses from one JSON object: all, no others, each of its declared type."""
-    types = [{each.name: each.type for each in fields(k) if each.type != Recipe} for k in kinds]
-    _check_names(content, set().union(*types))
-    return [{name: _value(name, content[name], t) for name, t in kind.items()} for kind in types]
+def _types(kind: type) -> dict[str, Any]:
+    """The declared types of a dataclass's fields; the settings of a recipe are flat in JSON."""
+    return {each.name: each.type for each in fields(kind) if each.type != Recipe}
+
+
+def _typed(content: Any, types: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a JSON object that has these names, no others, and each of its type."""
+    _check_names(content, set(types))
+    return {name: _value(name, content[name], expected) for name, expected in types.items()}
 
 
 def _check_names(content: Any, names: set[str]) -> None:
@@ -194,21 +211,6 @@ def _value(name: str, value: Any, expected: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class StartRun:
-    """What `RunConfig.init` records of the run that wrote a file of starting weights."""
-
-    model: str
-    preset: str
-    split: str
-    fold: int
-    validation: bool
-    epochs: int
-    recipe: str
-    seed: int
-    init: dict[str, Any]
-
-
 def _check_init(init: Any, depth: int = 0) -> None:
     """Raise RunError unless `init` says what each encoder started from."""
     if depth == _MOST_STARTS or not isinstance(init, dict) or set(init) - {"video", "audio"}:
@@ -217,7 +219,8 @@ def _check_init(init: Any, depth: int = 0) -> None:
         if not isinstance(start, dict) or set(start) != {"file", "sha256", "run"}:
             raise RunError(f"init has {_shown(start)}, expected file, sha256 and run")
         if start["run"] is not None:
-            (run,) = _typed(start["run"], StartRun)
+            types = _types(Recipe) | _types(RunConfig)
+            run = _typed(start["run"], {name: types[name] for name in START_SETTINGS})
             _check_init(run["init"], depth + 1)
 
 
@@ -273,12 +276,10 @@ class Run:
 
     @property
     def model(self) -> str:
-        """The name of the network."""
         return self.config.model
 
     @property
     def fold(self) -> int:
-        """The number of the fold."""
         return self.config.fold
 
     @property
@@ -299,9 +300,8 @@ def read_run(folder: Path) -> Run:
     if len(metrics) > config.epochs:
         raise RunError(f"{METRICS} has {len(metrics)} epochs, {CONFIG} says {config.epochs}")
     if len(metrics) < config.epochs or not (folder / PREDICTIONS).is_file():
-        raise UnfinishedRunError(
-            f"{len(metrics)} of {config.epochs} epochs are done. Finish it with --resume"
-        )
+        done = f"{len(metrics)} of {config.epochs} epochs are done"
+        raise UnfinishedRunError(f"{done}. Finish it with --resume")
     predictions = read_predictions(folder, config)
     recorded = metrics[-1].test_accuracy
     if abs(recorded - predictions.accuracy) > 1e-6:
@@ -322,9 +322,8 @@ def read_config(folder: Path) -> RunConfig:
     except RunError as exc:
         raise RunError(f"{CONFIG}: {exc}. {_AGAIN}") from exc
     if config.folder.parts != folder.absolute().parts[-2:]:
-        raise RunError(
-            f"{CONFIG} is that of {config.folder}, the folder is {folder.name}. Rename the folder"
-        )
+        advice = f"the folder is {folder.name}. Rename the folder"
+        raise RunError(f"{CONFIG} is that of {config.folder}, {advice}")
     return config
 
 
@@ -343,8 +342,7 @@ def read_metrics(folder: Path) -> list[EpochMetrics]:
     metrics = []
     for number, line in enumerate(_read_text(folder / METRICS).splitlines(), start=1):
         try:
-            (values,) = _typed(_parse(line), EpochMetrics)
-            metrics.append(EpochMetrics(**values))
+            metrics.append(EpochMetrics(**_typed(_parse(line), _types(EpochMetrics))))
             if metrics[-1].epoch != number:
                 raise RunError(f"epoch is {metrics[-1].epoch}, expected {number}")
             for name in ("train_accuracy", "test_accuracy"):
@@ -380,9 +378,8 @@ def read_predictions(folder: Path, config: RunConfig) -> Predictions:
         rows[clip] = shares
         predicted.append(guess)
     if len(rows) != config.test_clips:
-        raise RunError(
-            f"{PREDICTIONS} has {len(rows)} clips, {CONFIG} says {config.test_clips}. {_AGAIN}"
-        )
+        expected = f"{CONFIG} says {config.test_clips}"
+        raise RunError(f"{PREDICTIONS} has {len(rows)} clips, {expected}. {_AGAIN}")
     return Predictions(tuple(rows), np.array(list(rows.values())), np.array(predicted))
 
 

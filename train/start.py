@@ -13,8 +13,8 @@ from model.weights import WeightsError, public_state
 from train.record import (
     CHECKPOINT,
     CONFIG,
+    START_SETTINGS,
     RunError,
-    StartRun,
     is_checkpoint,
     parse_checkpoint,
     read_saved,
@@ -50,7 +50,7 @@ def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
                     f"{path}: {checkpoint.epoch} of {config.epochs} epochs are done. Finish that "
                     "run first: only the last epoch of its schedule counts"
                 )
-            record["run"] = {name: getattr(config, name) for name in StartRun.__annotations__}
+            record["run"] = {name: getattr(config, name) for name in START_SETTINGS}
             _check_actors(path, record["run"], held_out)
             data = {str(n).removeprefix(f"{part}."): t for n, t in checkpoint.weights.items()}
     except (WeightsError, RunError) as exc:

@@ -51,9 +51,8 @@ class Clips:
 
     @property
     def bytes_per_clip(self) -> int:
-        return sum(
-            prod(shape) * FIELDS[name].dtype.itemsize for name, shape in self._shapes.items()
-        )
+        shapes = self._shapes.items()
+        return sum(prod(shape) * FIELDS[name].dtype.itemsize for name, shape in shapes)
 
     def buffers(self, count: int, *, pinned: bool = False) -> dict[str, Tensor]:
         """Uninitialized tensors for `count` clips: each input with `count` in front."""

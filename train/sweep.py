@@ -27,7 +27,7 @@ _OF_RUNS = ("--fold", "--seed", "--runs", "--resume")
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the command lines: all settings of the first seed, then those of the next."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.sweep", description="Print one command line of train.py per run."
+        "python -m train.sweep", description="Print one command line of train.py per run."
     )
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="lines of `name: arguments of train.py`")

@@ -89,9 +89,9 @@ def _text(value: Any, form: str = "") -> str:
         return ""
     if isinstance(value, list):
         return " ".join(map(_text, value))
-    return (
-        f"{100 * value:{form}}" if form else str(round(value, 6) if type(value) is float else value)
-    )
+    if form:
+        return f"{100 * value:{form}}"
+    return str(round(value, 6) if type(value) is float else value)
 
 
 def picture(rows: Sequence[Row], differing: Sequence[str], actors: str) -> Figure:

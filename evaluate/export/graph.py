@@ -20,12 +20,7 @@ from model.inputs import subsample
 OUTPUTS = ("probabilities", "logits")
 OPSET = 18  # what torch writes without conversion; onnxruntime reads it since 1.14
 BATCHES = (1, 3)  # batch sizes: two, so that a batch size fixed in the graph is noticed
-_RANGES = {
-    "frames": (0, 256),
-    "mfcc": (-80, 80),
-    "waveform": (-8_000, 8_000),
-    "landmarks": (0, 720),
-}
+_RANGES = {"frames": (0, 256), "mfcc": (-80, 80), "waveform": (-8e3, 8e3), "landmarks": (0, 720)}
 _MOST_BITS = 22  # of a weight's fraction, when torch resizes bytes
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cache.command import fail, run, warn
+from cache.command import add_device, fail, run, warn
 from cache.ravdess import EMOTIONS
 from evaluate.predict.files import SOUNDS, VIDEOS, is_ours, list_files, picture_names, printable
 from evaluate.predict.picture import draw
@@ -177,6 +177,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--video", action="store_true", help="also write an annotated mp4 beside each PNG")
     hop = "seconds from one window to the next (default: 1.225; one window for files of up to 6 s)"
     add("--hop", metavar="S", type=float, help=hop)
-    device = "auto: GPU if available, else CPU (default: auto)"
-    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help=device)
+    add_device(parser)
     return parser

@@ -30,9 +30,17 @@ _COMPARISON_COLUMNS = (
     *("interval_low", "interval_high", "only_first_right", "only_second_right", "p"),
     *("p_holm_with_main", "p_holm_all_pairs", "differ_in"),
 )
-_ROBUSTNESS_COLUMNS = (
-    *("model", "name", "modality", "title", "accuracy", "difference", "folds", "clips", "reason"),
-)
+_ROBUSTNESS_COLUMNS = [
+    "model",
+    "name",
+    "modality",
+    "title",
+    "accuracy",
+    "difference",
+    "folds",
+    "clips",
+    "reason",
+]
 _TABLE_HEADER = (
     *("model", "fusion", "last epoch (%)", "95 % interval", "best on test (%)"),
     *("the paper's (%)", "parameters", "the paper's parameters"),
