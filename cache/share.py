@@ -12,7 +12,7 @@ from tqdm import tqdm
 from cache import jpeg
 from cache.card import clips_csv, render
 from cache.diff import settings_apart
-from cache.files import atomic_path, locked, sha256_file, sweep, write_text
+from cache.files import locked, sha256_file, sync, write_text
 from cache.manifest import (
     MANIFEST_NAME,
     MAX_BYTES,
@@ -30,7 +30,6 @@ from cache.transfer import RemoteFile, download_all, read_small, shown
 SUMS_NAME = "SHA256SUMS"
 TABLE_NAME = "clips.csv"
 _TEMPLATES = {"README.md": "card.md.j2", "croissant.json": "croissant.json.j2"}
-_BEGUN = ".begun"  # present until a pack is complete, so that an interrupted one can be resumed
 
 
 def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Path]:
@@ -40,7 +39,7 @@ def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Pa
 
     Args:
         cache: a finished cache, which is verified first.
-        out: the folder to write: new, or an earlier pack of the same cache, which is completed.
+        out: the folder to write; it stays as it is if it has this pack already.
         as_jpeg: whether to store frames as JPEG files, which is slightly lossy and is recorded;
             None keeps them as they are.
         parts: the number of folders `out/part_1` ... that the actors are divided among; 1 writes
@@ -84,33 +83,33 @@ def _pack_part(source: Cache, folder: Path, actors: list[int], *, as_jpeg: bool)
         "versions": versions,
         "clips": {clip.clip_id: source.manifest["clips"][clip.clip_id] for clip in clips},
     }
-    earlier = _earlier_pack(folder, described)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _BEGUN).touch()
-    # The shards; those that an earlier run finished stay.
-    expected = earlier if as_jpeg else {s["file"]: s for s in source.manifest["shards"]}
+    if _is_packed(folder, described):
+        return
+    # The shards, in another folder until the whole is complete.
+    building = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)  # of a pack that was stopped
+    building.mkdir(parents=True)
+    listed = {entry["file"]: entry for entry in source.manifest["shards"]}
     entries = []
     for actor in tqdm(actors, desc=f"pack {folder.name}", unit="shard"):
-        path = folder / shard_name(actor)
-        entry = expected.get(path.name)
-        if not (entry and path.is_file() and sha256_file(path) == entry["sha256"]):
-            if as_jpeg:
-                entry = _encode(source, path, actor)
-            else:
-                with atomic_path(path) as temporary:
-                    shutil.copyfile(source.directory / path.name, temporary)
-        entries.append(entry)
-    manifest = write_manifest(folder, shards=entries, **described)
+        path = building / shard_name(actor)
+        if as_jpeg:
+            entries.append(_encode(source, path, actor))
+        else:
+            shutil.copyfile(source.directory / path.name, path)
+            sync(path)
+            entries.append(listed[path.name])
+    manifest = write_manifest(building, shards=entries, **described)
     # What describes them, and what describes that.
-    write_text(folder / TABLE_NAME, clips_csv(manifest))
+    write_text(building / TABLE_NAME, clips_csv(manifest))
     files = {entry["file"]: (entry["bytes"], entry["sha256"]) for entry in entries}
-    files |= {name: _measure(folder / name) for name in (MANIFEST_NAME, TABLE_NAME)}
+    files |= {name: _measure(building / name) for name in (MANIFEST_NAME, TABLE_NAME)}
     for name, template in _TEMPLATES.items():
-        write_text(folder / name, render(template, manifest, fields, files))
-    files |= {name: _measure(folder / name) for name in _TEMPLATES}
+        write_text(building / name, render(template, manifest, fields, files))
+    files |= {name: _measure(building / name) for name in _TEMPLATES}
     sums = [f"{sha256}  {name}\n" for name, (_, sha256) in sorted(files.items())]
-    write_text(folder / SUMS_NAME, "".join(sums))
-    (folder / _BEGUN).unlink()
+    write_text(building / SUMS_NAME, "".join(sums))
+    building.rename(folder)
 
 
 def _encode(source: Cache, path: Path, actor: int) -> dict[str, Any]:
@@ -122,26 +121,20 @@ def _encode(source: Cache, path: Path, actor: int) -> dict[str, Any]:
     return describe_shard(path, len(clips))
 
 
-def _earlier_pack(folder: Path, described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The shards of an earlier pack in `folder`, by name; CacheError if it is of another cache."""
-    if not folder.exists():
-        return {}
-    sweep(folder)
-    there = {path.name for path in folder.iterdir()}
-    ours = {MANIFEST_NAME, TABLE_NAME, SUMS_NAME, _BEGUN, *_TEMPLATES}
-    ours |= {shard_name(Clip.parse(clip_id).actor) for clip_id in described["clips"]}
-    strange = sorted(there - ours if there & {MANIFEST_NAME, _BEGUN} else there)
-    if strange:
-        raise CacheError(f"{folder}: contains {strange[0]}, expected a new folder or earlier pack")
-    if MANIFEST_NAME not in there:
-        return {}
+def _is_packed(folder: Path, described: Mapping[str, Any]) -> bool:
+    """Whether this pack is in `folder` already; CacheError if anything else is."""
+    there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if not there:
+        return False
+    if SUMS_NAME not in there:
+        raise CacheError(f"{folder}: contains {there[0]}, expected a new folder or earlier pack")
     manifest = read_manifest(folder)
     for key in ("config", "versions", "clips"):
         if manifest[key] != described[key]:
             raise CacheError(
                 f"{folder}: is a pack of another cache (its {key} differ). Choose another folder"
             )
-    return {shard["file"]: shard for shard in manifest["shards"]}
+    return True
 
 
 def _measure(path: Path) -> tuple[int, str]:

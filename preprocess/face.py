@@ -36,12 +36,9 @@ def detect_faces(
     looked_at = sorted({*range(0, FRAME_COUNT, settings.every), FRAME_COUNT - 1})
     scale = settings.detect_height / frames[0].height
     width = max(1, round(frames[0].width * scale))
-    small = [
-        frames[index]
-        .reformat(width, settings.detect_height, "rgb24", interpolation=Interpolation.AREA)
-        .to_ndarray()
-        for index in looked_at
-    ]
+    reduced = {"width": width, "height": settings.detect_height, "format": "rgb24"}
+    reduced["interpolation"] = Interpolation.AREA
+    small = [frames[index].reformat(**reduced).to_ndarray() for index in looked_at]
     candidates = _candidates(np.stack(small), settings)
     found = [number for number, faces in enumerate(candidates) if len(faces)]
     if len(found) < MIN_FOUND * len(looked_at):

@@ -19,12 +19,8 @@ class Log:
     def __init__(self, folder: Path, config: RunConfig, finished: int):
         self.folder = folder
         self.config = config
-        self.bar = tqdm(
-            total=config.epochs * config.train_clips,
-            initial=finished * config.train_clips,
-            unit="clip",
-            mininterval=0.5,
-        )
+        done, total = (epochs * config.train_clips for epochs in (finished, config.epochs))
+        self.bar = tqdm(initial=done, total=total, unit="clip", mininterval=0.5)
         self.scalars = None
         try:
             from torch.utils.tensorboard import SummaryWriter

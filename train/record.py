@@ -49,17 +49,9 @@ _MOST_STARTS = 10  # runs that started from runs that started from ...
 # Settings that a resumed run may change: the device, library versions and command line.
 _MAY_DIFFER = {"device", "versions", "command"}
 # What `RunConfig.init` records of the run that wrote a file of starting weights.
-START_SETTINGS = [
-    "model",
-    "preset",
-    "split",
-    "fold",
-    "validation",
-    "epochs",
-    "recipe",
-    "seed",
-    "init",
-]
+START_SETTINGS = (
+    *("model", "preset", "split", "fold", "validation", "epochs", "recipe", "seed", "init"),
+)
 
 
 class RunError(ValueError):

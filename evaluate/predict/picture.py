@@ -23,13 +23,8 @@ from model.landmarks import PARTS, PLACES
 
 # One color per emotion, the same in all pictures; Paul Tol's "light" and "bright" schemes, which
 # people of all color vision tell apart.
-COLORS = dict(
-    zip(
-        EMOTIONS,
-        ("#777777", "#66ccee", "#ccbb44", "#4477aa", "#ee6677", "#aa3377", "#228833", "#ee8866"),
-        strict=True,
-    )
-)
+_TINTS = ("#777777", "#66ccee", "#ccbb44", "#4477aa", "#ee6677", "#aa3377", "#228833", "#ee8866")
+COLORS = dict(zip(EMOTIONS, _TINTS, strict=True))
 BOX = "#ffee55"  # the color of a face's box
 STRONGEST = 2.0  # times the mean attention: from here on the overlay is opaque
 _ROLES = (*PLACES, "pose")  # what attention over landmarks is about

@@ -41,17 +41,13 @@ class Pooled:
     def of(cls, runs: list[Run]) -> "Pooled":
         """Pool the headline folds of a model, at least one."""
         used = headline(runs)
-        rows = [
-            (
-                *(clip, run.config.seed, run.fold, predicted, probabilities),
-                1 / (len(used) * run.config.test_clips),
-            )
-            for run in used
-            for clip, predicted, probabilities in zip(
-                *(run.predictions.clips, run.predictions.predicted, run.predictions.probabilities),
-                strict=True,
-            )
-        ]
+        rows = []
+        for run in used:
+            tested, weight = run.predictions, 1 / (len(used) * run.config.test_clips)
+            for clip, *row in zip(
+                tested.clips, tested.predicted, tested.probabilities, strict=True
+            ):
+                rows.append((clip, run.config.seed, run.fold, *row, weight))
         clips, *columns = zip(*sorted(rows, key=lambda row: row[0]), strict=True)
         return cls(clips, *map(np.array, columns))
 
@@ -235,14 +231,12 @@ def _by_actor(pooled: Pooled) -> list[Row]:
 def _by_sex(pooled: Pooled) -> list[Row]:
     """Men and women among the actors."""
     sexes = np.array([sex(actor) for actor in pooled.actors])
-    return [
-        {
-            "sex": group,
-            "actors": len(np.unique(pooled.actors[sexes == group])),
-            **_counts(pooled.correct[sexes == group]),
-        }
-        for group in ("male", "female")
-    ]
+    rows = []
+    for group in ("male", "female"):
+        own = sexes == group
+        counts = _counts(pooled.correct[own])
+        rows.append({"sex": group, "actors": len(np.unique(pooled.actors[own])), **counts})
+    return rows
 
 
 def _by_emotion(pooled: Pooled) -> list[Row]:

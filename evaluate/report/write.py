@@ -14,7 +14,6 @@ from cache.files import load_template, write_text
 from cache.ravdess import EMOTIONS
 from evaluate import measures
 from evaluate.report import plots
-from evaluate.report.faces import Faces
 from evaluate.report.figures import Row
 from evaluate.report.report import Report
 from model import paper
@@ -30,17 +29,9 @@ _COMPARISON_COLUMNS = (
     *("interval_low", "interval_high", "only_first_right", "only_second_right", "p"),
     *("p_holm_with_main", "p_holm_all_pairs", "differ_in"),
 )
-_ROBUSTNESS_COLUMNS = [
-    "model",
-    "name",
-    "modality",
-    "title",
-    "accuracy",
-    "difference",
-    "folds",
-    "clips",
-    "reason",
-]
+_ROBUSTNESS_COLUMNS = (
+    *("model", "name", "modality", "title", "accuracy", "difference", "folds", "clips", "reason"),
+)
 _TABLE_HEADER = (
     *("model", "fusion", "last epoch (%)", "95 % interval", "best on test (%)"),
     *("the paper's (%)", "parameters", "the paper's parameters"),
@@ -57,7 +48,7 @@ _LATEX = {
 }
 
 
-def write_report(out: Path, report: Report, faces: Faces | None = None) -> bool:
+def write_report(out: Path, report: Report, faces: dict[str, Any] | None = None) -> bool:
     """Write all files into the folder `out`; returns whether any changed.
 
     The same report and faces give the same bytes.
@@ -123,7 +114,7 @@ def csv_text(rows: list[Row], columns: Sequence[str] = ()) -> str:
     return text.getvalue()
 
 
-def page(report: Report, faces: Faces | None = None) -> str:
+def page(report: Report, faces: dict[str, Any] | None = None) -> str:
     """The page: one HTML file that loads nothing from outside."""
     main = report.models[report.main]
     return _render(
@@ -193,13 +184,10 @@ def _notes(rows: list[Row]) -> list[str]:
             models.setdefault(", ".join(_remarks(row)), []).append(row["model"])
     seeds = dict.fromkeys(" ".join(map(str, row["seeds"])) for row in rows if "seeds" in row)
     spread = "±: the standard deviation over random seeds of the mean over folds; seeds"
-    return [
-        *([f"{spread} {', '.join(seeds)}."] if seeds else []),
-        *(
-            f"[{', '.join(names)}]: {remark}; not comparable with the paper's."
-            for remark, names in models.items()
-        ),
-    ]
+    notes = [f"{spread} {', '.join(seeds)}."] if seeds else []
+    for remark, names in models.items():
+        notes.append(f"[{', '.join(names)}]: {remark}; not comparable with the paper's.")
+    return notes
 
 
 def _remarks(row: Row) -> list[str]:
