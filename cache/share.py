@@ -86,7 +86,7 @@ def _pack_part(source: Cache, folder: Path, actors: list[int], *, as_jpeg: bool)
     if _is_packed(folder, described):
         return
     # The shards, in another folder until the whole is complete.
-    building = folder.with_name(f".{folder.name}.tmp")
+    building = folder.resolve().with_name(f".{folder.resolve().name}.tmp")
     shutil.rmtree(building, ignore_errors=True)  # of a pack that was stopped
     building.mkdir(parents=True)
     listed = {entry["file"]: entry for entry in source.manifest["shards"]}

@@ -20,15 +20,8 @@ from av.video.reformatter import ColorRange
 
 from cache.ravdess import FRAME_RATE_HZ
 from cache.schema import POINT_COUNT, POINT_LIMIT
+from preprocess import settings
 from preprocess.decode import ClipError
-from preprocess.settings import (
-    DLIB_MODEL,
-    DLIB_SHIFT,
-    DLIB_SIDE,
-    MIN_CONFIDENCE,
-    MIN_FOUND,
-    SHORTFALL_S,
-)
 from preprocess.windows import frame_times_s
 
 # Limits of a CSV. That of a RAVDESS clip has 12 kB in its first line and 1 MB in all.
@@ -72,7 +65,7 @@ class Track:
                 raise ClipError("the timestamps of the landmark file do not rise")
             index = self.frames[np.maximum(np.searchsorted(self.times_s, wanted_s, "right") - 1, 0)]
             last_s = self.times_s[-1] + np.diff(self.times_s[-2:]).sum()
-        if last_s < (least_s := wanted_s[-1] - SHORTFALL_S):
+        if last_s < (least_s := wanted_s[-1] - settings.SHORTFALL_S):
             raise ClipError(
                 f"the landmarks end at {last_s:.2f} s ({len(self.frames)} frames), expected at "
                 f"least {least_s:.2f} s"
@@ -95,7 +88,7 @@ class Track:
         """
         known = np.isin(frame_index, self.found)
         count = f"landmarks for {known.sum()} of {len(frame_index)} frames"
-        if known.sum() < MIN_FOUND * len(frame_index):
+        if known.sum() < settings.MIN_FOUND * len(frame_index):
             raise ClipError(f"{count}, expected half or more")
         # (n, 68, 2) -> (n, 4 + 136)
         corners = self.points.min(axis=1), self.points.max(axis=1)
@@ -139,7 +132,7 @@ def read_track(content: bytes) -> Track:
         raise ClipError(f"the landmark file has frame numbers other than 1 to {2**16}")
     table = table[np.argsort(table[:, 0], kind="stable")]
     frames = table[:, 0].astype(int) - 1
-    good = table[:, 1] >= MIN_CONFIDENCE
+    good = table[:, 1] >= settings.MIN_CONFIDENCE
     if not good.any():
         raise ClipError("the landmark file has no frame with a face")
     # Columns (n, x_0..x_67 y_0..y_67) -> (n, 68, 2)
@@ -167,8 +160,8 @@ def predict_landmarks(
 
     predict = _predictor()
     size = boxes[:, 2:] - boxes[:, :2]
-    center = (boxes[:, :2] + boxes[:, 2:]) / 2 + size[:, 1:] * (0, DLIB_SHIFT)
-    half = DLIB_SIDE / 2 * np.sqrt(size.prod(axis=1, keepdims=True))
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2 + size[:, 1:] * (0, settings.DLIB_SHIFT)
+    half = settings.DLIB_SIDE / 2 * np.sqrt(size.prod(axis=1, keepdims=True))
     squares = np.concatenate([center - half, center + half], axis=1) - np.tile(crops[:, :2], 2)
     points = []
     for frame, crop, square in zip(frames, crops.astype(int), np.rint(squares), strict=True):
@@ -194,5 +187,7 @@ def _predictor() -> Any:
     import dlib
 
     # Found by its metadata: the package cannot be imported where setuptools lacks pkg_resources.
-    (model,) = [file for file in files("face-recognition-models") if file.name == DLIB_MODEL]
+    (model,) = [
+        file for file in files("face-recognition-models") if file.name == settings.DLIB_MODEL
+    ]
     return dlib.shape_predictor(str(model.locate()))
