@@ -57,6 +57,11 @@ def warn(problem: object) -> None:
     print(f"warning: {problem}", file=sys.stderr)
 
 
+def printable(text: object) -> str:
+    """Text that may contain anything, such as a file's name, safe to show on a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in str(text))
+
+
 def launch(module: str, extras: str) -> None:
     """Import a command's module and end the process with the status of its `main()`.
 

@@ -15,7 +15,6 @@ from cache.schema import SCHEMA_VERSION, shard_name
 from cache.shard import ADVICE, CacheError
 
 MANIFEST_NAME = "manifest.json"
-FAILURES_NAME = "failures.json"
 MAX_BYTES = 8 * 2**20  # RAVDESS's manifest has 0.3 MB
 
 # Control characters, which a terminal obeys, and surrogates, which no file can contain.
@@ -71,7 +70,6 @@ def write_manifest(
     """Describe a cache, see docs/cache-format.md; the last step of building it.
 
     Args:
-        directory: the cache.
         origin: `dataset`, `license` and `citation` of the clips.
         config, versions, clips: as in the manifest.
         shards: an entry for each shard, from `describe_shard` when the shard was written: hashing

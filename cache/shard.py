@@ -41,7 +41,6 @@ def write_shard(
         computed: the fields of `schema.COMPUTED` that the rows contain.
         rows: each clip with its computed arrays, sorted by `clip_id`. Only one row at a time is
             held in memory (with `as_jpeg` the JPEG files of all rows too, about 35 MB).
-        as_jpeg: whether to store frames as JPEG files.
 
     Raises:
         ValueError: if the rows are not sorted, or an array has the wrong type or shape.

@@ -1,6 +1,10 @@
 """Share a cache: pack it into a folder for any web server, and fetch it from one."""
 
+import csv
+import io
+import json
 import shutil
+from collections import Counter
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -9,10 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cache import jpeg
-from cache.card import clips_csv, render
+from cache import jpeg, ravdess, schema
 from cache.diff import settings_apart
-from cache.files import locked, sha256_file, sync, write_text
+from cache.files import load_template, locked, sha256_file, sync, write_text
 from cache.manifest import (
     MANIFEST_NAME,
     MAX_BYTES,
@@ -21,21 +24,31 @@ from cache.manifest import (
     read_manifest,
     write_manifest,
 )
-from cache.ravdess import Clip
+from cache.ravdess import EMOTIONS, LICENSES, Clip
 from cache.reader import Cache, check_clips
-from cache.schema import COMPUTED, shard_name
+from cache.schema import COMPUTED, FIELDS, JPEG_FIELDS, NAMED, shard_name
 from cache.shard import CacheError, open_shard, write_shard
 from cache.transfer import RemoteFile, download_all, read_small, shown
 
 SUMS_NAME = "SHA256SUMS"
 TABLE_NAME = "clips.csv"
 _TEMPLATES = {"README.md": "card.md.j2", "croissant.json": "croissant.json.j2"}
+_CLIP_NUMBERS = ("actor", "intensity", "statement", "repetition")
+_CSV_COLUMNS = {  # of clips.csv: type, meaning
+    "clip_id": ("sc:Text", FIELDS["clip_id"].meaning),
+    "label": ("sc:Integer", FIELDS["label"].meaning),
+    "emotion": ("sc:Text", "the label's name"),
+    **{name: ("sc:Integer", FIELDS[name].meaning) for name in _CLIP_NUMBERS},
+    "shard": ("sc:Text", "the HDF5 file that contains the clip's arrays"),
+    "row": ("sc:Integer", "its row in every dataset of that file"),
+    "source": ("sc:Text", "the raw file"),
+    "source_sha256": ("sc:Text", "its SHA-256"),
+    "notes": ("sc:Text", "what was repeated, appended or unusual"),
+}
 
 
 def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Path]:
-    """Write folders that are ready to upload, and return them.
-
-    The same cache gives the same bytes.
+    """Write folders that are ready to upload, and return them; the same cache gives the same bytes.
 
     Args:
         cache: a finished cache, which is verified first.
@@ -47,7 +60,6 @@ def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Pa
 
     Raises:
         CacheError: if the cache is not valid, or `out` contains anything else.
-        OSError: if `out` cannot be written.
     """
     source = Cache(cache)
     if out.resolve().is_relative_to(cache.resolve()):
@@ -101,11 +113,11 @@ def _pack_part(source: Cache, folder: Path, actors: list[int], *, as_jpeg: bool)
             entries.append(listed[path.name])
     manifest = write_manifest(building, shards=entries, **described)
     # What describes them, and what describes that.
-    write_text(building / TABLE_NAME, clips_csv(manifest))
+    write_text(building / TABLE_NAME, _clips_csv(manifest))
     files = {entry["file"]: (entry["bytes"], entry["sha256"]) for entry in entries}
     files |= {name: _measure(building / name) for name in (MANIFEST_NAME, TABLE_NAME)}
     for name, template in _TEMPLATES.items():
-        write_text(building / name, render(template, manifest, fields, files))
+        write_text(building / name, _render(template, manifest, fields, files))
     files |= {name: _measure(building / name) for name in _TEMPLATES}
     sums = [f"{sha256}  {name}\n" for name, (_, sha256) in sorted(files.items())]
     write_text(building / SUMS_NAME, "".join(sums))
@@ -139,6 +151,53 @@ def _is_packed(folder: Path, described: Mapping[str, Any]) -> bool:
 
 def _measure(path: Path) -> tuple[int, str]:
     return path.stat().st_size, sha256_file(path)
+
+
+def _clips_csv(manifest: Mapping[str, Any]) -> str:
+    """One row per clip, for people and for tools that do not read HDF5."""
+    buffer = io.StringIO()
+    table = csv.DictWriter(buffer, _CSV_COLUMNS, lineterminator="\n")
+    table.writeheader()
+    rows: Counter[str] = Counter()
+    for clip_id, record in sorted(manifest["clips"].items()):
+        clip = Clip.parse(clip_id)
+        shard = shard_name(clip.actor)
+        named = {name: getattr(clip, name) for name in NAMED}
+        described = {"emotion": EMOTIONS[clip.label], "shard": shard, "row": rows[shard]}
+        table.writerow(named | described | record | {"notes": "; ".join(record["notes"])})
+        rows[shard] += 1
+    return buffer.getvalue()
+
+
+def _render(
+    template: str,
+    manifest: Mapping[str, Any],
+    fields: Collection[str],
+    files: Mapping[str, tuple[int, str]],
+) -> str:
+    """A published cache's README (card.md.j2) or Croissant 1.0 description (croissant.json.j2).
+
+    `fields` are those that its clips have, `files` the bytes and SHA-256 of each file, by name.
+    """
+    codec = manifest["config"].get("frames", {}).get("codec")
+    datasets = {name: FIELDS[name] for name in fields if not (codec and name == "frames")}
+    unknown = ("other", "https://schema.org/license")
+    license_id, license_url = LICENSES.get(manifest["license"], unknown)
+    return load_template(Path(__file__).with_name(template)).render(
+        manifest=manifest,
+        clips=[Clip.parse(clip_id) for clip_id in manifest["clips"]],
+        ravdess=ravdess,
+        schema=schema,
+        has_frames="frames" in fields,
+        points=manifest["config"].get("landmarks"),
+        codec=codec,
+        datasets=datasets | (JPEG_FIELDS if codec else {}),
+        settings=json.dumps(manifest["config"], indent=1, sort_keys=True),
+        license_id=license_id,
+        license_url=license_url,
+        files=dict(sorted(files.items())),
+        columns=_CSV_COLUMNS,
+    )
 
 
 def fetch(

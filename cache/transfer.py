@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from tqdm import tqdm
 
-from cache.command import FailedError
+from cache.command import FailedError, printable
 from cache.files import sync
 
 if TYPE_CHECKING:
@@ -58,8 +58,6 @@ def download_all(
     which takes about two seconds per gigabyte, and replaced if it is wrong.
 
     Args:
-        files: the files.
-        folder: an existing folder.
         jobs: the number of simultaneous downloads.
         accept: raises ValueError to refuse a file before it gets its name.
         pause_s: the wait before the second retry; it doubles with each further one.
@@ -120,8 +118,7 @@ def read_small(address: str, most_bytes: int) -> bytes:
 
 def shown(text: object) -> str:
     """A URL, or a message from a server, without password and control characters."""
-    printable = "".join(char if char.isprintable() else "?" for char in str(text))
-    return re.sub(r"(?<=://)[^/\s]*@", "", printable)
+    return re.sub(r"(?<=://)[^/\s]*@", "", printable(text))
 
 
 class _BrokenError(OSError):

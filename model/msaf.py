@@ -17,11 +17,7 @@ class Msaf(nn.Module):
     Differs from the authors' code in the dropout of blocks: there the mask of a dropped block is
     multiplied twice, before joining and again in the result; here once.
 
-    Args:
-        channels: the number of channels of the video and the audio map, multiples of `block`.
-        block: the number of channels per block.
-        reduction: Z has block / reduction channels.
-        dropout: the share of blocks that are dropped in training.
+    The numbers of `channels` of both maps are multiples of `block`.
     """
 
     def __init__(

@@ -49,12 +49,10 @@ class ResNeXt3D(nn.Module):
     Networks that fuse inside the encoder call `stem` and `layer1`..`layer4` themselves.
 
     Args:
-        stem: the number of channels of the 7x7x7 convolution.
-        widths: the number of channels of the grouped convolutions in layer1..layer4.
+        stem, widths: the numbers of channels of the 7x7x7 and of the grouped convolutions.
         blocks: the number of bottlenecks in layer1..layer4.
         cardinality: the number of groups of every 3x3x3 convolution.
-        frames: the number of frames that the network looks at; a longer input is subsampled.
-        size: the side of a frame in pixels; a larger input is averaged down.
+        frames, size: what the network looks at; longer inputs are subsampled, larger ones averaged.
         stem_relu: whether a ReLU follows the stem's batch norm; the released CFN-SR lacks it by
             accident, so False is for comparison with its weights.
     """

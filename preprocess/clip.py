@@ -25,13 +25,11 @@ def compute(
 
     Args:
         content: the bytes of the video, or of the recording if there is no video.
-        settings: the settings of the cache.
         recording: the bytes of the recording that belongs to the video, for `audio="wav"`.
         landmarks: the bytes of the clip's landmark CSV, where the settings use one.
         synthetic: whether the clip belongs to the synthetic sample.
 
-    Raises:
-        ClipError: with the reason why the clip cannot be used.
+    ClipError says why the clip cannot be used.
     """
     track = None if landmarks is None else read_track(landmarks)
     if settings.modality == "audio":

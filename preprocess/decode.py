@@ -58,12 +58,8 @@ def open_video(
 ) -> "Iterator[Video]":
     """Open a video or sound file, given by its path or its bytes.
 
-    Args:
-        picture, sound: whether these will be read.
-        clip: whether to check what is expected of a clip for training.
-
-    Raises:
-        ClipError: if the file cannot be read, or has no such track.
+    It will be read for its `picture` or its `sound`; with `clip`, what is expected of a clip for
+    training is checked. ClipError if the file cannot be read, or has no such track.
     """
     options = {"format_whitelist": _FORMATS} | ({"err_detect": "explode"} if clip else {})
     file = io.BytesIO(source) if isinstance(source, bytes) else str(source)

@@ -26,12 +26,11 @@ def detect_faces(
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Find the speaker's face in every `settings.every`-th of 30 frames, interpolate between.
 
+    ClipError if fewer than half of the frames looked at show a face.
+
     Returns:
         Boxes float64 (30, 4), x1, y1, x2, y2 in pixels of the frames; scores float32 (30,), 0
         where interpolated; notes for the manifest.
-
-    Raises:
-        ClipError: if fewer than half of the frames looked at show a face.
     """
     looked_at = sorted({*range(0, FRAME_COUNT, settings.every), FRAME_COUNT - 1})
     scale = settings.detect_height / frames[0].height
@@ -100,21 +99,15 @@ def _detector(min_face_size: int) -> Any:
 
 
 def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSettings) -> np.ndarray:
-    """Turn face boxes into the steady square crops that are cut out, whole pixels in the frame.
+    """Turn face boxes, (30, 4), into the steady square crops that are cut out.
 
     One side length for the clip, `settings.margin` times the median of the boxes' longer sides;
     centers smoothed over time by a Gaussian of `settings.smoothing_s`, so that the crop follows
-    the head and does not tremble with the detector; shifted inside where it would leave the frame.
-
-    Args:
-        boxes: (30, 4), x1, y1, x2, y2 in pixels.
-        height, width: the size of the frame in pixels.
+    the head and does not tremble with the detector; shifted inside where it would leave the frame,
+    of `height` and `width` pixels. ClipError if the boxes are too small to be a face.
 
     Returns:
-        float32 (30, 4), whole numbers, squares of equal side within the frame.
-
-    Raises:
-        ClipError: if the boxes are too small to be a face.
+        x1, y1, x2, y2, float32 (30, 4), whole pixels, squares of equal side within the frame.
     """
     longer = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     side = int(min(round(settings.margin * np.median(longer)), height, width))

@@ -79,12 +79,11 @@ class Track:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
         """The points of the wanted frames, uint16 (30,), from 0, and the boxes around them.
 
+        ClipError if fewer than half of these frames have points.
+
         Returns:
             Boxes float64 (30, 4), x1, y1, x2, y2 in pixels; scores float32 (30,), 1, or 0 where
             box and points were interpolated; points float32 (30, 68, 2); notes for the manifest.
-
-        Raises:
-            ClipError: if fewer than half of these frames have points.
         """
         known = np.isin(frame_index, self.found)
         count = f"landmarks for {known.sum()} of {len(frame_index)} frames"

@@ -28,13 +28,7 @@ from tqdm import tqdm
 
 from cache.diff import settings_apart
 from cache.files import sha256_file, sweep, sync, write_json
-from cache.manifest import (
-    FAILURES_NAME,
-    MANIFEST_NAME,
-    describe_shard,
-    read_manifest,
-    write_manifest,
-)
+from cache.manifest import MANIFEST_NAME, describe_shard, read_manifest, write_manifest
 from cache.ravdess import Clip, is_sample
 from cache.reader import Cache
 from cache.schema import shard_name
@@ -44,6 +38,7 @@ from preprocess.decode import ClipError
 from preprocess.settings import Settings
 from preprocess.workers import load_clip, process, process_all
 
+FAILURES_NAME = "failures.json"
 WORK_NAME = ".work"
 # Size and ctime of each raw file as it was read, so that an unchanged one need not be hashed.
 STAMPS_NAME = ".stamps.json"
@@ -75,8 +70,6 @@ def build(
     """Process the clips that `cache` lacks; the caller holds its lock.
 
     Args:
-        found: the raw clips.
-        cache: the folder of shards and manifest.
         only: the actors whose clips to process; those of others stay as they are.
         origin: the `dataset`, `license` and `citation` of the clips.
         settings: everything else that changes a byte.
@@ -154,8 +147,7 @@ class _Finished:
     """The clips that a cache has: found when it is opened, added to by a run.
 
     Attributes:
-        records: clip_id to `source`, `source_sha256` and `notes`, as in the manifest, and
-            `stamps`, see `Source.stamps`.
+        records: clip_id to `source`, `source_sha256`, `notes` and `stamps` (see `Source.stamps`).
         known: as `records`, with the clips whose shard is lost.
         waiting: the clips that wait in the work folder for their shard.
     """

@@ -55,7 +55,6 @@ def change_landmarks(
         draws: float (B, 6), as from `draw_faces`.
         own: the mean faces of the clips' actors, float (B, 68, 2), as from `mean_faces`.
         others: those of two other clips each, float (B, 2, 68, 2).
-        recipe: which changes, and how strong.
 
     Returns:
         Landmarks in the same shape, in units of the face's size.

@@ -477,12 +477,12 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         FileNotFoundError: if the file does not exist.
     """
     try:
-        data = read_saved(path, device)
+        found = read_saved(path, device)
     except WeightsError as exc:
         raise RunError(str(exc)) from exc
-    if not is_checkpoint(data):
+    if not isinstance(found, Checkpoint):
         raise RunError(f"{path}: not a checkpoint of this program")
-    return parse_checkpoint(path, data)
+    return found
 
 
 def save_published(
@@ -511,31 +511,26 @@ def save_published(
 
 
 def read_saved(path: Path, device: torch.device | str = "cpu") -> Any:
-    """As `model.weights.read_data`, with published weights in the form of last.pt.
+    """A `Checkpoint`, or what else a file contains, as from `model.weights.read_data`.
 
-    RunError if the metadata of published weights is not as it was written.
+    RunError if a checkpoint or published weights are not as they were written.
     """
     data = read_data(path, device)
     about = read_metadata(path).get(_METADATA) if path.suffix.lower() == ".safetensors" else None
-    if about is None:
-        return data
-    try:
-        content = _parse(about)
-        _check_names(content, _PUBLISHED_KEYS)
-    except RunError as exc:
-        raise RunError(f"{path}: metadata: {exc}") from exc
-    del content["about"]
-    statistics = {name: data.pop(name) for name in _STATISTICS if name in data}
-    return {**content, "model": data, "inputs": statistics, "training": {}}
+    if about is not None:
+        try:
+            content = _parse(about)
+            _check_names(content, _PUBLISHED_KEYS)
+        except RunError as exc:
+            raise RunError(f"{path}: metadata: {exc}") from exc
+        del content["about"]
+        statistics = {name: data.pop(name) for name in _STATISTICS if name in data}
+        data = {**content, "model": data, "inputs": statistics, "training": {}}
+    is_checkpoint = isinstance(data, dict) and "checkpoint_version" in data
+    return _parse_checkpoint(path, data) if is_checkpoint else data
 
 
-def is_checkpoint(data: Any) -> bool:
-    """Whether the content of a file is a checkpoint of this program, of whatever version."""
-    return isinstance(data, dict) and "checkpoint_version" in data
-
-
-def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint in `data`, read from `path`; RunError if it is damaged or too old."""
+def _parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
     version = data["checkpoint_version"]
     if type(version) is not int or version != CHECKPOINT_VERSION:
         raise RunError(

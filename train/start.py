@@ -34,17 +34,16 @@ def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
     try:
         data = record.read_saved(path)
         entry: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
-        if record.is_checkpoint(data):
-            checkpoint = record.parse_checkpoint(path, data)
-            config = checkpoint.config
-            if checkpoint.epoch != config.epochs:
+        if isinstance(data, record.Checkpoint):
+            config = data.config
+            if data.epoch != config.epochs:
                 raise WeightsError(
-                    f"{path}: {checkpoint.epoch} of {config.epochs} epochs are done. Finish that "
-                    "run first: only the last epoch of its schedule counts"
+                    f"{path}: {data.epoch} of {config.epochs} epochs are done. Finish that run "
+                    "first: only the last epoch of its schedule counts"
                 )
             entry["run"] = {name: getattr(config, name) for name in record.START_SETTINGS}
             _check_actors(path, entry["run"], held_out)
-            data = {str(n).removeprefix(f"{part}."): t for n, t in checkpoint.weights.items()}
+            data = {str(n).removeprefix(f"{part}."): t for n, t in data.weights.items()}
     except (WeightsError, record.RunError) as exc:
         raise WeightsError(f"{exc}{how_to_train_again(path)}") from exc
     try:

@@ -27,13 +27,8 @@ DEVICE_SHARE, MEMORY_BYTES = 0.15, 2**30
 class Clips:
     """Clips of a cache by position, read into tensors that the caller owns.
 
-    Threads may read in parallel: the cache reads past HDF5, without Python's lock.
-
-    Args:
-        cache: the cache.
-        clips: a position is an index into this list.
-        inputs: the names of the fields to read; no others are read.
-        frames: the number of frames to keep, evenly spaced from the first.
+    Only the fields `inputs` are read, and of frames as many as `frames`, evenly spaced from the
+    first. Threads may read in parallel: the cache reads past HDF5, without Python's lock.
     """
 
     def __init__(self, cache: Cache, clips: list[Clip], inputs: tuple[str, ...], frames: int):

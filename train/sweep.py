@@ -2,10 +2,7 @@
 
 FILE has one setting per line, a name and arguments of train.py. The arguments of `all`, on the
 first line, go before those of each setting; {fold} and {seed} are replaced by those of the run.
-
-    all: --cache data/ravdess-cache --model audio_mfcc_cnn --recipe modern --validate
-    base:
-    lr_2e-3: --lr 2e-3  # a comment
+docs/training.md has an example.
 """
 
 import argparse

@@ -14,10 +14,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 from torch.nn import functional
 
+from cache.command import printable
 from cache.files import atomic_path
 from cache.ravdess import EMOTIONS
 from cache.schema import DURATION_S, FRAME_COUNT
-from evaluate.predict.files import printable
 from evaluate.predict.predictor import MIDDLE, SHOWN_WINDOWS, Prediction, WindowPrediction
 from model.landmarks import PARTS, PLACES
 

@@ -194,10 +194,11 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
                 if window.problem:
                     raise ClipError(window.problem)
                 arrays, notes = window_arrays(window, predictor.settings)
-                probabilities, attention = _classify(predictor.networks, arrays)
+                found = [_classify(network, arrays) for network in predictor.networks]
             except ClipError as exc:
                 yield WindowPrediction(window.start_s, problem=str(exc), notes=window.notes)
                 continue
+            maps = [attention for _, attention in found if attention is not None]
             shown += 1
             keep = predictor.sees and shown <= SHOWN_WINDOWS
             crops = arrays.get("frames")
@@ -205,10 +206,10 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
                 crops = crop(window.frames, arrays["face_box"])
             yield WindowPrediction(
                 window.start_s,
-                probabilities,
+                probabilities=np.mean([probabilities for probabilities, _ in found], axis=0),
                 boxes=arrays.get("face_box"),
                 points=arrays.get("landmarks"),
-                attention=attention,
+                attention=np.mean(maps, axis=0) if maps else None,
                 crops=crops if keep else None,
                 frame=window.frames[MIDDLE] if keep else None,
                 notes=(*window.notes, *notes),
@@ -216,19 +217,9 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
 
 
 def _classify(
-    networks: Sequence[TrainedNetwork], arrays: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities (8,) of one window, and where the sound made the networks look, if it does."""
-    found = [_ask(network, arrays) for network in networks]
-    maps = [attention for _, attention in found if attention is not None]
-    probabilities = np.mean([probabilities for probabilities, _ in found], axis=0)
-    return probabilities, np.mean(maps, axis=0) if maps else None
-
-
-def _ask(
     trained: TrainedNetwork, arrays: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """As `_classify`, of one network."""
+    """Probabilities (8,) of one window, and where the sound made the network look, if it does."""
     device = next(trained.net.parameters()).device
     fields = {name: torch.from_numpy(arrays[name])[None].to(device) for name in trained.fields}
     maps: list[Tensor] = []

@@ -44,9 +44,8 @@ class Pooled:
         rows = []
         for run in used:
             tested, weight = run.predictions, 1 / (len(used) * run.config.test_clips)
-            for clip, *row in zip(
-                tested.clips, tested.predicted, tested.probabilities, strict=True
-            ):
+            found = tested.clips, tested.predicted, tested.probabilities
+            for clip, *row in zip(*found, strict=True):
                 rows.append((clip, run.config.seed, run.fold, *row, weight))
         clips, *columns = zip(*sorted(rows, key=lambda row: row[0]), strict=True)
         return cls(clips, *map(np.array, columns))
