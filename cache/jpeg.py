@@ -7,9 +7,8 @@ import numpy as np
 
 from cache.schema import FRAME_SIZE
 
-QUALITY = 95
 # How a manifest's `config.frames.codec` describes these files.
-CODEC = {"name": "jpeg", "quality": QUALITY, "subsampling": "4:4:4", "lossy": True}
+CODEC = {"name": "jpeg", "quality": 95, "subsampling": "4:4:4", "lossy": True}
 
 
 def encode(frames: np.ndarray) -> list[bytes]:
@@ -19,7 +18,7 @@ def encode(frames: np.ndarray) -> list[bytes]:
     files = []
     for frame in frames:
         buffer = io.BytesIO()
-        options = {"quality": QUALITY, "subsampling": CODEC["subsampling"]}
+        options = {name: CODEC[name] for name in ("quality", "subsampling")}
         Image.fromarray(frame).save(buffer, "JPEG", **options)
         files.append(buffer.getvalue())
     return files

@@ -1,4 +1,4 @@
-"""Find and read finished runs, and decide which of them may be averaged.
+"""Find and read finished runs and their checkpoints, and decide which may be averaged.
 
 models, left_out = read_runs(Path("runs"))  # or one folder per seed
 models["cfn_sr"][0].predictions.accuracy
@@ -11,9 +11,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from cache.ravdess import HEADLINE_FOLDS
+from cache.ravdess import FULL_AV_ORIGIN, HEADLINE_FOLDS, Clip, is_recordings
+from cache.reader import Cache
 from model.paper import ROWS
-from train.record import Run, RunConfig, RunError, UnfinishedRunError, is_unknown, read_run
+from train import record
+from train.record import Run, RunConfig, RunError
 
 UNKNOWN_START = "a file of unknown actors"
 
@@ -87,8 +89,8 @@ def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
     for path in found:
         name = printable(f"{path.parent.name}/{path.name}")
         try:
-            run = read_run(path)
-        except UnfinishedRunError as exc:
+            run = record.read_run(path)
+        except record.UnfinishedRunError as exc:
             left_out.append(LeftOut(name, "unfinished", (str(exc),)))
         except RunError as exc:
             left_out.append(LeftOut(name, "damaged", (str(exc),)))
@@ -121,11 +123,8 @@ def settings(config: RunConfig) -> dict[str, Any]:
 def differing(configs: Sequence[RunConfig]) -> list[str]:
     """Titles of the settings because of which the results of different models do not compare."""
     recorded = [settings(config) for config in configs]
-    return [
-        title
-        for title in recorded[0]
-        if title not in _MODELS_MAY_DIFFER and len({each[title] for each in recorded}) > 1
-    ]
+    titles = [title for title in recorded[0] if title not in _MODELS_MAY_DIFFER]
+    return [title for title in titles if len({each[title] for each in recorded}) > 1]
 
 
 def start_in_words(init: dict[str, Any]) -> str:
@@ -136,10 +135,57 @@ def start_in_words(init: dict[str, Any]) -> str:
         source = f"{run['model']}, {run['epochs']} epochs" if run else UNKNOWN_START
         if run and run["recipe"] != "paper":
             source += f" of {run['recipe']}"
-        if run and is_unknown(start):
+        if run and record.is_unknown(start):
             source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")
     return "; ".join(starts) or "random weights"
+
+
+def load_result(path: Path) -> record.Checkpoint:
+    """Read the checkpoint of the last epoch of a run that tested its fold; RunError for others."""
+    if not path.is_file():
+        raise RunError(f"{path}: no such file")
+    checkpoint = record.load_checkpoint(path)
+    epoch, config = checkpoint.epoch, checkpoint.config
+    if config.validation:
+        raise RunError(f"{path}: from a run with --validate, expected one with a test fold")
+    if epoch != config.epochs:
+        raise RunError(
+            f"{path}: {epoch} of {config.epochs} epochs are done, and only the last is a result. "
+            "Finish the run with train.py --resume"
+        )
+    return checkpoint
+
+
+def check_same_run(checkpoint: record.Checkpoint, run: Run) -> None:
+    """Raise RunError unless a checkpoint was trained with the settings of a run."""
+    if differences := run.config.differences(checkpoint.config):
+        wrong = f"{record.CONFIG} is of another run than {checkpoint.path.name}"
+        raise RunError(f"{wrong}: {differences[0]}")
+
+
+def tested_clips(cache: Cache, config: RunConfig) -> list[Clip]:
+    """The clips of a run's test actors, sorted; RunError for another cache, or one without any."""
+    found, expected = cache.manifest["fingerprint"], config.cache["fingerprint"]
+    if found != expected:
+        raise RunError(
+            f"{cache.directory} has fingerprint {found[:12]}, the run was trained on "
+            f"{expected[:12]}. Use the cache of the run"
+        )
+    clips = cache.of_actors(config.test_actors)
+    if not clips:
+        raise RunError(f"{cache.directory} has no clip of the test actors {config.test_actors}")
+    return clips
+
+
+def license_terms(dataset: str) -> str:
+    """The terms of weights that were learned from a dataset, in words."""
+    if not is_recordings(dataset):
+        return f"learned from {dataset}, under the terms of that dataset"
+    return (
+        f"learned from RAVDESS, which is under {FULL_AV_ORIGIN['license']}: not for commercial "
+        "use, and to be shared under the same terms"
+    )
 
 
 def printable(text: str) -> str:

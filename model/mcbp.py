@@ -35,14 +35,9 @@ class CompactBilinear(nn.Module):
         """Sketch the outer products of (B, n) and (B, m), float32 (B, d)."""
         # There is no Fourier transform in bfloat16, and half precision would lose small products.
         with without_autocast(first.device):
-            spectra = [
-                torch.fft.rfft(sketch(vector.float(), buckets, signs, self.outputs))
-                for vector, buckets, signs in (
-                    (first, self.first_buckets, self.first_signs),
-                    (second, self.second_buckets, self.second_signs),
-                )
-            ]
-            return torch.fft.irfft(spectra[0] * spectra[1], n=self.outputs)
+            one = sketch(first.float(), self.first_buckets, self.first_signs, self.outputs)
+            two = sketch(second.float(), self.second_buckets, self.second_signs, self.outputs)
+            return torch.fft.irfft(torch.fft.rfft(one) * torch.fft.rfft(two), n=self.outputs)
 
 
 def sketch(vector: Tensor, buckets: Tensor, signs: Tensor, outputs: int) -> Tensor:

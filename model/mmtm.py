@@ -26,10 +26,8 @@ class Mmtm(nn.Module):
         """Scale the maps (B, C_v, ...) and (B, C_a, ...); shapes are kept."""
         means = [x.flatten(2).mean(dim=2) for x in (video, audio)]  # (B, C, ...) -> (B, C)
         joint = torch.relu(self.squeeze(torch.cat(means, dim=1)))
-        return (
-            video * _gate(self.excite_video(joint), video),
-            audio * _gate(self.excite_audio(joint), audio),
-        )
+        gates = _gate(self.excite_video(joint), video), _gate(self.excite_audio(joint), audio)
+        return video * gates[0], audio * gates[1]
 
 
 def _gate(excitation: Tensor, like: Tensor) -> Tensor:

@@ -66,9 +66,8 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
         return str(exc)
     except Exception as exc:  # an unexpected error in one file must not stop the others
         return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]
-    sha256 = hashlib.sha256(content).hexdigest()
-    record = {"source": source.name, "source_sha256": sha256, "notes": list(notes)}
-    record["stamps"] = stamps
+    record = {"source": source.name, "notes": list(notes), "stamps": stamps}
+    record["source_sha256"] = hashlib.sha256(content).hexdigest()
     with atomic_path(folder / f"{source.clip.clip_id}.npz") as path, path.open("wb") as opened:
         np.savez(opened, record=np.array(json.dumps(record)), **arrays)
     return record

@@ -10,7 +10,7 @@ from cache.command import FailedError, run, warn
 from cache.files import atomic_path, sha256_file, write_text
 from cache.reader import Cache
 from evaluate.export.model_card import card, properties, weights_card
-from evaluate.origin import check_same_run, load_result, tested_clips
+from evaluate.runs import check_same_run, load_result, tested_clips
 from train.record import Checkpoint, Run, RunError, read_run, save_published
 
 # What the folds of one card have in common.

@@ -10,8 +10,7 @@ import model
 from cache import ravdess, schema
 from cache.files import load_template
 from evaluate.measures import interval_over_actors
-from evaluate.origin import license_terms
-from evaluate.runs import start_in_words
+from evaluate.runs import license_terms, start_in_words
 from model.paper import ROWS
 from train.record import Run, RunConfig
 

@@ -17,6 +17,11 @@ from evaluate.runs import headline, printable
 from train.record import Run
 
 INTENSITIES = {1: "normal", 2: "strong"}
+# Of a fold outside the mean: the name in summary.json, and the column of its row.
+_OUTSIDE = (
+    *(("fold", "fold"), ("accuracy_last", "accuracy"), ("epoch", "best_epoch")),
+    ("accuracy_best_on_test", "accuracy_best_on_test"),
+)
 
 Row = dict[str, Any]  # of a table: the values by the name of their column
 
@@ -122,6 +127,7 @@ def compute(runs: list[Run]) -> ModelReport:
     config, used, pooled = runs[0].config, headline(runs), Pooled.of(runs)
     folds = [_by_fold(run) for run in runs]
     inside = [row for row, run in zip(folds, runs, strict=True) if run in used]
+    outside = [row for row in folds if row not in inside]
     best = _per("fold", inside, "accuracy_best_on_test")
     emotions = _by_emotion(pooled)
     confusion = confusion_matrix(pooled.labels, pooled.predicted, labels=range(len(EMOTIONS)))
@@ -153,15 +159,7 @@ def compute(runs: list[Run]) -> ModelReport:
         "seed": config.seed,
         "dataset": config.cache["dataset"],
         "cache_fingerprint": config.cache["fingerprint"],
-        "outside_mean": [
-            {
-                **{"fold": row["fold"], "accuracy_last": row["accuracy"]},
-                **{"accuracy_best_on_test": row["accuracy_best_on_test"]},
-                "epoch": row["best_epoch"],
-            }
-            for row in folds
-            if row not in inside
-        ],
+        "outside_mean": [{name: row[column] for name, column in _OUTSIDE} for row in outside],
     }
     return ModelReport(runs[0].model, runs, folds, pooled, figures)
 

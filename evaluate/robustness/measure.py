@@ -11,9 +11,9 @@ import torch
 from cache.files import sha256_file
 from cache.ravdess import Clip
 from cache.reader import Cache
-from evaluate.origin import check_same_run, load_result, tested_clips
 from evaluate.robustness.conditions import CONDITIONS, Condition
 from evaluate.robustness.table import Measured, Outcome, RobustnessError, read_measured
+from evaluate.runs import check_same_run, load_result, tested_clips
 from model.device import describe
 from model.inference import TrainedNetwork
 from train.record import CHECKPOINT, PREDICTIONS, Run
