@@ -79,10 +79,8 @@ class Source:
 class Found:
     """What a raw folder contains."""
 
-    # The wanted clips, each once, sorted by `clip_id`.
-    sources: list[Source] = field(default_factory=list)
-    # The number of clips of other kinds ("video-only", "audio-only", "song", ...).
-    skipped: Counter[str] = field(default_factory=Counter)
+    sources: list[Source] = field(default_factory=list)  # wanted, each once, sorted by `clip_id`
+    skipped: Counter[str] = field(default_factory=Counter)  # the number of others, such as "song"
     # Name to reason, of files that should be clips but cannot be used.
     failures: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)  # one line for each other file

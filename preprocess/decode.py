@@ -241,12 +241,8 @@ def filter_graph(
     """A chain of filters, given by name and argument, for frames like this one; and its nodes."""
     graph = av.filter.Graph()
     graph.threads = 1
-    source = graph.add_buffer(
-        width=frame.width,
-        height=frame.height,
-        format=frame.format.name,
-        time_base=frame.time_base or Fraction(1, 1000),
-    )
+    looks = {"width": frame.width, "height": frame.height, "format": frame.format.name}
+    source = graph.add_buffer(**looks, time_base=frame.time_base or Fraction(1, 1000))
     nodes = [graph.add(name, argument) for name, argument in (*filters, ("buffersink", None))]
     graph.link_nodes(source, *nodes).configure()
     return graph, nodes

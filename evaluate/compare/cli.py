@@ -187,11 +187,8 @@ def compare(settings: Sequence[Setting]) -> tuple[list[str], list[Row], list[str
           fold, seed and clips; `difference_standard_error` is over these pairs.
     """
     first, rows, notes = settings[0], [], []
-    differing = [
-        title
-        for title in first.values
-        if title == "model" or len({repr(each.values[title]) for each in settings}) > 1
-    ]
+    values = {title: {repr(each.values[title]) for each in settings} for title in first.values}
+    differing = [title for title in values if title == "model" or len(values[title]) > 1]
     for number, setting in enumerate(settings, start=1):
         folds, seeds = (sorted({key[part] for key in setting.runs}) for part in (0, 1))
         of_seeds = [[run for run in setting.runs.values() if run.config.seed == s] for s in seeds]
