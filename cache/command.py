@@ -22,13 +22,9 @@ class FailedError(Exception):
 def run(work: Callable[[], int | None], *, extras: str = "") -> int:
     """Run a command and turn what it raises into one line and an exit status.
 
-    Args:
-        work: does the work and returns the exit status, or None for 0.
-        extras: the extras of setup.cfg that the command needs, named if a package is missing.
-
-    Returns:
-        What `work` returns; 2 for a ValueError or a missing package; 1 for a `FailedError`, an
-        OSError, an interrupt, or a closed output pipe.
+    Returns what `work` returns, or 0 for None; 2 for a ValueError or a missing package of `extras`,
+    those of setup.cfg that the command needs; 1 for a `FailedError`, an OSError, an interrupt, or
+    a closed output pipe.
     """
     try:
         status = work() or 0
@@ -59,6 +55,11 @@ def fail(problem: object, status: int) -> int:
 def warn(problem: object) -> None:
     """Print a warning on stderr."""
     print(f"warning: {problem}", file=sys.stderr)
+
+
+def printable(text: object) -> str:
+    """Text that may contain anything, such as a file's name, safe to show on a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in str(text))
 
 
 def launch(module: str, extras: str) -> None:

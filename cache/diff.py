@@ -16,10 +16,7 @@ def differences(one: Cache, two: Cache) -> Iterator[str]:
     """One line for each thing in which two caches differ; none if they are the same.
 
     Settings, versions, clips, raw files and notes come from the manifests; then every field of
-    every clip that is in both is compared.
-
-    Raises:
-        CacheError: if a shard cannot be read.
+    every clip that is in both is compared. CacheError if a shard cannot be read.
     """
     for key in ("dataset", "config", "versions"):
         yield from settings_apart(key, one.manifest[key], two.manifest[key])

@@ -47,13 +47,10 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock `folder`, created if missing, against other processes while the block runs.
+    """Lock `folder`, created if missing, while the block runs; BusyError if another process has it.
 
     The lock is on the folder itself, so it leaves no file and ends with the process. On file
     systems without locks this does nothing.
-
-    Raises:
-        BusyError: if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)

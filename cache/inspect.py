@@ -34,15 +34,8 @@ def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:
     """Write a PNG with one row per clip: name, figures and notes, every third frame, MFCCs.
 
     The figures are the side of the crop, its jitter (the mean absolute second difference of its
-    center over time, in pixels of the source) and the detector's lowest score.
-
-    Args:
-        cache: the cache.
-        clips: the clips to show, in this order.
-        path: the PNG.
-
-    Raises:
-        CacheError: if the cache has neither frames nor landmarks.
+    center over time, in pixels of the source) and the detector's lowest score. CacheError if the
+    cache has neither frames nor landmarks.
     """
     fields = cache.fields(clips[0].clip_id)
     if not {"frames", "landmarks"} & set(fields):

@@ -7,9 +7,8 @@ import numpy as np
 
 from cache.schema import FRAME_SIZE
 
-QUALITY = 95
 # How a manifest's `config.frames.codec` describes these files.
-CODEC = {"name": "jpeg", "quality": QUALITY, "subsampling": "4:4:4", "lossy": True}
+CODEC = {"name": "jpeg", "quality": 95, "subsampling": "4:4:4", "lossy": True}
 
 
 def encode(frames: np.ndarray) -> list[bytes]:
@@ -19,9 +18,8 @@ def encode(frames: np.ndarray) -> list[bytes]:
     files = []
     for frame in frames:
         buffer = io.BytesIO()
-        Image.fromarray(frame).save(
-            buffer, "JPEG", quality=QUALITY, subsampling=CODEC["subsampling"]
-        )
+        options = {name: CODEC[name] for name in ("quality", "subsampling")}
+        Image.fromarray(frame).save(buffer, "JPEG", **options)
         files.append(buffer.getvalue())
     return files
 
@@ -29,8 +27,7 @@ def encode(frames: np.ndarray) -> list[bytes]:
 def decode(files: Sequence[bytes]) -> np.ndarray:
     """Decode JPEG files into frames, uint8 RGB (T, FRAME_SIZE, FRAME_SIZE, 3).
 
-    Raises:
-        ValueError: if a file is not a complete JPEG of that size in color.
+    ValueError if a file is not a complete JPEG of that size in color.
     """
     from PIL import Image
 

@@ -15,7 +15,6 @@ from cache.schema import SCHEMA_VERSION, shard_name
 from cache.shard import ADVICE, CacheError
 
 MANIFEST_NAME = "manifest.json"
-FAILURES_NAME = "failures.json"
 MAX_BYTES = 8 * 2**20  # RAVDESS's manifest has 0.3 MB
 
 # Control characters, which a terminal obeys, and surrogates, which no file can contain.
@@ -68,20 +67,16 @@ def write_manifest(
     shards: Iterable[Mapping[str, Any]],
     clips: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Describe a cache; the last step of building it.
+    """Describe a cache, see docs/cache-format.md; the last step of building it.
 
     Args:
-        directory: the cache.
         origin: `dataset`, `license` and `citation` of the clips.
-        config: every setting that changes a byte.
-        versions: the versions of the libraries that made the cache, by name.
+        config, versions, clips: as in the manifest.
         shards: an entry for each shard, from `describe_shard` when the shard was written: hashing
             the files now would certify any damage since then.
-        clips: `source`, `source_sha256` and `notes` of each clip, by clip_id.
 
     Returns:
-        The manifest as written. It contains no time and no host name, so the same clips, settings
-        and versions give the same bytes.
+        The manifest as written: the same clips, settings and versions give the same bytes.
     """
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -99,11 +94,7 @@ def write_manifest(
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read and check the manifest of the cache in `directory`.
-
-    Raises:
-        CacheError: if there is none, or `parse_manifest` refuses it.
-    """
+    """Read and check the manifest of the cache in `directory`; CacheError if it is not valid."""
     path = directory / MANIFEST_NAME
     if not path.is_file():
         raise CacheError(

@@ -50,8 +50,7 @@ class Clip:
     def parse(cls, clip_id: str) -> "Clip":
         """Read a file name without its extension, such as `01-01-06-01-02-01-12`.
 
-        Raises:
-            ValueError: if the name is not seven two-digit numbers in RAVDESS's ranges.
+        ValueError if the name is not seven two-digit numbers in RAVDESS's ranges.
         """
         refused = f"{clip_id!r} is not a RAVDESS name:"
         if not _PATTERN.fullmatch(clip_id):
@@ -116,37 +115,23 @@ SPLITS: dict[str, tuple[tuple[int, ...], ...]] = {
 HEADLINE_FOLDS = {"paper": range(5), "luna5": range(5)}
 
 
-def test_actors(split: str, fold: int) -> tuple[int, ...]:
-    """The actors that fold `fold` of `split` tests, sorted.
+def actors_of(
+    split: str, fold: int, *, validate: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The actors that a fold trains on and the actors that it tests; no actor is in both.
 
-    Raises:
-        ValueError: for a split or a fold that does not exist.
+    With `validate`, validation actors are held out, those that the next fold tests, instead of the
+    test actors, which are then left out altogether. Folds are numbered from 0. ValueError for a
+    split or a fold that does not exist.
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
     folds = SPLITS[split]
     if not 0 <= fold < len(folds):
         raise ValueError(f"fold is {fold}, expected 0..{len(folds) - 1} for split {split!r}")
-    return folds[fold]
-
-
-def actors_of(
-    split: str, fold: int, *, validate: bool = False
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The actors that a fold trains on and the actors that it tests; no actor is in both.
-
-    Args:
-        split: the name of the split.
-        fold: the number of the fold, from 0.
-        validate: whether to hold out validation actors, those that the next fold tests, instead
-            of the test actors, which are then left out altogether.
-
-    Raises:
-        ValueError: for a split or a fold that does not exist.
-    """
-    held_out = tested = test_actors(split, fold)
+    held_out = tested = folds[fold]
     if validate:
-        held_out = SPLITS[split][(fold + 1) % len(HEADLINE_FOLDS[split])]
+        held_out = folds[(fold + 1) % len(HEADLINE_FOLDS[split])]
     trained = tuple(actor for actor in ACTORS if actor not in {*tested, *held_out})
     return trained, held_out
 

@@ -17,7 +17,7 @@ from cache.shard import ADVICE, CacheError, Shard, open_shard
 
 
 class Cache:
-    """Reads clips of a finished cache by `clip_id`.
+    """Reads clips of a finished cache, the folder of its manifest and shards, by `clip_id`.
 
     Shards are opened when they are first read, in the process that reads, so the object can be
     pickled and passed to data loader workers, and several threads may read from it at once.
@@ -26,11 +26,7 @@ class Cache:
         cache = Cache("data/ravdess-cache")
         cache.read("01-01-06-01-02-01-12", "mfcc")  # float32 (13, 212)
 
-    Args:
-        directory: the folder with `manifest.json` and its shards.
-
-    Raises:
-        CacheError: if there is no finished cache, or its manifest is not valid.
+    CacheError if there is no finished cache, or its manifest is not valid.
     """
 
     def __init__(self, directory: Path | str):
@@ -64,10 +60,7 @@ class Cache:
     def read(self, clip_id: str, field: str, out: np.ndarray | None = None) -> np.ndarray:
         """Read one field of one clip, with the type and shape of `schema.FIELDS`.
 
-        Args:
-            clip_id: the clip's name.
-            field: the name of the field.
-            out: the contiguous array to fill; by default a new one.
+        `out` is the contiguous array to fill; by default a new one.
 
         Raises:
             ValueError: if `out` has the wrong type or shape.
@@ -77,30 +70,21 @@ class Cache:
             raise CacheError(f"{self.directory}: no clip {clip_id} in this cache")
         shard = self._shard(Clip.parse(clip_id).actor)
         if field not in shard:
-            raise CacheError(
-                f"{shard.path}: holds no {field}. Build a cache that does with "
-                "`make features RAVDESS=DIR`"
-            )
+            raise CacheError(f"{shard.path}: holds no {field}. {ADVICE}")
         return shard.read(field, self._row[clip_id], out)
 
     def check(self, actors: Collection[int] = ACTORS) -> None:
-        """Check sizes, structure and clips of the shards of these actors, and keep them open.
+        """Check the shards of these actors, and keep them open; CacheError for the first wrong one.
 
         This is fast: it reads no frames and computes no hashes, so it finds missing, truncated
         and mixed-up shards, but not a changed byte of an array. `problems` finds that too.
-
-        Raises:
-            CacheError: for the first shard that is not as the manifest says.
         """
         for actor in sorted({clip.actor for clip in self.of_actors(actors)}):
             self._check_size(actor)
             self._shard(actor)
 
     def problems(self, *, quick: bool = False) -> Iterator[str | None]:
-        """Check every shard, several at a time: its size, SHA-256, structure and clips.
-
-        Args:
-            quick: whether to skip the SHA-256, which requires reading every byte.
+        """Check every shard, several at a time: size, SHA-256 unless `quick`, structure and clips.
 
         Yields:
             None for each valid shard, or a line that says what is wrong; then a line for each
@@ -118,10 +102,8 @@ class Cache:
         try:
             self._check_size(actor)
             if not quick and (found := sha256_file(path)) != listed["sha256"]:
-                return (
-                    f"{path}: sha256 {found[:12]}..., manifest says "
-                    f"{listed['sha256'][:12]}... . {ADVICE}"
-                )
+                expected = listed["sha256"]
+                return f"{path}: sha256 {found[:12]}, manifest says {expected[:12]}. {ADVICE}"
             self._open(actor).close()
         except (CacheError, OSError) as exc:
             return str(exc)

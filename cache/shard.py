@@ -41,7 +41,6 @@ def write_shard(
         computed: the fields of `schema.COMPUTED` that the rows contain.
         rows: each clip with its computed arrays, sorted by `clip_id`. Only one row at a time is
             held in memory (with `as_jpeg` the JPEG files of all rows too, about 35 MB).
-        as_jpeg: whether to store frames as JPEG files.
 
     Raises:
         ValueError: if the rows are not sorted, or an array has the wrong type or shape.
@@ -98,10 +97,8 @@ def _value(clip: Clip, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarra
         return clip.clip_id.encode("ascii") if name == "clip_id" else getattr(clip, name)
     value, field = arrays[name], FIELDS[name]
     if (value.dtype, value.shape) != (field.dtype, field.shape):
-        raise ValueError(
-            f"{clip.clip_id}: {name} is {value.dtype} {value.shape}, "
-            f"expected {field.dtype} {field.shape}"
-        )
+        found, expected = (f"{each.dtype} {each.shape}" for each in (value, field))
+        raise ValueError(f"{clip.clip_id}: {name} is {found}, expected {expected}")
     return value
 
 
@@ -142,10 +139,8 @@ class Shard(AbstractContextManager):
     def read(self, name: str, row: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read one field of one clip, with the type and shape of `schema.FIELDS`.
 
-        Args:
-            name: the field, which the shard must contain.
-            row: the clip's row, 0..N-1.
-            out: the contiguous array to fill; by default a new one.
+        The shard must contain the field; `row` is the clip's, 0..N-1, and `out` the contiguous
+        array to fill, by default a new one.
 
         Raises:
             ValueError: if `out` has the wrong type or shape.
@@ -155,9 +150,8 @@ class Shard(AbstractContextManager):
         if out is None:
             out = np.empty(field.shape, field.dtype)
         elif (out.dtype, out.shape) != (field.dtype, field.shape) or not out.flags.c_contiguous:
-            raise ValueError(
-                f"out is {out.dtype} {out.shape}, expected contiguous {field.dtype} {field.shape}"
-            )
+            found, expected = (f"{each.dtype} {each.shape}" for each in (out, field))
+            raise ValueError(f"out is {found}, expected contiguous {expected}")
         if name in self._blocks:
             block = self._blocks[name]
             self._fill(name, block.start + row * block.size, out)

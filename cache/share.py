@@ -1,6 +1,10 @@
 """Share a cache: pack it into a folder for any web server, and fetch it from one."""
 
+import csv
+import io
+import json
 import shutil
+from collections import Counter
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -9,10 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cache import jpeg
-from cache.card import clips_csv, render
+from cache import jpeg, ravdess, schema
 from cache.diff import settings_apart
-from cache.files import atomic_path, locked, sha256_file, sweep, write_text
+from cache.files import load_template, locked, sha256_file, sync, write_text
 from cache.manifest import (
     MANIFEST_NAME,
     MAX_BYTES,
@@ -21,35 +24,42 @@ from cache.manifest import (
     read_manifest,
     write_manifest,
 )
-from cache.ravdess import Clip
+from cache.ravdess import EMOTIONS, LICENSES, Clip
 from cache.reader import Cache, check_clips
-from cache.schema import COMPUTED, shard_name
+from cache.schema import COMPUTED, FIELDS, JPEG_FIELDS, NAMED, shard_name
 from cache.shard import CacheError, open_shard, write_shard
 from cache.transfer import RemoteFile, download_all, read_small, shown
 
 SUMS_NAME = "SHA256SUMS"
 TABLE_NAME = "clips.csv"
 _TEMPLATES = {"README.md": "card.md.j2", "croissant.json": "croissant.json.j2"}
-_BEGUN = ".begun"  # present until a pack is complete, so that an interrupted one can be resumed
+_CLIP_NUMBERS = ("actor", "intensity", "statement", "repetition")
+_CSV_COLUMNS = {  # of clips.csv: type, meaning
+    "clip_id": ("sc:Text", FIELDS["clip_id"].meaning),
+    "label": ("sc:Integer", FIELDS["label"].meaning),
+    "emotion": ("sc:Text", "the label's name"),
+    **{name: ("sc:Integer", FIELDS[name].meaning) for name in _CLIP_NUMBERS},
+    "shard": ("sc:Text", "the HDF5 file that contains the clip's arrays"),
+    "row": ("sc:Integer", "its row in every dataset of that file"),
+    "source": ("sc:Text", "the raw file"),
+    "source_sha256": ("sc:Text", "its SHA-256"),
+    "notes": ("sc:Text", "what was repeated, appended or unusual"),
+}
 
 
 def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Path]:
-    """Write one or more folders that are ready to upload; the same cache gives the same bytes.
+    """Write folders that are ready to upload, and return them; the same cache gives the same bytes.
 
     Args:
         cache: a finished cache, which is verified first.
-        out: the folder to write: new, or an earlier pack of the same cache, which is completed.
+        out: the folder to write; it stays as it is if it has this pack already.
         as_jpeg: whether to store frames as JPEG files, which is slightly lossy and is recorded;
             None keeps them as they are.
         parts: the number of folders `out/part_1` ... that the actors are divided among; 1 writes
             to `out` itself. Each is a cache; fetching all of them gives the whole one.
 
-    Returns:
-        The folders.
-
     Raises:
         CacheError: if the cache is not valid, or `out` contains anything else.
-        OSError: if `out` cannot be written.
     """
     source = Cache(cache)
     if out.resolve().is_relative_to(cache.resolve()):
@@ -85,33 +95,33 @@ def _pack_part(source: Cache, folder: Path, actors: list[int], *, as_jpeg: bool)
         "versions": versions,
         "clips": {clip.clip_id: source.manifest["clips"][clip.clip_id] for clip in clips},
     }
-    earlier = _earlier_pack(folder, described)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _BEGUN).touch()
-    # The shards; those that an earlier run finished stay.
-    expected = earlier if as_jpeg else {s["file"]: s for s in source.manifest["shards"]}
+    if _is_packed(folder, described):
+        return
+    # The shards, in another folder until the whole is complete.
+    building = folder.resolve().with_name(f".{folder.resolve().name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)  # of a pack that was stopped
+    building.mkdir(parents=True)
+    listed = {entry["file"]: entry for entry in source.manifest["shards"]}
     entries = []
     for actor in tqdm(actors, desc=f"pack {folder.name}", unit="shard"):
-        path = folder / shard_name(actor)
-        entry = expected.get(path.name)
-        if not (entry and path.is_file() and sha256_file(path) == entry["sha256"]):
-            if as_jpeg:
-                entry = _encode(source, path, actor)
-            else:
-                with atomic_path(path) as temporary:
-                    shutil.copyfile(source.directory / path.name, temporary)
-        entries.append(entry)
-    manifest = write_manifest(folder, shards=entries, **described)
+        path = building / shard_name(actor)
+        if as_jpeg:
+            entries.append(_encode(source, path, actor))
+        else:
+            shutil.copyfile(source.directory / path.name, path)
+            sync(path)
+            entries.append(listed[path.name])
+    manifest = write_manifest(building, shards=entries, **described)
     # What describes them, and what describes that.
-    write_text(folder / TABLE_NAME, clips_csv(manifest))
+    write_text(building / TABLE_NAME, _clips_csv(manifest))
     files = {entry["file"]: (entry["bytes"], entry["sha256"]) for entry in entries}
-    files |= {name: _measure(folder / name) for name in (MANIFEST_NAME, TABLE_NAME)}
+    files |= {name: _measure(building / name) for name in (MANIFEST_NAME, TABLE_NAME)}
     for name, template in _TEMPLATES.items():
-        write_text(folder / name, render(template, manifest, fields, files))
-    files |= {name: _measure(folder / name) for name in _TEMPLATES}
+        write_text(building / name, _render(template, manifest, fields, files))
+    files |= {name: _measure(building / name) for name in _TEMPLATES}
     sums = [f"{sha256}  {name}\n" for name, (_, sha256) in sorted(files.items())]
-    write_text(folder / SUMS_NAME, "".join(sums))
-    (folder / _BEGUN).unlink()
+    write_text(building / SUMS_NAME, "".join(sums))
+    building.rename(folder)
 
 
 def _encode(source: Cache, path: Path, actor: int) -> dict[str, Any]:
@@ -123,49 +133,82 @@ def _encode(source: Cache, path: Path, actor: int) -> dict[str, Any]:
     return describe_shard(path, len(clips))
 
 
-def _earlier_pack(folder: Path, described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The shards of an earlier pack in `folder`, by name; CacheError if it is of another cache."""
-    if not folder.exists():
-        return {}
-    sweep(folder)
-    there = {path.name for path in folder.iterdir()}
-    ours = {MANIFEST_NAME, TABLE_NAME, SUMS_NAME, _BEGUN, *_TEMPLATES}
-    ours |= {shard_name(Clip.parse(clip_id).actor) for clip_id in described["clips"]}
-    strange = sorted(there - ours if there & {MANIFEST_NAME, _BEGUN} else there)
-    if strange:
-        raise CacheError(f"{folder}: contains {strange[0]}, expected a new folder or earlier pack")
-    if MANIFEST_NAME not in there:
-        return {}
+def _is_packed(folder: Path, described: Mapping[str, Any]) -> bool:
+    """Whether this pack is in `folder` already; CacheError if anything else is."""
+    there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if not there:
+        return False
+    if SUMS_NAME not in there:
+        raise CacheError(f"{folder}: contains {there[0]}, expected a new folder or earlier pack")
     manifest = read_manifest(folder)
     for key in ("config", "versions", "clips"):
         if manifest[key] != described[key]:
             raise CacheError(
                 f"{folder}: is a pack of another cache (its {key} differ). Choose another folder"
             )
-    return {shard["file"]: shard for shard in manifest["shards"]}
+    return True
 
 
 def _measure(path: Path) -> tuple[int, str]:
     return path.stat().st_size, sha256_file(path)
 
 
+def _clips_csv(manifest: Mapping[str, Any]) -> str:
+    """One row per clip, for people and for tools that do not read HDF5."""
+    buffer = io.StringIO()
+    table = csv.DictWriter(buffer, _CSV_COLUMNS, lineterminator="\n")
+    table.writeheader()
+    rows: Counter[str] = Counter()
+    for clip_id, record in sorted(manifest["clips"].items()):
+        clip = Clip.parse(clip_id)
+        shard = shard_name(clip.actor)
+        named = {name: getattr(clip, name) for name in NAMED}
+        described = {"emotion": EMOTIONS[clip.label], "shard": shard, "row": rows[shard]}
+        table.writerow(named | described | record | {"notes": "; ".join(record["notes"])})
+        rows[shard] += 1
+    return buffer.getvalue()
+
+
+def _render(
+    template: str,
+    manifest: Mapping[str, Any],
+    fields: Collection[str],
+    files: Mapping[str, tuple[int, str]],
+) -> str:
+    """A published cache's README (card.md.j2) or Croissant 1.0 description (croissant.json.j2).
+
+    `fields` are those that its clips have, `files` the bytes and SHA-256 of each file, by name.
+    """
+    codec = manifest["config"].get("frames", {}).get("codec")
+    datasets = {name: FIELDS[name] for name in fields if not (codec and name == "frames")}
+    unknown = ("other", "https://schema.org/license")
+    license_id, license_url = LICENSES.get(manifest["license"], unknown)
+    return load_template(Path(__file__).with_name(template)).render(
+        manifest=manifest,
+        clips=[Clip.parse(clip_id) for clip_id in manifest["clips"]],
+        ravdess=ravdess,
+        schema=schema,
+        has_frames="frames" in fields,
+        points=manifest["config"].get("landmarks"),
+        codec=codec,
+        datasets=datasets | (JPEG_FIELDS if codec else {}),
+        settings=json.dumps(manifest["config"], indent=1, sort_keys=True),
+        license_id=license_id,
+        license_url=license_url,
+        files=dict(sorted(files.items())),
+        columns=_CSV_COLUMNS,
+    )
+
+
 def fetch(
     address: str, directory: Path, *, actors: Collection[int], jobs: int
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Fetch the shards of some actors from a published cache into the cache `directory`.
+    """Fetch the shards of some actors from a published cache, at a URL or path, into `directory`.
 
     Shards that are there already stay, and interrupted downloads are resumed. A shard gets its
     name only after its checksum, structure and clips were checked, and joins the cache that is
-    there if its settings are the same. The manifest is written last.
-
-    Args:
-        address: the URL of the published folder, or its path.
-        directory: the cache, created if missing.
-        actors: the actors to fetch.
-        jobs: the number of simultaneous downloads.
-
-    Returns:
-        What happened to each shard, and the failures, as `download_all` returns them.
+    there if its settings are the same. The manifest is written last. Returns what `download_all`
+    returns for the shards.
 
     Raises:
         CacheError: if the published manifest is not valid, or does not match the one here.

@@ -15,12 +15,7 @@ from evaluate.runs import headline, read_runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report of all runs in a folder.
-
-    Returns:
-        0 if all runs are in the report, 1 if something was left out or could not be written, 2 for
-        wrong use.
-    """
+    """Write the report of all runs; returns 1 if something was left out, 2 for wrong use."""
     parser = argparse.ArgumentParser(prog="python -m evaluate", description=__doc__)
     add = parser.add_argument
     runs = "folder with <model>/fold_<k>/; several folders of different seeds are averaged"
@@ -36,9 +31,7 @@ def evaluate(runs: Sequence[Path], out: Path, cache_folder: Path | None = None) 
     """Read the runs, compute the report, write it, and print one line per model."""
     # Read everything before anything is written.
     models, left_out = read_runs(*runs)
-    problems = [
-        f"{each.name} is {each.state}: {problem}" for each in left_out for problem in each.problems
-    ]
+    problems = [line for each in left_out for line in each.lines()]
     for problem in problems:
         fail(problem, 1)
     if not models:

@@ -25,10 +25,7 @@ def emotion_scores(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarra
 
     Their means over emotions, without NaN, are the unweighted average recall (UAR), in which each
     emotion counts the same although RAVDESS has half as many neutral clips, and the macro F1.
-
-    Args:
-        labels: the true classes 0..7, int (N,).
-        predicted: the predicted classes 0..7, int (N,).
+    Classes are 0..7, int (N,).
 
     Returns:
         Three arrays float64 (8,), shares 0..1. Recall is NaN for an emotion that no clip has,
@@ -58,7 +55,6 @@ def interval_over_actors(
         scores: the score of each clip, float (N,), such as 1 where a prediction is correct, else 0.
         weights: the weight of each clip, float (N,), above 0, with any sum.
         actors: the actor of each clip, int (N,).
-        draws: the number of draws.
         level: the share of the draws between the two bounds, 0..1.
 
     Returns:
@@ -78,18 +74,11 @@ def interval_over_actors(
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided exact McNemar test of two models on the same clips.
+    """The two-sided exact McNemar test, from the clips that only one of two models gets right.
 
     If both were equally good, each clip that only one of them predicts correctly would be either's
     with probability 1/2. The test treats clips as independent, which clips of one actor are not, so
-    p is too small where models differ from actor to actor.
-
-    Args:
-        only_first: the number of clips that only the first model predicts correctly.
-        only_second: the number of clips that only the second predicts correctly.
-
-    Returns:
-        p, 0..1; 1 if no clip distinguishes the models.
+    p is too small where models differ from actor to actor. It is 1 if no clip distinguishes them.
     """
     apart = only_first + only_second
     return float(binomtest(only_first, apart).pvalue) if apart else 1.0

@@ -1,4 +1,4 @@
-"""Find and read finished runs, and decide which of them may be averaged.
+"""Find and read finished runs and their checkpoints, and decide which may be averaged.
 
 models, left_out = read_runs(Path("runs"))  # or one folder per seed
 models["cfn_sr"][0].predictions.accuracy
@@ -11,9 +11,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from cache.ravdess import HEADLINE_FOLDS
+from cache.ravdess import FULL_AV_ORIGIN, HEADLINE_FOLDS, Clip, is_recordings
+from cache.reader import Cache
 from model.paper import ROWS
-from train.record import Run, RunConfig, RunError, UnfinishedRunError, is_unknown, read_run
+from train import record
+from train.record import Run, RunConfig, RunError
 
 UNKNOWN_START = "a file of unknown actors"
 
@@ -29,22 +31,19 @@ _MODELS_MAY_DIFFER = {"seed", "device", "precision", "deterministic"}
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run, or a whole model, that is excluded from the report, with the reasons.
+    """A run, or a whole model, that is excluded from the report, with the reasons."""
 
-    `name` is such as `cfn_sr/fold_0` or `cfn_sr`; `state` is "unfinished", "damaged", "not
-    averaged" or "not comparable".
-    """
-
-    name: str
-    state: str
+    name: str  # such as `cfn_sr/fold_0` or `cfn_sr`
+    state: str  # "unfinished", "damaged", "not averaged" or "not comparable"
     problems: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """One line per reason."""
+        return [f"{self.name} is {self.state}: {problem}" for problem in self.problems]
 
 
 def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
-    """Read all runs in one folder, or in several, of different seeds.
-
-    Args:
-        folders: folders that contain `<model>/fold_<k>/`, each of one seed per model.
+    """Read all runs `<model>/fold_<k>` in one folder, or in several, of one seed per model each.
 
     Returns:
         The usable runs of each model, in the order of the paper's tables and sorted by seed and
@@ -52,17 +51,19 @@ def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
         averaged, a fold outside the headline if it differs from them, and a headline fold that
         not every seed has.
 
-    Raises:
-        ValueError: if a folder is not a folder or contains no run.
+    ValueError if a folder is not a folder or contains no run.
     """
     models: dict[str, list[Run]] = {}
     left_out: list[LeftOut] = []
     for folder in folders:
         found, excluded = _read_folder(folder)
+        for model, runs in found.items():
+            kept, others = _averaged(runs)
+            excluded += others
+            if kept:
+                models.setdefault(model, []).extend(kept)
         prefix = f"{printable(folder.resolve().name)}/" if len(folders) > 1 else ""
         left_out += [replace(each, name=prefix + each.name) for each in excluded]
-        for model, runs in found.items():
-            models.setdefault(model, []).extend(runs)
 
     usable = {}
     for model, runs in models.items():
@@ -76,7 +77,7 @@ def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
-    """The usable runs of each model in one folder, and what is left out."""
+    """The runs of each model in one folder, and those that cannot be read."""
     if not folder.is_dir():
         raise ValueError(f"--runs is {str(folder)!r}, which is not a folder. Train a run first")
     found = sorted(path for path in folder.glob("*/fold_*") if path.is_dir())
@@ -88,8 +89,8 @@ def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
     for path in found:
         name = printable(f"{path.parent.name}/{path.name}")
         try:
-            run = read_run(path)
-        except UnfinishedRunError as exc:
+            run = record.read_run(path)
+        except record.UnfinishedRunError as exc:
             left_out.append(LeftOut(name, "unfinished", (str(exc),)))
         except RunError as exc:
             left_out.append(LeftOut(name, "damaged", (str(exc),)))
@@ -98,14 +99,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
             left_out.append(LeftOut(name, "damaged", (problem,)))
         else:
             models.setdefault(run.model, []).append(run)
-
-    usable = {}
-    for model, of_model in models.items():
-        kept, excluded = _averaged(of_model)
-        left_out += excluded
-        if kept:
-            usable[model] = kept
-    return usable, left_out
+    return models, left_out
 
 
 def headline(runs: list[Run]) -> list[Run]:
@@ -129,29 +123,69 @@ def settings(config: RunConfig) -> dict[str, Any]:
 def differing(configs: Sequence[RunConfig]) -> list[str]:
     """Titles of the settings because of which the results of different models do not compare."""
     recorded = [settings(config) for config in configs]
-    return [
-        title
-        for title in recorded[0]
-        if title not in _MODELS_MAY_DIFFER and len({each[title] for each in recorded}) > 1
-    ]
+    titles = [title for title in recorded[0] if title not in _MODELS_MAY_DIFFER]
+    return [title for title in titles if len({each[title] for each in recorded}) > 1]
 
 
 def start_in_words(init: dict[str, Any]) -> str:
-    """What the encoders of a run started from, in words that are the same for all folds.
-
-    Args:
-        init: `RunConfig.init`.
-    """
+    """What the encoders of a run started from (`RunConfig.init`), in words, alike for all folds."""
     starts = []
     for part, start in sorted(init.items(), reverse=True):
         run = start["run"]
         source = f"{run['model']}, {run['epochs']} epochs" if run else UNKNOWN_START
         if run and run["recipe"] != "paper":
             source += f" of {run['recipe']}"
-        if run and is_unknown(start):
+        if run and record.is_unknown(start):
             source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")
     return "; ".join(starts) or "random weights"
+
+
+def load_result(path: Path) -> record.Checkpoint:
+    """Read the checkpoint of the last epoch of a run that tested its fold; RunError for others."""
+    if not path.is_file():
+        raise RunError(f"{path}: no such file")
+    checkpoint = record.load_checkpoint(path)
+    epoch, config = checkpoint.epoch, checkpoint.config
+    if config.validation:
+        raise RunError(f"{path}: from a run with --validate, expected one with a test fold")
+    if epoch != config.epochs:
+        raise RunError(
+            f"{path}: {epoch} of {config.epochs} epochs are done, and only the last is a result. "
+            "Finish the run with train.py --resume"
+        )
+    return checkpoint
+
+
+def check_same_run(checkpoint: record.Checkpoint, run: Run) -> None:
+    """Raise RunError unless a checkpoint was trained with the settings of a run."""
+    if differences := run.config.differences(checkpoint.config):
+        wrong = f"{record.CONFIG} is of another run than {checkpoint.path.name}"
+        raise RunError(f"{wrong}: {differences[0]}")
+
+
+def tested_clips(cache: Cache, config: RunConfig) -> list[Clip]:
+    """The clips of a run's test actors, sorted; RunError for another cache, or one without any."""
+    found, expected = cache.manifest["fingerprint"], config.cache["fingerprint"]
+    if found != expected:
+        raise RunError(
+            f"{cache.directory} has fingerprint {found[:12]}, the run was trained on "
+            f"{expected[:12]}. Use the cache of the run"
+        )
+    clips = cache.of_actors(config.test_actors)
+    if not clips:
+        raise RunError(f"{cache.directory} has no clip of the test actors {config.test_actors}")
+    return clips
+
+
+def license_terms(dataset: str) -> str:
+    """The terms of weights that were learned from a dataset, in words."""
+    if not is_recordings(dataset):
+        return f"learned from {dataset}, under the terms of that dataset"
+    return (
+        f"learned from RAVDESS, which is under {FULL_AV_ORIGIN['license']}: not for commercial "
+        "use, and to be shared under the same terms"
+    )
 
 
 def printable(text: str) -> str:

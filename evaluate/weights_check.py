@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cache.command import FailedError, launch, run, warn
 from cache.reader import Cache
+from evaluate.robustness.conditions import CONDITIONS
+from evaluate.robustness.measure import measure
 from evaluate.shipped import BEST, files_of, names
-from train.record import Checkpoint, load_checkpoint
+from train.record import load_checkpoint
 
 # Of the accuracy of a fold; a processor may round a clip between two emotions to the other one.
 TOLERANCE = 0.01
@@ -42,7 +43,9 @@ def _check(cache: Cache, models: Sequence[str]) -> int:
             if recorded is None or not clips:
                 warn(f"{path}: no accuracy recorded, or no clips of its test actors in the cache")
                 continue
-            found.append((_accuracy(checkpoint, cache), recorded))
+            (predicted,) = measure(checkpoint.network(), cache, clips, CONDITIONS[:1]).values()
+            right = predicted == [clip.label for clip in clips]
+            found.append((float(np.mean(right)), recorded))
             print("{} fold {}: {:.2%} here, {:.2%} recorded".format(name, config.fold, *found[-1]))
             same = cache.manifest["fingerprint"] == config.cache["fingerprint"]
             if not same or len(clips) != config.test_clips:
@@ -51,29 +54,14 @@ def _check(cache: Cache, models: Sequence[str]) -> int:
                 different.append(f"{name} fold {config.fold}")
         if found:
             means = np.mean(found, axis=0)
-            print(
-                f"{name} mean of {len(found)} folds: {means[0]:.2%} here, {means[1]:.2%} recorded"
-            )
+            folds = f"{name} mean of {len(found)} folds"
+            print(f"{folds}: {means[0]:.2%} here, {means[1]:.2%} recorded")
     if different:
         raise FailedError(
             f"{', '.join(different)}: more than {TOLERANCE:.0%} from the recorded accuracy, with "
             "the features of the training. Check the cache with `python -m cache verify`"
         )
     return 0
-
-
-def _accuracy(checkpoint: Checkpoint, cache: Cache) -> float:
-    """The accuracy on the clips that a cache has of the fold's test actors, 0..1."""
-    trained, right = checkpoint.network(), []
-    for actor in checkpoint.config.test_actors:  # a batch each
-        if clips := cache.of_actors([actor]):
-            fields = {
-                name: torch.from_numpy(np.stack([cache.read(clip.clip_id, name) for clip in clips]))
-                for name in trained.fields
-            }
-            predicted = trained.probabilities(fields).argmax(dim=1).tolist()
-            right += [guess == clip.label for guess, clip in zip(predicted, clips, strict=True)]
-    return float(np.mean(right))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,9 @@ _NOT_IN_PAPER = paper.PaperRow(label="-", stage="-", parameters="-", accuracy=fl
 
 
 def gflops(net: nn.Module, clip: tuple[Tensor | None, Tensor | None]) -> float:
-    """GFLOPs of one forward pass of one clip, where a multiply-add counts as two.
+    """GFLOPs of one forward pass of a network on "meta", where a multiply-add counts as two.
 
     Convolutions and matrix products are counted; Fourier transforms and the rest are not.
-
-    Args:
-        net: a network on the device "meta".
-        clip: its inputs, as from `one_clip`.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net.eval()(*clip)

@@ -16,11 +16,7 @@ class AudioSelfAttention(nn.Module):
     Differs from the paper: Eq. (6) normalizes after the residual, the public code before it. The
     causal mask and the dropouts are also those of the public code, which produced the results.
 
-    Args:
-        channels: the number of channels d_f of the audio map.
-        heads: the number of attention heads.
-        layers: the number of layers.
-        feedforward: the number of hidden channels of the feed-forward networks.
+    `channels` is d_f of the audio map, `feedforward` the number of hidden channels of Eq. (6).
     """
 
     def __init__(

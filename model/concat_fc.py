@@ -17,10 +17,6 @@ class ConcatFc(nn.Module):
     26,870,824 parameters. Differs from the source, which concatenates hand-crafted features: the
     layer sizes are those that give the paper's 26.87M, with ReLU between them, and dropout on the
     audio as in the unimodal network.
-
-    Args:
-        video, audio: the encoders.
-        hidden: the number of channels of the first two layers.
     """
 
     def __init__(

@@ -9,8 +9,7 @@ import torch
 def pick_device(name: str) -> torch.device:
     """The device to compute on: "auto" is a GPU if there is one, else the CPU.
 
-    Raises:
-        ValueError: if a GPU is requested and there is none.
+    ValueError if a GPU is requested and there is none.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -10,10 +10,7 @@ from model.log_mel import LogMel
 class ResidualBlock(nn.Module):
     """Batch norm, leaky ReLU and 3x3 convolution, twice, beside a shortcut.
 
-    Args:
-        inputs: the number of input channels.
-        outputs: the number of output channels.
-        stride: the stride of the first convolution and of the shortcut, in bands and frames.
+    The stride, in bands and frames, is that of the first convolution and of the shortcut.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -44,11 +41,8 @@ class Erann(nn.Module):
     windows of 31 ms every 7.8 ms and bands from 50 Hz to 14 kHz are ours, and pooling is the mean
     over bands, then mean plus maximum over time, as in the PANNs that the source builds on.
 
-    Args:
-        width: the factor W; the stages have 8 W, 16 W, ... 128 W channels.
-        blocks: the number of residual blocks per stage.
-        bands: the number of mel bands.
-        hop: the distance between windows in samples.
+    The stages, of `blocks` residual blocks each, have 8 W, 16 W, ... 128 W channels, where W is
+    `width`. There are `bands` mel bands, of a window every `hop` samples.
     """
 
     def __init__(self, *, width: int = 4, blocks: int = 4, bands: int = 128, hop: int = 345):

@@ -39,10 +39,8 @@ class TrainedNetwork:
     ) -> "TrainedNetwork":
         """Make a network and load its weights, as a checkpoint has them.
 
-        `statistics` are `mfcc_mean` and `mfcc_std`, float32 (13, 1), or nothing.
-
-        Raises:
-            ValueError: if an argument is not that of a trained network.
+        `statistics` are `mfcc_mean` and `mfcc_std`, float32 (13, 1), or nothing. ValueError if an
+        argument is not that of a trained network.
         """
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r:.80}, expected one of {PRECISIONS}")

@@ -84,16 +84,10 @@ def reduce(frames: Tensor, count: int, size: int) -> Tensor:
 
 
 def to_input(frames: Tensor, size: int, crops: Tensor | None = None) -> Tensor:
-    """Crop, flip, resize and normalize clips.
+    """Crop, flip, resize and normalize clips: uint8 RGB (B, T, H, W, 3) -> (B, 3, T, size, size).
 
-    Args:
-        frames: uint8 RGB (B, T, H, W, 3).
-        size: the side of the result in pixels.
-        crops: float (B, 5): left, top, width and height as shares of the picture, 0..1, and 1
-            where the clip is flipped; None takes the whole picture.
-
-    Returns:
-        float32 (B, 3, T, size, size).
+    The result is float32. `crops`, float (B, 5), are left, top, width and height as shares of the
+    picture, 0..1, and 1 where the clip is flipped; None takes the whole picture.
     """
     height, width = frames.shape[2:4]
     if crops is None and (height, width) == (size, size):

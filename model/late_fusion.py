@@ -13,11 +13,9 @@ Rule = Callable[[Tensor, Tensor], Tensor]
 
 
 class LateFusion(nn.Module):
-    """Both unimodal networks and a rule that has no parameters; 25,916,080 parameters.
+    """Both unimodal networks and a rule, without parameters, for their logits, (B, classes) each.
 
-    Args:
-        video, audio: the unimodal networks.
-        rule: combines the logits of video and audio, (B, classes) each.
+    25,916,080 parameters.
     """
 
     def __init__(self, *, video: VideoNetwork, audio: AudioNetwork, rule: Rule):
@@ -51,11 +49,8 @@ def multiplicative(video: Tensor, audio: Tensor, beta: float = 0.3) -> Tensor:
 
     A modality has less weight where the other is already confident. The predicted class has the
     highest sum, and the loss is minus the sum at the true class (`multiplicative_loss`), without
-    softmax. Source: Liu et al. 2018, Sec. 3.2; gradients do not pass through q, as in their code.
-
-    Args:
-        video, audio: the logits, float32 (B, classes).
-        beta: the exponent; 0 gives the sum of both cross-entropies.
+    softmax. With beta 0 it is the sum of both cross-entropies. Logits are float32 (B, classes).
+    Source: Liu et al. 2018, Sec. 3.2; gradients do not pass through q, as in their code.
     """
     video, audio = log_softmax(video, dim=1), log_softmax(audio, dim=1)
     # 1 - p as -expm1(log p): p close to 1 keeps its digits.

@@ -14,14 +14,8 @@ class LogMel(nn.Module):
 
     Power spectra of Hann windows, reflected at the ends, in triangular bands of equal width on the
     mel scale and equal area (Slaney's scale and norm, librosa's default), in decibels relative to
-    a power of 1, clipped at -100 dB.
-
-    Args:
-        bands: the number of mel bands.
-        window: the length of a window in samples.
-        hop: the distance between windows in samples.
-        low_hz: the lower edge of the lowest band.
-        high_hz: the upper edge of the highest band.
+    a power of 1, clipped at -100 dB. `window` and `hop` are in samples; bands go from `low_hz` to
+    `high_hz`.
     """
 
     def __init__(self, *, bands: int, window: int, hop: int, low_hz: float, high_hz: float):

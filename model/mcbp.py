@@ -18,9 +18,7 @@ class CompactBilinear(nn.Module):
     is the circular convolution of the two sketches (Pham & Pagh 2013), which a Fourier transform
     turns into a product. Buckets and signs are drawn once and are not trained.
 
-    Args:
-        inputs: the sizes of the two vectors.
-        outputs: the number of buckets, d.
+    `inputs` are the sizes of the two vectors, `outputs` is the number of buckets, d.
     """
 
     def __init__(self, *, inputs: tuple[int, int], outputs: int):
@@ -37,14 +35,9 @@ class CompactBilinear(nn.Module):
         """Sketch the outer products of (B, n) and (B, m), float32 (B, d)."""
         # There is no Fourier transform in bfloat16, and half precision would lose small products.
         with without_autocast(first.device):
-            spectra = [
-                torch.fft.rfft(sketch(vector.float(), buckets, signs, self.outputs))
-                for vector, buckets, signs in (
-                    (first, self.first_buckets, self.first_signs),
-                    (second, self.second_buckets, self.second_signs),
-                )
-            ]
-            return torch.fft.irfft(spectra[0] * spectra[1], n=self.outputs)
+            one = sketch(first.float(), self.first_buckets, self.first_signs, self.outputs)
+            two = sketch(second.float(), self.second_buckets, self.second_signs, self.outputs)
+            return torch.fft.irfft(torch.fft.rfft(one) * torch.fft.rfft(two), n=self.outputs)
 
 
 def sketch(vector: Tensor, buckets: Tensor, signs: Tensor, outputs: int) -> Tensor:
@@ -58,10 +51,6 @@ class Mcbp(nn.Module):
 
     26,014,376 parameters with d = 16,000, the size of the source. Differs from the paper's row:
     its 51.03M parameters leave 25.14M for the fusion, whose dimensions are not given.
-
-    Args:
-        video, audio: the encoders.
-        outputs: the number of buckets, d.
     """
 
     def __init__(self, *, video: VideoEncoder, audio: MfccCnn, outputs: int = 16_000):

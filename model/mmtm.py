@@ -13,10 +13,6 @@ class Mmtm(nn.Module):
     E = W_m Z + b_m, and each map times 2 sigmoid(E). Source: Joze et al. 2020, Sec. 3.2, with the
     ratio 4: Z has (C_v + C_a) / 2 channels in the authors' code and here. Their code omits the
     factor 2 of their paper; it is kept here, so that E = 0 changes nothing.
-
-    Args:
-        video_channels: the number of channels of the video map.
-        audio_channels: the number of channels of the audio map.
     """
 
     def __init__(self, video_channels: int, audio_channels: int):
@@ -30,10 +26,8 @@ class Mmtm(nn.Module):
         """Scale the maps (B, C_v, ...) and (B, C_a, ...); shapes are kept."""
         means = [x.flatten(2).mean(dim=2) for x in (video, audio)]  # (B, C, ...) -> (B, C)
         joint = torch.relu(self.squeeze(torch.cat(means, dim=1)))
-        return (
-            video * _gate(self.excite_video(joint), video),
-            audio * _gate(self.excite_audio(joint), audio),
-        )
+        gates = _gate(self.excite_video(joint), video), _gate(self.excite_audio(joint), audio)
+        return video * gates[0], audio * gates[1]
 
 
 def _gate(excitation: Tensor, like: Tensor) -> Tensor:

@@ -17,11 +17,7 @@ class Msaf(nn.Module):
     Differs from the authors' code in the dropout of blocks: there the mask of a dropped block is
     multiplied twice, before joining and again in the result; here once.
 
-    Args:
-        channels: the number of channels of the video and the audio map, multiples of `block`.
-        block: the number of channels per block.
-        reduction: Z has block / reduction channels.
-        dropout: the share of blocks that are dropped in training.
+    The numbers of `channels` of both maps are multiples of `block`.
     """
 
     def __init__(
@@ -54,10 +50,6 @@ class MsafNetwork(nn.Module):
 
     Blocks have 16 channels after layer3 and the audio's second convolution, and 32 after layer4
     and the third. The logits are the sum of both networks', as in the authors' code.
-
-    Args:
-        video, audio: the unimodal networks.
-        blocks: the number of channels per block in the two modules.
     """
 
     def __init__(

@@ -12,12 +12,8 @@ EXPANSION = 2
 class Bottleneck(nn.Module):
     """1x1x1, grouped 3x3x3 and 1x1x1 convolutions around a shortcut.
 
-    Args:
-        inputs: the number of input channels.
-        width: the number of channels of the grouped convolution; the output has
-            `EXPANSION * width`.
-        cardinality: the number of groups of the 3x3x3 convolution.
-        stride: the stride of the 3x3x3 convolution in time, height and width.
+    The grouped convolution has `width` channels in `cardinality` groups, and the stride in time,
+    height and width; the output has `EXPANSION * width` channels.
     """
 
     def __init__(self, inputs: int, width: int, cardinality: int, stride: int):
@@ -53,12 +49,10 @@ class ResNeXt3D(nn.Module):
     Networks that fuse inside the encoder call `stem` and `layer1`..`layer4` themselves.
 
     Args:
-        stem: the number of channels of the 7x7x7 convolution.
-        widths: the number of channels of the grouped convolutions in layer1..layer4.
+        stem, widths: the numbers of channels of the 7x7x7 and of the grouped convolutions.
         blocks: the number of bottlenecks in layer1..layer4.
         cardinality: the number of groups of every 3x3x3 convolution.
-        frames: the number of frames that the network looks at; a longer input is subsampled.
-        size: the side of a frame in pixels; a larger input is averaged down.
+        frames, size: what the network looks at; longer inputs are subsampled, larger ones averaged.
         stem_relu: whether a ReLU follows the stem's batch norm; the released CFN-SR lacks it by
             accident, so False is for comparison with its weights.
     """

@@ -1,6 +1,5 @@
 """Load published weights into encoders by their public names, from torch or safetensors files."""
 
-import json
 import pickle
 import struct
 import warnings
@@ -24,7 +23,6 @@ _PARTS = {
 PARTS = tuple(_PARTS)
 
 _COUNTER = ".num_batches_tracked"  # the end of a batch norm's counter
-_MOST_HEADER_BYTES = 2**22  # of a .safetensors file; 1,000 tensors take 100 kB
 _SHOWN = 5  # the number of names that a message lists
 _REFUSED = "contains code or is damaged, so it was not loaded"
 # The keys that training scripts store their tensors under.
@@ -74,7 +72,6 @@ def _read_safetensors(path: Path, device: torch.device | str) -> dict[str, Tenso
         raise WeightsError(
             f"{path}: safetensors is not installed: pip install '.[weights]'"
         ) from exc
-    read_metadata(path)  # refuses headers that are too long to parse
     try:
         return load_file(path, device=str(device))
     except SafetensorError as exc:
@@ -82,34 +79,19 @@ def _read_safetensors(path: Path, device: torch.device | str) -> dict[str, Tenso
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata in the header of a .safetensors file, texts by name; empty if it has none.
+    """The metadata of a .safetensors file that `read_data` has read, texts by name."""
+    from safetensors import safe_open
 
-    Raises:
-        ValueError, struct.error: if the header is longer than any network's, or damaged.
-    """
-    with path.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        if length > _MOST_HEADER_BYTES:
-            expected = f"expected at most {_MOST_HEADER_BYTES}"
-            raise ValueError(f"its header is {length} bytes long, {expected}")
-        try:
-            header = json.loads(opened.read(length))
-        except RecursionError as exc:
-            raise ValueError("its header is nested too deeply") from exc
-    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise ValueError("its header is not a dictionary with texts as metadata")
-    return found
+    with safe_open(path, framework="pt") as opened:
+        return opened.metadata() or {}
 
 
 def public_state(data: Any) -> dict[str, Tensor]:
     """The tensors of a checkpoint under their public names.
 
     Removes what training scripts wrap around them: dictionaries with the key `state_dict`,
-    `model_state_dict`, `model` or `net`, and the prefix `module.`.
-
-    Raises:
-        WeightsError: if there is anything but tensors by name.
+    `model_state_dict`, `model` or `net`, and the prefix `module.`. WeightsError if there is
+    anything but tensors by name.
     """
     while isinstance(data, Mapping):
         inner = [data[key] for key in _WRAPPERS if isinstance(data.get(key), Mapping)]
@@ -145,9 +127,8 @@ def _is_plain(name: Any, value: Any) -> bool:
 def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load the whole state of a network.
 
-    Raises:
-        ValueError: if the tensors are not those of the network, one has another dtype, which
-            loading would silently convert, or one has values that no training leaves behind.
+    ValueError if the tensors are not those of the network, one has another dtype, which loading
+    would silently convert, or one has values that no training leaves behind.
     """
     for name, own in net.state_dict().items():
         if name in state and state[name].dtype != own.dtype:
@@ -172,20 +153,11 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
         state: the tensors by public name, as from `public_state`. Batch counters, which old
             checkpoints lack, may be missing.
 
-    Returns:
-        What was loaded and what was skipped, as a line to print.
-
-    Raises:
-        WeightsError: if the network has no such encoder, or tensors are missing, unexpected,
-            mismatched, or have impossible values.
+    Returns what was loaded and what was skipped, as a line to print. WeightsError if the network
+    has no such encoder, or tensors are missing, unexpected, mismatched, or have impossible values.
     """
     encoder, classifier = find_encoder(net, part)
-    of_classifier, of_encoder = {}, {}
-    for name, tensor in state.items():
-        if name.startswith(prefix := f"{_PARTS[part][2]}."):
-            of_classifier[name.removeprefix(prefix)] = tensor
-        else:
-            of_encoder[name] = tensor
+    of_classifier, of_encoder = _split(part, state)
     expected = encoder.state_dict()
     problems = {
         "missing": [n for n in expected if n not in state and not n.endswith(_COUNTER)],
@@ -219,19 +191,25 @@ def load_encoder(net: nn.Module, part: str, state: Mapping[str, Tensor]) -> str:
 
 def has_classifier(part: str, classifier: nn.Module, state: Mapping[str, Tensor]) -> bool:
     """Whether `state` contains a classifier of the same shape, which `load_encoder` then loads."""
+    found, _ = _split(part, state)
+    shapes, own = ({n: t.shape for n, t in s.items()} for s in (found, classifier.state_dict()))
+    return shapes == own
+
+
+def _split(part: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of a part's classifier, by their names in it, and those of its encoder."""
     prefix = f"{_PARTS[part][2]}."
-    found = {n.removeprefix(prefix): t.shape for n, t in state.items() if n.startswith(prefix)}
-    return found == {name: tensor.shape for name, tensor in classifier.state_dict().items()}
+    of_classifier = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    return of_classifier, {n: t for n, t in state.items() if not n.startswith(prefix)}
 
 
 def classifier_of(part: str, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Weight and bias of a unimodal network's classifier, from `state` as for `load_encoder`.
 
-    Raises:
-        WeightsError: if there is none.
+    WeightsError if there is none.
     """
     try:
-        return tuple(state[f"{_PARTS[part][2]}.{name}"].float() for name in ("weight", "bias"))
+        return tuple(_split(part, state)[0][name].float() for name in ("weight", "bias"))
     except KeyError as exc:
         raise WeightsError(
             f"the weights for the {part} encoder have no classifier {exc}, which --product-start "
@@ -252,8 +230,7 @@ def _refuse(part: str, problems: dict[str, list[str]]) -> None:
 def find_encoder(net: nn.Module, part: str) -> tuple[nn.Module, nn.Module | None]:
     """The encoder of a part in `net`, and the classifier that follows it, if there is one.
 
-    Raises:
-        WeightsError: if there is no such encoder.
+    WeightsError if there is no such encoder.
     """
     network, encoder, classifier = _PARTS[part]
     for module in net.modules():

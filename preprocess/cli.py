@@ -54,15 +54,9 @@ def _features(args: argparse.Namespace) -> int:
     clips = origin(raw, args.modality)
     try:
         with locked(cache):
-            outcome = build(
-                found,
-                cache,
-                only=args.only,
-                origin=clips,
-                settings=settings,
-                jobs=args.jobs,
-                scheduler=args.scheduler,
-            )
+            where = {"jobs": args.jobs, "scheduler": args.scheduler}
+            what = {"only": args.only, "origin": clips, "settings": settings}
+            outcome = build(found, cache, **what, **where)
     except OSError as exc:
         raise FailedError(f"{args.cache} cannot be written ({exc})") from exc
     _report(outcome, args, time.monotonic() - started, is_recordings(clips["dataset"]))
@@ -109,13 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     jobs = "worker processes, about 0.6 GB of memory each (default: one per CPU)"
     add("--jobs", type=positive, default=cpu_count(), metavar="N", help=jobs)
     add_only(parser)
-    add(
-        "--modality",
-        choices=("av", "audio", "landmarks"),
-        default="av",
-        help="audio: only the recordings 03-01-*; landmarks: no pixels, but facial points and "
-        "sound of videos, or of recordings with CSVs (default: %(default)s)",
-    )
+    kind = "audio: only the recordings 03-01-*; landmarks: no pixels, but facial points and sound "
+    kind += "of videos, or of recordings with CSVs (default: av)"
+    add("--modality", choices=("av", "audio", "landmarks"), default="av", help=kind)
     faces = "face detector: MTCNN, or published landmarks (default: mtcnn)"
     add("--faces", choices=("mtcnn", "landmarks"), default="mtcnn", help=faces)
     points = "store 68 facial points: from CSVs in OpenFace's columns (folder or zip), or by dlib "

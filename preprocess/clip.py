@@ -7,9 +7,8 @@ import numpy as np
 from cache.ravdess import FRAME_HEIGHT, FRAME_WIDTH
 from preprocess.audio import mfcc, to_int16
 from preprocess.decode import ClipError
-from preprocess.dlib_landmarks import predict_landmarks
 from preprocess.face import crop, crop_boxes, detect_faces
-from preprocess.landmarks import Track, read_track
+from preprocess.landmarks import Track, predict_landmarks, read_track
 from preprocess.settings import RECORDING_LAG_S, Settings
 from preprocess.windows import Window, decode
 
@@ -26,14 +25,11 @@ def compute(
 
     Args:
         content: the bytes of the video, or of the recording if there is no video.
-        settings: the settings of the cache.
         recording: the bytes of the recording that belongs to the video, for `audio="wav"`.
-        landmarks: the bytes of the clip's landmark CSV, for `faces="landmarks"` or
-            `landmarks="csv"`.
+        landmarks: the bytes of the clip's landmark CSV, where the settings use one.
         synthetic: whether the clip belongs to the synthetic sample.
 
-    Raises:
-        ClipError: with the reason why the clip cannot be used.
+    ClipError says why the clip cannot be used.
     """
     track = None if landmarks is None else read_track(landmarks)
     if settings.modality == "audio":
@@ -69,8 +65,7 @@ def window_arrays(
         settings: how faces are found and cropped, and whether there are frames.
         track: the points of a landmark CSV; None if MTCNN alone says where the face is.
 
-    Raises:
-        ClipError: if there is no face.
+    ClipError if there is no face.
     """
     arrays: dict[str, np.ndarray] = {}
     notes: tuple[str, ...] = ()

@@ -34,8 +34,7 @@ class RawFile:
     def read(self, most: int = MAX_BYTES) -> bytes:
         """All bytes, or the first `most` + 1 of a larger file; zip members are not unpacked.
 
-        Raises:
-            ClipError: if the file or zip member cannot be read.
+        ClipError if the file or zip member cannot be read.
         """
         try:
             if self.member is None:
@@ -80,10 +79,8 @@ class Source:
 class Found:
     """What a raw folder contains."""
 
-    # The wanted clips, each once, sorted by `clip_id`.
-    sources: list[Source] = field(default_factory=list)
-    # The number of clips of other kinds ("video-only", "audio-only", "song", ...).
-    skipped: Counter[str] = field(default_factory=Counter)
+    sources: list[Source] = field(default_factory=list)  # wanted, each once, sorted by `clip_id`
+    skipped: Counter[str] = field(default_factory=Counter)  # the number of others, such as "song"
     # Name to reason, of files that should be clips but cannot be used.
     failures: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)  # one line for each other file
@@ -92,17 +89,9 @@ class Found:
 def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> Found:
     """Find the RAVDESS clips in `raw`: in `Actor_NN` folders, in zips, or loose.
 
-    If a clip is found twice, the first file is used; loose files come before zips.
-
-    Recordings with landmarks have the clip of the video that both belong to, `01-...`.
-
-    Args:
-        raw: the folder.
-        settings: whether the clips are videos or recordings, and what must come with them.
-        landmarks: the folder with landmark CSVs or their zip, or the zip, where settings need them.
-
-    Raises:
-        ValueError: if `raw` or `landmarks` is not a folder.
+    If a clip is found twice, the first file is used; loose files come before zips. Recordings with
+    landmarks have the clip of the video that both belong to, `01-...`. CSVs of landmarks are in the
+    folder or zip `landmarks`, where settings need them. ValueError if a folder is missing.
     """
     found = Found()
     files = _list_files(raw, found)
@@ -141,14 +130,9 @@ def has_videos(raw: Path) -> bool:
 
 
 def origin(raw: Path, modality: str = "av") -> dict[str, str]:
-    """The `dataset`, `license` and `citation` of the clips in `raw`, for the manifest.
+    """The `dataset`, `license` and `citation` of the clips in `raw`, for a cache of `modality`.
 
-    Args:
-        raw: the folder.
-        modality: the modality of the cache, see `Settings`.
-
-    Raises:
-        ValueError: if the folder is marked as a sample, but the mark cannot be read.
+    ValueError if the folder is marked as a sample, but the mark cannot be read.
     """
     marker = raw / SAMPLE_NAME
     if not marker.is_file():

@@ -56,16 +56,10 @@ class ClipError(ValueError):
 def open_video(
     source: Path | bytes, *, picture: bool = True, sound: bool = True, clip: bool = False
 ) -> "Iterator[Video]":
-    """Open a video or sound file.
+    """Open a video or sound file, given by its path or its bytes.
 
-    Args:
-        source: the path of the file, or its bytes.
-        picture: whether the picture will be read.
-        sound: whether the sound will be read.
-        clip: whether to check what is expected of a clip for training.
-
-    Raises:
-        ClipError: if the file cannot be read, or has no such track.
+    It will be read for its `picture` or its `sound`; with `clip`, what is expected of a clip for
+    training is checked. ClipError if the file cannot be read, or has no such track.
     """
     options = {"format_whitelist": _FORMATS} | ({"err_detect": "explode"} if clip else {})
     file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
@@ -88,9 +82,8 @@ class Video:
             raise ClipError("the file contains no audio track")
         declared_s = (container.duration or 0) / av.time_base
         if clip and declared_s > MAX_DURATION_S:
-            raise ClipError(
-                f"the file claims {declared_s:.0f} s, expected at most {MAX_DURATION_S}"
-            )
+            most = f"expected at most {MAX_DURATION_S}"
+            raise ClipError(f"the file claims {declared_s:.0f} s, {most}")
         self.has_picture, self.has_sound, self.is_clip = picture, sound, clip  # as it was opened
         # Whether the file says that it belongs to the synthetic sample.
         self.is_synthetic = container.metadata.get("comment") == SAMPLE_COMMENT
@@ -124,8 +117,7 @@ class Video:
     def frames(self) -> Iterator[tuple[float, av.VideoFrame]]:
         """Yield each frame as decoded, not yet upright, with its time in seconds.
 
-        Raises:
-            ClipError: if the picture is damaged, or is missing for a minute.
+        ClipError if the picture is damaged, or is missing for a minute.
         """
         track = self._tracks[0]
         count, previous_s = 0, 0.0
@@ -143,27 +135,18 @@ class Video:
         # An edit list hides frames that the header counts.
         declared = track.frames - self._discarded
         if self.is_clip and track.frames and count != declared:
-            raise ClipError(
-                f"{count} frames could be read, the file declares {declared}: it is cut off or "
-                "damaged"
-            )
+            raise ClipError(f"{count} frames could be read, of {declared} declared: it is cut off")
         if not count:
             raise ClipError("no frame could be read from the video track")
 
     def sound(self, delay_s: float = 0.0) -> Iterator[np.ndarray]:
-        """Yield the sound from the start of the file on, piece by piece.
+        """Yield the sound from the start of the file on, after a silence of `delay_s`, in pieces.
 
         Where sound is missing there is silence, and where pieces overlap the later one is cut; a
-        clip with such places is refused.
-
-        Args:
-            delay_s: the silence to insert before the sound, in seconds.
+        clip with such places is refused. ClipError if it is damaged, or missing for a minute.
 
         Yields:
             float32 (samples,) in -1..1, mono at 44.1 kHz.
-
-        Raises:
-            ClipError: if the sound is damaged, or is missing for a minute.
         """
         resampler: soxr.ResampleStream | None = None
         for rate_hz, samples in self._mono(delay_s):
@@ -185,10 +168,8 @@ class Video:
                 raise ClipError("a piece of sound has no time stamp")
             rate_hz = rate_hz or frame.sample_rate
             if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-                raise ClipError(
-                    f"the sound has {rate_hz} samples per second, expected {MIN_RATE_HZ} to "
-                    f"{MAX_RATE_HZ}"
-                )
+                expected = f"expected {MIN_RATE_HZ} to {MAX_RATE_HZ}"
+                raise ClipError(f"the sound has {rate_hz} samples per second, {expected}")
             if frame.sample_rate != rate_hz:
                 raise ClipError(f"the sound changes from {rate_hz} to {frame.sample_rate} Hz")
             # Put the piece where its time stamp says, unless that is off by a trifle.
@@ -242,8 +223,7 @@ class Video:
 def upright(frame: av.VideoFrame) -> av.VideoFrame:
     """Turn a frame the way it is meant to be shown; phones record portraits sideways.
 
-    Raises:
-        ClipError: if its rotation is not a multiple of 90 degrees.
+    ClipError if its rotation is not a multiple of 90 degrees.
     """
     angle = frame.rotation % 360
     if angle == 0:
@@ -261,12 +241,8 @@ def filter_graph(
     """A chain of filters, given by name and argument, for frames like this one; and its nodes."""
     graph = av.filter.Graph()
     graph.threads = 1
-    source = graph.add_buffer(
-        width=frame.width,
-        height=frame.height,
-        format=frame.format.name,
-        time_base=frame.time_base or Fraction(1, 1000),
-    )
+    looks = {"width": frame.width, "height": frame.height, "format": frame.format.name}
+    source = graph.add_buffer(**looks, time_base=frame.time_base or Fraction(1, 1000))
     nodes = [graph.add(name, argument) for name, argument in (*filters, ("buffersink", None))]
     graph.link_nodes(source, *nodes).configure()
     return graph, nodes

@@ -6,6 +6,7 @@ The zips stay packed: `python -m preprocess` reads them as they are.
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from cache.command import add_only, run
@@ -51,16 +52,10 @@ VIDEO = {
     actor: _at_zenodo(RAVDESS_RECORD, f"Video_Speech_Actor_{actor:02d}.zip", *size_and_md5)
     for actor, size_and_md5 in _VIDEO.items()
 }
-AUDIO = _at_zenodo(
-    RAVDESS_RECORD, "Audio_Speech_Actors_01-24.zip", 208_468_073, "bc696df654c87fed845eb13823edef8a"
-)
-LANDMARKS = _at_zenodo(
-    LANDMARKS_RECORD,
-    "FacialTracking_Actors_01-24.zip",
-    417_163_019,
-    "5753bbc64a9a790f8a8d3e03cba526ee",
-)
-
+_RECORDINGS = ("Audio_Speech_Actors_01-24.zip", 208_468_073, "bc696df654c87fed845eb13823edef8a")
+AUDIO = _at_zenodo(RAVDESS_RECORD, *_RECORDINGS)
+_TRACKING = ("FacialTracking_Actors_01-24.zip", 417_163_019, "5753bbc64a9a790f8a8d3e03cba526ee")
+LANDMARKS = _at_zenodo(LANDMARKS_RECORD, *_TRACKING)
 
 # How the files in an archive are named.
 _LOOSE = {AUDIO.name: "03-01-*.[wf]*", LANDMARKS.name: "01-01-*.csv"}
@@ -74,10 +69,8 @@ def download(files: Sequence[RemoteFile], folder: Path, *, jobs: int) -> int:
     done, failures = download_all(files, folder, jobs=jobs)
     kept = list(done.values()).count("kept")
     if len(done) > kept:
-        print(
-            f"{len(done) - kept} files downloaded, {kept} already there. "
-            f"RAVDESS is under {FULL_AV_ORIGIN['license']}"
-        )
+        terms = f"RAVDESS is under {FULL_AV_ORIGIN['license']}"
+        print(f"{len(done) - kept} files downloaded, {kept} already there. {terms}")
     elif not failures:
         print(f"{kept} files already there, nothing to download")
     for name, state in sorted(done.items()):
@@ -93,21 +86,15 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m preprocess.download",
         description="Download RAVDESS from Zenodo and verify it; interrupted downloads resume.",
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="the folder to download into"
-    )
-    parser.add_argument(
-        "--audio", action="store_true", help="also download the recordings as WAV (0.2 GB)"
-    )
-    parser.add_argument(
-        "--landmarks", action="store_true", help="also download the landmarks as CSV (0.4 GB)"
-    )
+    add, flag = parser.add_argument, partial(parser.add_argument, action="store_true")
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder to download into")
+    flag("--audio", help="also download the recordings as WAV (0.2 GB)")
+    flag("--landmarks", help="also download the landmarks as CSV (0.4 GB)")
     add_only(parser)
-    parser.add_argument("--no-video", action="store_true", help="skip the videos (12.4 GiB)")
-    missing = "skip recordings or landmarks that DIR has as loose files, in any folder"
-    parser.add_argument("--missing", action="store_true", help=missing)
+    flag("--no-video", help="skip the videos (12.4 GiB)")
+    flag("--missing", help="skip recordings or landmarks that DIR has as loose files anywhere")
     jobs = "number of simultaneous downloads, 1..8 (default: 2)"
-    parser.add_argument("--jobs", type=int, choices=range(1, 9), default=2, metavar="N", help=jobs)
+    add("--jobs", type=int, choices=range(1, 9), default=2, metavar="N", help=jobs)
     args = parser.parse_args(argv)
     files = [] if args.no_video else [VIDEO[actor] for actor in sorted(set(args.only))]
     files += [AUDIO] * args.audio + [LANDMARKS] * args.landmarks

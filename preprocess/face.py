@@ -24,28 +24,20 @@ _SCALING = "area+full_chroma_inp+full_chroma_int+accurate_rnd+bitexact"
 def detect_faces(
     frames: Sequence[av.VideoFrame], settings: FaceSettings
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Find the speaker's face in every `settings.every`-th frame and interpolate between.
+    """Find the speaker's face in every `settings.every`-th of 30 frames, interpolate between.
 
-    Args:
-        frames: 30 frames of one size.
-        settings: see `FaceSettings`.
+    ClipError if fewer than half of the frames looked at show a face.
 
     Returns:
         Boxes float64 (30, 4), x1, y1, x2, y2 in pixels of the frames; scores float32 (30,), 0
         where interpolated; notes for the manifest.
-
-    Raises:
-        ClipError: if fewer than half of the frames looked at show a face.
     """
     looked_at = sorted({*range(0, FRAME_COUNT, settings.every), FRAME_COUNT - 1})
     scale = settings.detect_height / frames[0].height
     width = max(1, round(frames[0].width * scale))
-    small = [
-        frames[index]
-        .reformat(width, settings.detect_height, "rgb24", interpolation=Interpolation.AREA)
-        .to_ndarray()
-        for index in looked_at
-    ]
+    reduced = {"width": width, "height": settings.detect_height, "format": "rgb24"}
+    reduced["interpolation"] = Interpolation.AREA
+    small = [frames[index].reformat(**reduced).to_ndarray() for index in looked_at]
     candidates = _candidates(np.stack(small), settings)
     found = [number for number, faces in enumerate(candidates) if len(faces)]
     if len(found) < MIN_FOUND * len(looked_at):
@@ -58,9 +50,8 @@ def detect_faces(
     nearest = [np.abs(own - typical).sum(axis=1).argmin() for own in centers]
     chosen = np.array([each[one] for each, one in zip(faces, nearest, strict=True)])
     at = [looked_at[number] for number in found]
-    boxes = np.column_stack(
-        [np.interp(range(FRAME_COUNT), at, chosen[:, side] / scale) for side in range(4)]
-    )
+    sides = chosen[:, :4].T / scale
+    boxes = np.column_stack([np.interp(range(FRAME_COUNT), at, side) for side in sides])
     scores = np.zeros(FRAME_COUNT, np.float32)
     scores[at] = chosen[:, 4]
     notes = []
@@ -108,22 +99,15 @@ def _detector(min_face_size: int) -> Any:
 
 
 def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSettings) -> np.ndarray:
-    """Turn face boxes into the steady square crops that are cut out, whole pixels in the frame.
+    """Turn face boxes, (30, 4), into the steady square crops that are cut out.
 
     One side length for the clip, `settings.margin` times the median of the boxes' longer sides;
     centers smoothed over time by a Gaussian of `settings.smoothing_s`, so that the crop follows
-    the head and does not tremble with the detector; shifted inside where it would leave the frame.
-
-    Args:
-        boxes: (30, 4), x1, y1, x2, y2 in pixels.
-        height, width: the size of the frame in pixels.
-        settings: see `FaceSettings`.
+    the head and does not tremble with the detector; shifted inside where it would leave the frame,
+    of `height` and `width` pixels. ClipError if the boxes are too small to be a face.
 
     Returns:
-        float32 (30, 4), whole numbers, squares of equal side within the frame.
-
-    Raises:
-        ClipError: if the boxes are too small to be a face.
+        x1, y1, x2, y2, float32 (30, 4), whole pixels, squares of equal side within the frame.
     """
     longer = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     side = int(min(round(settings.margin * np.median(longer)), height, width))
@@ -141,16 +125,13 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
 
 
 def crop(frames: Sequence[av.VideoFrame], boxes: np.ndarray) -> np.ndarray:
-    """Cut out each frame's box, and resize and convert no more than that.
+    """Cut out each frame's box, and resize and convert no more: uint8 RGB (30, 224, 224, 3).
 
     The file's own matrix (RAVDESS: BT.709, limited range) decides the colors.
 
     Args:
         frames: 30 frames of one size and format.
         boxes: (30, 4), whole x1, y1, x2, y2 in pixels, squares of equal side within the frames.
-
-    Returns:
-        uint8 RGB (30, 224, 224, 3).
     """
     side = int(boxes[0, 2] - boxes[0, 0])
     graph, (cut, *_) = filter_graph(

@@ -1,17 +1,27 @@
-"""The 68 facial points of a clip from a CSV in the columns of OpenFace.
+"""The 68 facial points of a clip: from a CSV in the columns of OpenFace, or by dlib.
 
-As published for RAVDESS (Zenodo 3255102, OpenFace 2.1.0), or only the columns named here.
+CSVs are as published for RAVDESS (Zenodo 3255102, OpenFace 2.1.0), or have only the columns named
+here. dlib's model was trained on iBUG 300-W, whose license forbids commercial use of the model too.
+It is the file inside the package face-recognition-models.
+
+Source of dlib's: Kazemi & Sullivan 2014; Sagonas et al. 2016.
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import files
+from typing import Any
 
+import av
 import numpy as np
+from av.video.reformatter import ColorRange
 
 from cache.ravdess import FRAME_RATE_HZ
 from cache.schema import POINT_COUNT, POINT_LIMIT
+from preprocess import settings
 from preprocess.decode import ClipError
-from preprocess.settings import MIN_CONFIDENCE, MIN_FOUND, SHORTFALL_S
 from preprocess.windows import frame_times_s
 
 # Limits of a CSV. That of a RAVDESS clip has 12 kB in its first line and 1 MB in all.
@@ -20,34 +30,30 @@ MAX_HEADER_BYTES = 2**16
 
 _WANTED = ("frame", "confidence", *(f"{xy}_{p}" for xy in "xy" for p in range(POINT_COUNT)))
 
+# Formats whose first plane is brightness, a byte per pixel. Those with j use all 256 values.
+_LIMITED = ("yuv420p", "yuv422p", "yuv444p", "nv12")
+_FULL = ("yuvj420p", "yuvj422p", "yuvj444p", "gray")
+_STRETCH = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+
 
 @dataclass(frozen=True)
 class Track:
-    """The points of a clip over time.
+    """The points of a clip over time."""
 
-    Attributes:
-        frames: the number of the video's frame of each row, from 0, int (rows,), rising.
-        times_s: when each of them is shown, float64 (rows,); None if the CSV does not say.
-        found: the numbers of the frames with a face, int (n,), rising.
-        points: x, y in pixels of the video, float64 (n, 68, 2).
-    """
-
-    frames: np.ndarray
-    times_s: np.ndarray | None
-    found: np.ndarray
-    points: np.ndarray
+    frames: np.ndarray  # the number of the video's frame of each row, from 0, int (rows,), rising
+    times_s: np.ndarray | None  # when each is shown, float64 (rows,); None if the CSV does not say
+    found: np.ndarray  # the numbers of the frames with a face, int (n,), rising
+    points: np.ndarray  # x, y in pixels of the video, float64 (n, 68, 2)
 
     def frame_index(self) -> tuple[np.ndarray, tuple[str, ...]]:
         """The frames on the screen at the 30 times of a clip, for which no video is at hand.
 
         RAVDESS has 30000/1001 frames a second, and each frame is shown until the next. Other times
-        are those of the CSV, if one is half a frame or more away.
+        are those of the CSV, if one is half a frame or more away. ClipError if the CSV has none, or
+        ends more than 0.25 s too early.
 
         Returns:
             Numbers of the frames, uint16 (30,), from 0; notes for the manifest.
-
-        Raises:
-            ClipError: if the CSV has no times, or ends more than 0.25 s too early.
         """
         if self.times_s is None:
             raise ClipError("the landmark file has no column timestamp, and there is no video")
@@ -59,7 +65,7 @@ class Track:
                 raise ClipError("the timestamps of the landmark file do not rise")
             index = self.frames[np.maximum(np.searchsorted(self.times_s, wanted_s, "right") - 1, 0)]
             last_s = self.times_s[-1] + np.diff(self.times_s[-2:]).sum()
-        if last_s < (least_s := wanted_s[-1] - SHORTFALL_S):
+        if last_s < (least_s := wanted_s[-1] - settings.SHORTFALL_S):
             raise ClipError(
                 f"the landmarks end at {last_s:.2f} s ({len(self.frames)} frames), expected at "
                 f"least {least_s:.2f} s"
@@ -71,31 +77,21 @@ class Track:
     def at(
         self, frame_index: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
-        """The points of the wanted frames, and the boxes around them.
+        """The points of the wanted frames, uint16 (30,), from 0, and the boxes around them.
 
-        Args:
-            frame_index: uint16 (30,), numbers of the wanted frames, from 0.
+        ClipError if fewer than half of these frames have points.
 
         Returns:
             Boxes float64 (30, 4), x1, y1, x2, y2 in pixels; scores float32 (30,), 1, or 0 where
             box and points were interpolated; points float32 (30, 68, 2); notes for the manifest.
-
-        Raises:
-            ClipError: if fewer than half of these frames have points.
         """
         known = np.isin(frame_index, self.found)
         count = f"landmarks for {known.sum()} of {len(frame_index)} frames"
-        if known.sum() < MIN_FOUND * len(frame_index):
+        if known.sum() < settings.MIN_FOUND * len(frame_index):
             raise ClipError(f"{count}, expected half or more")
         # (n, 68, 2) -> (n, 4 + 136)
-        values = np.concatenate(
-            [
-                self.points.min(axis=1),
-                self.points.max(axis=1),
-                self.points.reshape(len(self.found), -1),
-            ],
-            axis=1,
-        )
+        corners = self.points.min(axis=1), self.points.max(axis=1)
+        values = np.concatenate([*corners, self.points.reshape(len(self.found), -1)], axis=1)
         values = np.column_stack([np.interp(frame_index, self.found, each) for each in values.T])
         points = values[:, 4:].reshape(-1, POINT_COUNT, 2).astype(np.float32)
         return values[:, :4], known.astype(np.float32), points, () if known.all() else (count,)
@@ -135,7 +131,7 @@ def read_track(content: bytes) -> Track:
         raise ClipError(f"the landmark file has frame numbers other than 1 to {2**16}")
     table = table[np.argsort(table[:, 0], kind="stable")]
     frames = table[:, 0].astype(int) - 1
-    good = table[:, 1] >= MIN_CONFIDENCE
+    good = table[:, 1] >= settings.MIN_CONFIDENCE
     if not good.any():
         raise ClipError("the landmark file has no frame with a face")
     # Columns (n, x_0..x_67 y_0..y_67) -> (n, 68, 2)
@@ -148,3 +144,49 @@ def read_track(content: bytes) -> Track:
         )
     times_s = table[:, -1] if "timestamp" in wanted else None
     return Track(frames, times_s, frames[good], points)
+
+
+def predict_landmarks(
+    frames: Sequence[av.VideoFrame], boxes: np.ndarray, crops: np.ndarray
+) -> np.ndarray:
+    """The points of a face in 30 frames of one size: x, y in whole pixels, float32 (30, 68, 2).
+
+    Args:
+        boxes: (30, 4), x1, y1, x2, y2 of the face in pixels, as from `detect_faces`.
+        crops: (30, 4), the part of each frame to look at, as from `crop_boxes`.
+    """
+    import dlib
+
+    predict = _predictor()
+    size = boxes[:, 2:] - boxes[:, :2]
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2 + size[:, 1:] * (0, settings.DLIB_SHIFT)
+    half = settings.DLIB_SIDE / 2 * np.sqrt(size.prod(axis=1, keepdims=True))
+    squares = np.concatenate([center - half, center + half], axis=1) - np.tile(crops[:, :2], 2)
+    points = []
+    for frame, crop, square in zip(frames, crops.astype(int), np.rint(squares), strict=True):
+        shape = predict(_brightness(frame, *crop), dlib.rectangle(*square.astype(int).tolist()))
+        points.append([(point.x, point.y) for point in shape.parts()])
+    return np.array(points, np.float32) + crops[:, None, :2]
+
+
+def _brightness(frame: av.VideoFrame, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    """A part of a frame in gray, uint8 (H, W), 0..255; of common formats without converting it."""
+    if frame.format.name not in (*_LIMITED, *_FULL):
+        frame = frame.reformat(format="gray")
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    part = rows[top:bottom, left:right]
+    is_full = frame.format.name in _FULL or frame.color_range == ColorRange.JPEG
+    return np.ascontiguousarray(part) if is_full else np.take(_STRETCH, part)
+
+
+@lru_cache(maxsize=1)
+def _predictor() -> Any:
+    """The shape predictor of this process, of 100 MB."""
+    import dlib
+
+    # Found by its metadata: the package cannot be imported where setuptools lacks pkg_resources.
+    (model,) = [
+        file for file in files("face-recognition-models") if file.name == settings.DLIB_MODEL
+    ]
+    return dlib.shape_predictor(str(model.locate()))

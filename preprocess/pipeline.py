@@ -28,13 +28,7 @@ from tqdm import tqdm
 
 from cache.diff import settings_apart
 from cache.files import sha256_file, sweep, sync, write_json
-from cache.manifest import (
-    FAILURES_NAME,
-    MANIFEST_NAME,
-    describe_shard,
-    read_manifest,
-    write_manifest,
-)
+from cache.manifest import MANIFEST_NAME, describe_shard, read_manifest, write_manifest
 from cache.ravdess import Clip, is_sample
 from cache.reader import Cache
 from cache.schema import shard_name
@@ -44,6 +38,7 @@ from preprocess.decode import ClipError
 from preprocess.settings import Settings
 from preprocess.workers import load_clip, process, process_all
 
+FAILURES_NAME = "failures.json"
 WORK_NAME = ".work"
 # Size and ctime of each raw file as it was read, so that an unchanged one need not be hashed.
 STAMPS_NAME = ".stamps.json"
@@ -75,13 +70,10 @@ def build(
     """Process the clips that `cache` lacks; the caller holds its lock.
 
     Args:
-        found: the raw clips.
-        cache: the folder of shards and manifest.
         only: the actors whose clips to process; those of others stay as they are.
         origin: the `dataset`, `license` and `citation` of the clips.
         settings: everything else that changes a byte.
-        jobs: the number of worker processes.
-        scheduler: the address of a dask scheduler whose workers to use instead.
+        jobs, scheduler: as for `process_all`.
 
     Raises:
         CacheError: if `cache` was begun with other data, settings or library versions; or if the
@@ -155,8 +147,7 @@ class _Finished:
     """The clips that a cache has: found when it is opened, added to by a run.
 
     Attributes:
-        records: clip_id to `source`, `source_sha256` and `notes`, as in the manifest, and
-            `stamps`, see `Source.stamps`.
+        records: clip_id to `source`, `source_sha256`, `notes` and `stamps` (see `Source.stamps`).
         known: as `records`, with the clips whose shard is lost.
         waiting: the clips that wait in the work folder for their shard.
     """
@@ -166,11 +157,8 @@ class _Finished:
         self.cache, self.work, self.computed = cache, cache / WORK_NAME, settings.computed
         self.origin = dict(origin)
         # What all clips of a cache have in common.
-        self.state = {
-            "dataset": origin["dataset"],
-            "config": settings.config(),
-            "versions": settings.versions(),
-        }
+        self.state = {"dataset": origin["dataset"], "config": settings.config()}
+        self.state["versions"] = settings.versions()
         self.stamps = _read_json(cache / STAMPS_NAME)
 
         # All shards that were ever recorded, by their sha256.
@@ -206,10 +194,8 @@ class _Finished:
         for clip_id, record in manifest["clips"].items():
             stamps = self.stamps.get(f"{clip_id} {record['source_sha256']}")
             clips[shard_name(Clip.parse(clip_id).actor)][clip_id] = {**record, "stamps": stamps}
-        return {
-            entry["sha256"]: {"entry": entry, "clips": clips[entry["file"]]}
-            for entry in manifest["shards"]
-        }
+        shards = manifest["shards"]
+        return {each["sha256"]: {"entry": each, "clips": clips[each["file"]]} for each in shards}
 
     def _check_same(self, begun: Mapping[str, Any]) -> None:
         pairs = ((key, begun[key], now) for key, now in self.state.items())
@@ -337,10 +323,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _update_failures(
-    cache: Path,
-    failures: dict[str, str],
-    excluded: Collection[str],
-    records: Collection[Mapping[str, Any]],
+    cache: Path, failures: dict[str, str], excluded: Collection[str], records: Collection[Mapping]
 ) -> dict[str, str]:
     """Bring `failures.json` up to date, and return what is in it.
 

@@ -122,11 +122,7 @@ def draw_frames(
     """Yield one picture per pose, uint8 (1080, 1280): the planes of yuv420p, one above the other.
 
     Only the head moves, so only the rectangle that it sweeps is drawn again, into the same array.
-
-    Args:
-        portrait: the actor.
-        poses: the poses of the head.
-        rng: the generator for framing and light.
+    Framing and light are random.
     """
     look = portrait.look
     zoom = rng.uniform(0.97, 1.03)

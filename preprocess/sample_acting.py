@@ -52,18 +52,14 @@ _DISPLAYS = {
 def animate(
     group: str, strength: float, seconds: np.ndarray, speech: np.ndarray, rng: np.random.Generator
 ) -> list[Pose]:
-    """Act a clip.
+    """Act a clip; returns one pose per frame.
 
     Args:
         group: one of `FACE_GROUPS`.
         strength: the factor on the group's distance from "relaxed"; 1 is as designed.
         seconds: the time of each frame, (T,), rising from 0.
         speech: how far speech opens the lips, (T,) in 0..1.
-        rng: the generator for what no group decides: phases, rates, blinks, gaze, small
-            differences in display.
-
-    Returns:
-        One pose per frame.
+        rng: for what no group decides: phases, rates, blinks, gaze, small differences.
     """
     # What is fixed for the clip.
     calm = np.concatenate(_DISPLAYS["relaxed"])
@@ -113,10 +109,9 @@ def move_lips(
 
     Args:
         seconds: the time of each frame, (T,).
-        start_s: when the voice starts; the lips are closed before.
-        end_s: when it ends; the lips are closed after.
+        start_s, end_s: when the voice starts and ends; before and after, the lips are closed.
         openness: how far each syllable opens the lips, (N,) in 0..1; repeated until `end_s`.
-        rng: the generator for the rhythm.
+        rng: for the rhythm.
     """
     edges = start_s + np.cumsum(rng.uniform(0.22, 0.36, size=20))
     edges = np.concatenate(([start_s], edges[edges < end_s], [end_s]))

@@ -25,6 +25,7 @@ _SAMPLES = np.linspace(-1, 1, 25)
 _DOME = 1 - _SAMPLES**2
 _CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 40, endpoint=False))
 
+Look = SimpleNamespace  # an actor's appearance, as drawn by `draw_look`
 Color = tuple[float, ...]  # RGB, 0..255
 Point = tuple[float, float]
 
@@ -45,10 +46,6 @@ class Expression(NamedTuple):
     teeth: float
     crease: float  # 0..1, folds beside the nose
     furrow: float  # 0..1, lines between the brows
-
-
-class Look(SimpleNamespace):
-    """An actor's appearance, as drawn by `draw_look`."""
 
 
 @dataclass(frozen=True)

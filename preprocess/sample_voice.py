@@ -124,7 +124,7 @@ def speak(
     end_s: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Speak a statement, again and again until `end_s`.
+    """Speak a statement, again and again from `start_s` until `end_s`: float32 (length,) in -1..1.
 
     Args:
         voice: the actor's voice.
@@ -132,13 +132,8 @@ def speak(
         strength: the factor on the group's distance from "flat"; 1 is as designed.
         statement: 1 or 2, the syllable pattern.
         length: the number of samples to return, at 48 kHz.
-        start_s: when the first syllable starts.
-        end_s: when the last one ends.
-        rng: the generator for what no group decides: rates, pitch and level within a small range,
-            noise.
-
-    Returns:
-        float32 (length,) in -1..1.
+        start_s, end_s: when the first syllable starts, and the last one ends.
+        rng: for what no group decides: rates, pitch and level within a small range, noise.
     """
     plain, of_group = np.array(_DELIVERIES["flat"]), np.array(_DELIVERIES[group])
     manner = Delivery(*(plain + (of_group - plain) * strength))

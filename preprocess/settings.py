@@ -39,47 +39,26 @@ DLIB_MODEL = "shape_predictor_68_face_landmarks.dat"
 
 @dataclass(frozen=True)
 class FaceSettings:
-    """How faces are found and cropped.
-
-    Attributes:
-        detector: the library and model that finds faces.
-        detect_height: the height in pixels to which frames are reduced for the detector.
-        min_face_size: the smallest face to detect, in pixels at that height.
-        every: the detector examines each n-th frame; boxes in between are interpolated.
-        score: the lowest probability of a face, 0..1.
-        margin: the side of the square crop, as a multiple of the longer side of the face box.
-        smoothing_s: the standard deviation of the Gaussian that steadies the crop, in seconds.
-    """
+    """How faces are found and cropped."""
 
     detector: str = "facenet-pytorch 2.5.3 MTCNN"
-    detect_height: int = 144
-    min_face_size: int = 36
-    every: int = 5
-    score: float = 0.9
-    margin: float = 1.15
-    smoothing_s: float = 0.15
+    detect_height: int = 144  # pixels to which frames are reduced for the detector
+    min_face_size: int = 36  # pixels at that height
+    every: int = 5  # the detector examines each n-th frame; boxes in between are interpolated
+    score: float = 0.9  # the lowest probability of a face, 0..1
+    margin: float = 1.15  # the side of the crop, as a multiple of the longer side of the face box
+    smoothing_s: float = 0.15  # the standard deviation of the Gaussian that steadies the crop
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one cache; the shapes of its arrays are in `cache.schema`.
+    """The settings of one cache; the shapes of its arrays are in `cache.schema`."""
 
-    Attributes:
-        modality: "av", "audio" for a cache of recordings only, or "landmarks" for one of facial
-            points and sound.
-        faces: "mtcnn", or "landmarks" for the published ones, as in the paper.
-        audio: "mp4" for the clip's own sound, or "wav" for its separate recording.
-        waveform: whether to keep the samples beside their MFCCs.
-        landmarks: where the 68 points of each face come from: None for none, "csv", or "dlib" for
-            its predictor.
-        crop: how faces are found and cropped.
-    """
-
-    modality: str = "av"
-    faces: str = "mtcnn"
-    audio: str = "mp4"
-    waveform: bool = False
-    landmarks: str | None = None
+    modality: str = "av"  # or "audio", recordings only; or "landmarks", facial points and sound
+    faces: str = "mtcnn"  # or "landmarks" for the published ones, as in the paper
+    audio: str = "mp4"  # the clip's own sound, or "wav" for its separate recording
+    waveform: bool = False  # whether to keep the samples beside their MFCCs
+    landmarks: str | None = None  # the source of the 68 points of each face: "csv" or "dlib"
     crop: FaceSettings = FaceSettings()
 
     @property
@@ -155,8 +134,7 @@ class Settings:
 def from_config(config: Any) -> Settings:
     """The settings from which a manifest's config was written: the inverse of `Settings.config`.
 
-    Raises:
-        ValueError: if it was not written from the settings of this version.
+    ValueError if it was not written from the settings of this version.
     """
     try:
         settings = Settings(

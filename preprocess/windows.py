@@ -51,18 +51,11 @@ class Plan:
 
 
 def plan(path: Path, hop_s: float | None = None) -> Plan:
-    """Choose the windows of a file by its length.
+    """Choose the windows of a file by its length; ClipError if it is too short or unreadable.
 
     A file of up to 6 s is one clip: its window starts at 0.5 s as in training, or earlier if it
-    would end too late. A longer file has windows from 0.5 s on.
-
-    Args:
-        path: a video or sound file.
-        hop_s: the seconds from one window to the next; None means half a window, and only one
-            window for a clip.
-
-    Raises:
-        ClipError: if the file cannot be read, or is too short for a window.
+    would end too late. A longer file has windows from 0.5 s on. They start every `hop_s`; by
+    default every half window, and a clip has only one.
     """
     with open_video(path, picture=False, sound=False) as video:
         length_s = video.length_s()
@@ -81,13 +74,8 @@ def decode(
     """Decode the part of a clip that is used, 0.5 to 2.95 s, and check the whole file.
 
     Differs from the paper: it takes frames from the whole video and sound from 0.5 s to 2.95 s; we
-    take both from the same 2.45 s, so that face and voice belong together.
-
-    Args:
-        content: the bytes of a video or sound file.
-        picture: whether to decode the picture.
-        sound: whether to decode the sound.
-        sound_delay_s: the silence to insert before the sound, in seconds.
+    take both from the same 2.45 s, so that face and voice belong together. A silence of
+    `sound_delay_s` is inserted before the sound.
 
     Raises:
         ClipError: if the file is damaged, cut off, more than 0.25 s too short, far from a RAVDESS
@@ -106,15 +94,8 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
     """Yield the windows of a file, with its picture and sound as it was opened.
 
     Memory use is a few windows, regardless of the length of the file. Windows that end more than
-    0.25 s after the file are left out. A clip is then read to its end.
-
-    Args:
-        video: as from `open_video`.
-        plan: as from `plan`.
-        sound_delay_s: the silence to insert before the sound, in seconds.
-
-    Raises:
-        ClipError: if the file is damaged, or is too short for any window.
+    0.25 s after the file are left out. A clip is then read to its end. ClipError if the file is
+    damaged, or is too short for any window.
     """
     windows: Iterator[Window] = map(Window, plan.starts_s())
     sounds: Iterator[tuple[np.ndarray | None, tuple[str, ...]]] = itertools.repeat((None, ()))
@@ -130,9 +111,8 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
                 yield Window(start_s, problem=f"the {ended} ends before this window does")
             return
         waveform, notes = heard
-        yield replace(
-            window, waveform=waveform, notes=(*window.notes, *notes), synthetic=video.is_synthetic
-        )
+        notes = (*window.notes, *notes)
+        yield replace(window, waveform=waveform, notes=notes, synthetic=video.is_synthetic)
     if video.is_clip:
         deque(windows, maxlen=0)
         deque(sounds if video.has_sound else (), maxlen=0)

@@ -66,9 +66,8 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
         return str(exc)
     except Exception as exc:  # an unexpected error in one file must not stop the others
         return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]
-    sha256 = hashlib.sha256(content).hexdigest()
-    record = {"source": source.name, "source_sha256": sha256, "notes": list(notes)}
-    record["stamps"] = stamps
+    record = {"source": source.name, "notes": list(notes), "stamps": stamps}
+    record["source_sha256"] = hashlib.sha256(content).hexdigest()
     with atomic_path(folder / f"{source.clip.clip_id}.npz") as path, path.open("wb") as opened:
         np.savez(opened, record=np.array(json.dumps(record)), **arrays)
     return record
@@ -84,21 +83,19 @@ def load_clip(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def process_all(
     todo: list[Source], task: partial, versions: Mapping[str, str], jobs: int, scheduler: str | None
 ) -> Iterator[tuple[Source, Result]]:
-    """Process clips, and yield each with its result as it finishes.
+    """Process clips in this order, and yield each with its result as it finishes.
 
     If a worker dies, the clips under way are tried once more, one at a time; a clip whose worker
     dies again has failed. With one job, there are no workers.
 
     Args:
-        todo: the clips, in the order in which they start.
         task: `process` with the arguments that all clips share.
         versions: the library versions that the workers of a cluster must have.
         jobs: the number of worker processes on this machine.
         scheduler: the address of a dask scheduler whose workers to use instead.
 
-    Raises:
-        CacheError: if the cluster cannot be reached, or its workers cannot do the same work.
-        FailedError: if the cluster is lost.
+    CacheError if the cluster cannot be reached, or its workers cannot do the same work; FailedError
+    if it is lost.
     """
     if scheduler and todo:
         yield from _run_dask(todo, partial(_process_on_cluster, versions, task), scheduler)
@@ -215,16 +212,14 @@ def _process_on_cluster(versions: Mapping[str, str], task: partial, source: Sour
             f"the dask worker {get_worker().address} has {threads} threads, expected 1, because "
             "clips must not share a process. Start workers with --nthreads 1"
         )
-    if not task.keywords["folder"].is_dir():
+    folder = task.keywords["folder"]
+    if not folder.is_dir():
         raise CacheError(
-            f"{task.keywords['folder']}: missing on {node}. All workers must see the raw folder "
-            "and the cache under the same paths"
+            f"{folder}: missing on {node}. All workers must see the raw folder and the cache under "
+            "the same paths"
         )
-    apart = [
-        f"{name} {version(name)}, not {expected}"
-        for name, expected in versions.items()
-        if version(name) != expected
-    ]
+    here = {name: version(name) for name in versions}
+    apart = [f"{n} {here[n]}, not {versions[n]}" for n in here if here[n] != versions[n]]
     if apart:
         raise CacheError(f"{node} has other library versions: {'; '.join(apart)}")
     return task(source)

@@ -1,6 +1,5 @@
 """A web server on this machine whose faults a test decides."""
 
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 REDIRECT_MIB = 64  # the body of a redirect, which a client should not read
@@ -52,15 +51,11 @@ class Handler(BaseHTTPRequestHandler):
         if fault != "longer":
             self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        stop = {"break": start + 200_000, "silence": start, "drip": start}.get(fault, len(content))
+        stop = {"break": start + 200_000, "silence": start}.get(fault, len(content))
         try:
             self.wfile.write(content[start:stop])
             if fault == "longer":
                 self.wfile.write(bytes(1 << 22))
-            while fault == "drip":
-                self.wfile.write(content[stop : stop + 1])
-                stop += 1
-                time.sleep(0.01)
         except ConnectionError:
             pass  # the client has closed the connection
 

@@ -1,7 +1,6 @@
 import pytest
 
 from cache.ravdess import EMOTIONS, HEADLINE_FOLDS, SPLITS, Clip, actors_of, expected_clips
-from cache.ravdess import test_actors as held_out_actors
 
 
 def test_a_name_is_read_into_its_seven_numbers():
@@ -50,18 +49,18 @@ def test_every_actor_is_tested_exactly_once_and_then_not_trained_on(split):
         train, test = map(set, actors_of(split, fold))
         assert not train & test
         assert train | test == set(range(1, 25))
-        every += held_out_actors(split, fold)
+        every += test
     assert sorted(every) == list(range(1, 25))
 
 
 def test_the_papers_folds_hold_out_four_consecutive_actors_two_men_and_two_women():
     for fold in range(6):
-        assert held_out_actors("paper", fold) == tuple(range(4 * fold + 1, 4 * fold + 5))
+        assert actors_of("paper", fold)[1] == tuple(range(4 * fold + 1, 4 * fold + 5))
     assert list(HEADLINE_FOLDS["paper"]) == [0, 1, 2, 3, 4]
 
 
 def test_luna5_is_the_published_list():
-    assert [held_out_actors("luna5", fold) for fold in range(5)] == [
+    assert [actors_of("luna5", fold)[1] for fold in range(5)] == [
         (2, 5, 14, 15, 16),
         (3, 6, 7, 13, 18),
         (10, 11, 12, 19, 20),
@@ -80,4 +79,4 @@ def test_luna5_is_the_published_list():
 )
 def test_a_split_or_fold_that_does_not_exist_is_refused(split, fold, message):
     with pytest.raises(ValueError, match=message):
-        held_out_actors(split, fold)
+        actors_of(split, fold)

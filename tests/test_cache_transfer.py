@@ -126,14 +126,6 @@ def test_a_damaged_file_is_replaced_once_the_right_one_is_there(go, server, file
     assert (tmp_path / "a.zip").read_bytes() == server.contents["a.zip"]
 
 
-def test_a_server_that_drips_is_given_up(go, server, files, tmp_path, monkeypatch):
-    monkeypatch.setattr("cache.transfer._SLOWEST_S", 0.1)  # not a minute
-    server.faults["a.zip"] = ["drip"] * 4
-    assert "bytes came in 0.1 s" in go(files[:1])[1]["a.zip"]
-    assert server.faults["a.zip"] == []
-    assert names(tmp_path) == ["a.zip.part"]
-
-
 def test_a_busy_servers_wish_to_wait_is_granted_within_bounds(go, server, files, monkeypatch):
     monkeypatch.setattr("cache.transfer._LONGEST_WAIT_S", 0.3)  # not two minutes
     server.faults["a.zip"] = [429]  # asks for 9999 seconds

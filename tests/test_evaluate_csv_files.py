@@ -6,7 +6,7 @@ import pytest
 from fake_runs import evaluate, make_run, origin, rows_of, summary_of, write
 
 from cache.ravdess import EMOTIONS
-from evaluate.report.templates import latex_text, markdown_text
+from evaluate.report.write import latex_text, markdown_text
 
 NAMES = ("folds", "actors", "emotions", "intensities", "confusion", "comparisons", "robustness")
 

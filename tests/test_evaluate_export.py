@@ -23,9 +23,8 @@ from cache.files import sha256_file
 from cache.ravdess import EMOTIONS, FULL_AV_ORIGIN, actors_of
 from cache.reader import Cache
 from cache.schema import FIELDS
-from evaluate.export.agreement import compare, random_fields
 from evaluate.export.cli import main
-from evaluate.export.graph import resize_bytes, resize_weights
+from evaluate.export.graph import compare, random_fields, resize_bytes, resize_weights
 from evaluate.measures import interval_over_actors
 from train import record
 

@@ -60,7 +60,7 @@ def test_a_face_is_the_middle_frame_made_smaller(whole):
     clip_id = cache.clips[0].clip_id
     faces, problems = read_faces(cache, [clip_id])
     assert problems == []
-    (url,) = faces.pictures.values()
+    (url,) = faces["pictures"].values()
     shown = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
     assert shown.size == (112, 112)
     frames = cache.read(clip_id, "frames").astype(float)
@@ -130,4 +130,4 @@ def test_a_cache_of_sound_has_no_faces(whole, monkeypatch):
     monkeypatch.setattr(Cache, "fields", lambda *_: ("mfcc",))
     cache = Cache(whole)
     faces, problems = read_faces(cache, [cache.clips[0].clip_id])
-    assert (faces.pictures, problems) == ({}, [])
+    assert (faces["pictures"], problems) == ({}, [])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_runs import make_run
 
-from evaluate.report import plots, svg
+from evaluate.report import plots
 from evaluate.report.figures import compute
 
 FIGURES = {
@@ -18,7 +18,7 @@ FIGURES = {
 
 
 def inline(name: str) -> str:
-    return svg.inline(FIGURES[name](), "one", "A title", "<What> it says")
+    return plots.inline(FIGURES[name](), "one", "A title", "<What> it says")
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -36,7 +36,7 @@ def test_a_confusion_matrix_has_counts_and_the_percentage_of_the_row():
     counts = np.zeros((8, 8), dtype=int)
     counts[1, 1], counts[1, 5] = 30, 10
     figure = plots.confusion_figure(counts.tolist())
-    root = ElementTree.fromstring(svg.inline(figure, "c", "t", "d"))
+    root = ElementTree.fromstring(plots.inline(figure, "c", "t", "d"))
     texts = [each.text for each in root.iter("text")]
     assert {"30", "75 %", "10", "25 %"} <= set(texts)
     assert texts.count("0") == 62

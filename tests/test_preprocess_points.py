@@ -16,8 +16,8 @@ from cache.ravdess import expected_clips
 from cache.reader import Cache
 from cache.schema import FIELDS
 from cache.shard import CacheError, open_shard, write_shard
-from preprocess.dlib_landmarks import predict_landmarks
 from preprocess.face import crop_boxes, detect_faces
+from preprocess.landmarks import predict_landmarks
 from preprocess.settings import FaceSettings
 from preprocess.windows import decode
 

@@ -12,7 +12,7 @@ from training import AUDIO, checkpoint_of, train
 
 from cache.ravdess import ACTORS, actors_of, expected_clips
 from train.cli import make_parser, read_starts
-from train.record import StartRun, read_config
+from train.record import START_SETTINGS, read_config
 from train.start import read_start
 
 TEST_ACTORS = (1, 2, 3, 4)  # of fold 0
@@ -96,7 +96,7 @@ def started(audio: Path, folder: Path, *chain: str) -> Path:
         trained, tested = actors_of(own["split"], own["fold"], validate=own["validation"])
         actors = {"train_actors": list(trained), "test_actors": list(tested)}
         state["config"] |= own | actors | {"init": init}
-        run = {each: state["config"][each] for each in StartRun.__annotations__}
+        run = {each: state["config"][each] for each in START_SETTINGS}
         init = {"audio": {"file": "last.pt", "sha256": "0" * 64, "run": run}}
     torch.save(state, folder / "start.pt")
     return folder / "start.pt"

@@ -22,20 +22,9 @@ from model.cross_modal import ATTENTIONS
 from model.device import describe, pick_device, pick_precision
 from model.inference import PRECISIONS
 from model.weights import PARTS
+from train import record
 from train.distributed import world_of
 from train.recipe import add_arguments, from_arguments
-from train.record import (
-    CHECKPOINT,
-    CONFIG,
-    METRICS,
-    PREDICTIONS,
-    RunConfig,
-    RunError,
-    is_unknown,
-    load_checkpoint,
-    read_config,
-    read_metrics,
-)
 from train.start import Start, how_to_train_again, read_start
 from train.trainer import Trainer
 
@@ -63,7 +52,7 @@ def train(args: argparse.Namespace) -> int:
     folder = args.runs / config.folder
     checkpoint = find_checkpoint(folder, config, resume=args.resume)
     if is_finished(folder):
-        metrics = read_metrics(folder)
+        metrics = record.read_metrics(folder)
         print(f"{folder}: all {len(metrics)} epochs are trained already, nothing to do")
     else:
         print(
@@ -75,11 +64,11 @@ def train(args: argparse.Namespace) -> int:
             world_of(device) as world,
             _exclusive(folder) if world.is_main else nullcontext(),
         ):
-            trainer = Trainer(
-                *(config, cache, train_clips, test_clips), device=device, world=world, starts=starts
-            )
+            shared = {"device": device, "world": world, "starts": starts}
+            trainer = Trainer(config, cache, train_clips, test_clips, **shared)
             if checkpoint:
-                trainer.restore(load_checkpoint(checkpoint, device), read_metrics(folder))
+                state = record.load_checkpoint(checkpoint, device)
+                trainer.restore(state, record.read_metrics(folder))
             world.barrier()  # every process has read what is there
             try:
                 metrics = trainer.fit(folder)
@@ -104,19 +93,15 @@ def make_config(
     test_clips: list[Clip],
     starts: dict[str, Start],
     device: torch.device,
-) -> RunConfig:
-    """The settings of the run that `args` ask for.
-
-    Raises:
-        ValueError: if a setting is out of range.
-    """
+) -> record.RunConfig:
+    """The settings of the run that `args` ask for; ValueError if one is out of range."""
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed is {args.seed}, expected 0 or more, below 2**63")
     settings = from_arguments(args)
     trained, held_out = actors_of(args.split, args.fold, validate=args.validate)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     as_typed = ("model", "preset", "attention", "split", "fold", "recipe", "seed", "deterministic")
-    return RunConfig(
+    return record.RunConfig(
         **{name: getattr(args, name) for name in as_typed},
         parameters=count_parameters(args),
         validation=args.validate,
@@ -166,31 +151,31 @@ def configure_torch(args: argparse.Namespace, device: torch.device) -> None:
         )
 
 
-def find_checkpoint(folder: Path, config: RunConfig, *, resume: bool) -> Path | None:
+def find_checkpoint(folder: Path, config: record.RunConfig, *, resume: bool) -> Path | None:
     """The checkpoint to resume from; None for a new run.
 
-    Raises:
-        RunError: if `folder` contains another run, a damaged one, or an unfinished one and
-            `resume` is False.
+    RunError if `folder` contains another run, a damaged one, or an unfinished one without `resume`.
     """
-    checkpoint = folder / CHECKPOINT
+    checkpoint = folder / record.CHECKPOINT
     if not checkpoint.is_file():
-        if (folder / PREDICTIONS).is_file():
-            raise RunError(
-                f"{folder}: {CHECKPOINT} is missing beside {PREDICTIONS}. Put it back, or remove "
-                "that folder to train it again"
+        if (folder / record.PREDICTIONS).is_file():
+            raise record.RunError(
+                f"{folder}: {record.CHECKPOINT} is missing beside {record.PREDICTIONS}. Put it "
+                "back, or remove that folder to train it again"
             )
         return None
-    if not (folder / CONFIG).is_file():
-        raise RunError(f"{folder}: {CONFIG} is missing. Remove that folder to train it again")
-    differences = read_config(folder).differences(config)
+    if not (folder / record.CONFIG).is_file():
+        raise record.RunError(
+            f"{folder}: {record.CONFIG} is missing. Remove that folder to train it again"
+        )
+    differences = record.read_config(folder).differences(config)
     if differences:
-        raise RunError(
+        raise record.RunError(
             f"{folder}: contains a run with other settings (recorded and current: "
             f"{'; '.join(differences)}). Choose another --runs, or remove that folder"
         )
     if not resume and not is_finished(folder):
-        raise RunError(
+        raise record.RunError(
             f"{folder}: contains an unfinished run. Resume with --resume, or remove that folder"
         )
     return checkpoint
@@ -198,7 +183,8 @@ def find_checkpoint(folder: Path, config: RunConfig, *, resume: bool) -> Path | 
 
 def is_finished(folder: Path) -> bool:
     """Whether the run has ended; predictions.csv is the last file that is written."""
-    return all((folder / name).is_file() for name in (CONFIG, METRICS, CHECKPOINT, PREDICTIONS))
+    files = (record.CONFIG, record.METRICS, record.CHECKPOINT, record.PREDICTIONS)
+    return all((folder / name).is_file() for name in files)
 
 
 @contextmanager
@@ -226,9 +212,8 @@ def _sigterm_interrupts() -> Iterator[None]:
 def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], list[Clip]]:
     """The training clips and the held-out clips, sorted.
 
-    Raises:
-        CacheError: if the cache has no clips of either part, lacks a field that the network looks
-            at, or one of its shards is not as the manifest says.
+    CacheError if the cache has no clips of either part, lacks a field that the network looks at, or
+    one of its shards is not as the manifest says.
     """
     parts = []
     actors = actors_of(args.split, args.fold, validate=args.validate)
@@ -260,17 +245,15 @@ def check_fields(cache: Cache, clip: Clip, name: str, preset: str) -> None:
         advice = "Build the cache with --waveform, as `make features` does"
     elif missing == ["frames"] and "landmarks" in held:
         advice = "Train with --preset landmarks"
-    raise CacheError(
-        f"{cache.directory}: has no {', '.join(missing)}, which {name} requires. {advice}"
-    )
+    lacking = ", ".join(missing)
+    raise CacheError(f"{cache.directory}: has no {lacking}, which {name} requires. {advice}")
 
 
 def read_starts(args: argparse.Namespace) -> dict[str, Start]:
     """The weights that encoders start from, with a warning where their actors are unknown.
 
-    Raises:
-        ValueError: if a file does not exist, cannot be used, or has seen actors that this run is
-            not trained on: those held out, and with --validate the test actors of the fold too.
+    ValueError if a file does not exist, cannot be used, or has seen actors that this run is not
+    trained on: those held out, and with --validate the test actors of the fold too.
     """
     trained, _ = actors_of(args.split, args.fold, validate=args.validate)
     held_out = tuple(actor for actor in ACTORS if actor not in trained)
@@ -280,11 +263,10 @@ def read_starts(args: argparse.Namespace) -> dict[str, Start]:
         if path is None:
             continue
         if not path.is_file():
-            raise ValueError(
-                f"--init-{part} is {path}, expected a file of weights{how_to_train_again(path)}"
-            )
+            advice = how_to_train_again(path)
+            raise ValueError(f"--init-{part} is {path}, expected a file of weights{advice}")
         starts[part] = read_start(path, part, held_out)
-        if is_unknown(starts[part].record):
+        if record.is_unknown(starts[part].record):
             warn(
                 f"{path}: the actors that its weights were trained on are unknown. If "
                 f"{list(held_out)} are among them, the accuracy says nothing about new actors"

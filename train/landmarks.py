@@ -55,7 +55,6 @@ def change_landmarks(
         draws: float (B, 6), as from `draw_faces`.
         own: the mean faces of the clips' actors, float (B, 68, 2), as from `mean_faces`.
         others: those of two other clips each, float (B, 2, 68, 2).
-        recipe: which changes, and how strong.
 
     Returns:
         Landmarks in the same shape, in units of the face's size.
@@ -63,9 +62,8 @@ def change_landmarks(
     own, others, draws = (each.to(points.device) for each in (own, others, draws))
     shift, stretch, mirror, exchange, gain, share = draws.unbind(1)  # (B,) each
     points = upright(points)
-    points = _resample(
-        points, (2 * shift - 1) * recipe.landmark_shift, (2 * stretch - 1) * recipe.landmark_stretch
-    )
+    shift = (2 * shift - 1) * recipe.landmark_shift
+    points = _resample(points, shift, (2 * stretch - 1) * recipe.landmark_stretch)
 
     # Another identity: the expression, which is what differs from the actor's mean face, with a
     # random strength, on the mixed mean face of two actors.

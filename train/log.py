@@ -12,24 +12,15 @@ from train.record import EpochMetrics, RunConfig, write_metrics
 class Log:
     """Shows the progress of a run and writes its metrics; only the main process has one.
 
-    TensorBoard scalars are written where TensorBoard is installed.
-
-    Args:
-        folder: the folder of the run.
-        config: the settings of the run.
-        finished: the number of epochs that are finished already; scalars of later epochs, which an
-            interrupted run may have written, are dropped.
+    TensorBoard scalars are written where TensorBoard is installed. Those of epochs after the
+    `finished` ones are dropped: an interrupted run may have written them.
     """
 
     def __init__(self, folder: Path, config: RunConfig, finished: int):
         self.folder = folder
         self.config = config
-        self.bar = tqdm(
-            total=config.epochs * config.train_clips,
-            initial=finished * config.train_clips,
-            unit="clip",
-            mininterval=0.5,
-        )
+        done, total = (epochs * config.train_clips for epochs in (finished, config.epochs))
+        self.bar = tqdm(initial=done, total=total, unit="clip", mininterval=0.5)
         self.scalars = None
         try:
             from torch.utils.tensorboard import SummaryWriter

@@ -48,6 +48,10 @@ _MOST_STARTS = 10  # runs that started from runs that started from ...
 
 # Settings that a resumed run may change: the device, library versions and command line.
 _MAY_DIFFER = {"device", "versions", "command"}
+# What `RunConfig.init` records of the run that wrote a file of starting weights.
+START_SETTINGS = (
+    *("model", "preset", "split", "fold", "validation", "epochs", "recipe", "seed", "init"),
+)
 
 
 class RunError(ValueError):
@@ -116,11 +120,11 @@ class RunConfig:
     def from_json(cls, content: Any) -> "RunConfig":
         """The inverse of `to_json`.
 
-        Raises:
-            RunError: if a setting is missing, unknown, of another type, or contradicts the split.
+        RunError if a setting is missing, unknown, of another type, or contradicts the split.
         """
-        of_recipe, of_run = _typed(content, Recipe, cls)
-        config = cls(**of_run, settings=Recipe(**of_recipe))
+        values = _typed(content, _types(Recipe) | _types(cls))
+        settings = Recipe(**{name: values.pop(name) for name in _types(Recipe)})
+        config = cls(**values, settings=settings)
         config._check()
         return config
 
@@ -162,11 +166,15 @@ class RunConfig:
         return [f"{line:.160}" for line in lines if not line.partition(":")[0].endswith(".file")]
 
 
-def _typed(content: Any, *kinds: type) -> list[dict[str, Any]]:
-    """The fields of dataclasses from one JSON object: all, no others, each of its declared type."""
-    types = [{each.name: each.type for each in fields(k) if each.type != Recipe} for k in kinds]
-    _check_names(content, set().union(*types))
-    return [{name: _value(name, content[name], t) for name, t in kind.items()} for kind in types]
+def _types(kind: type) -> dict[str, Any]:
+    """The declared types of a dataclass's fields; the settings of a recipe are flat in JSON."""
+    return {each.name: each.type for each in fields(kind) if each.type != Recipe}
+
+
+def _typed(content: Any, types: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a JSON object that has these names, no others, and each of its type."""
+    _check_names(content, set(types))
+    return {name: _value(name, content[name], expected) for name, expected in types.items()}
 
 
 def _check_names(content: Any, names: set[str]) -> None:
@@ -195,21 +203,6 @@ def _value(name: str, value: Any, expected: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class StartRun:
-    """What `RunConfig.init` records of the run that wrote a file of starting weights."""
-
-    model: str
-    preset: str
-    split: str
-    fold: int
-    validation: bool
-    epochs: int
-    recipe: str
-    seed: int
-    init: dict[str, Any]
-
-
 def _check_init(init: Any, depth: int = 0) -> None:
     """Raise RunError unless `init` says what each encoder started from."""
     if depth == _MOST_STARTS or not isinstance(init, dict) or set(init) - {"video", "audio"}:
@@ -218,7 +211,8 @@ def _check_init(init: Any, depth: int = 0) -> None:
         if not isinstance(start, dict) or set(start) != {"file", "sha256", "run"}:
             raise RunError(f"init has {_shown(start)}, expected file, sha256 and run")
         if start["run"] is not None:
-            (run,) = _typed(start["run"], StartRun)
+            types = _types(Recipe) | _types(RunConfig)
+            run = _typed(start["run"], {name: types[name] for name in START_SETTINGS})
             _check_init(run["init"], depth + 1)
 
 
@@ -274,12 +268,10 @@ class Run:
 
     @property
     def model(self) -> str:
-        """The name of the network."""
         return self.config.model
 
     @property
     def fold(self) -> int:
-        """The number of the fold."""
         return self.config.fold
 
     @property
@@ -291,9 +283,6 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Read a finished run and check it against its split and against itself.
 
-    Args:
-        folder: `<model>/fold_<k>` or `<model>/validation_<k>`.
-
     Raises:
         UnfinishedRunError: if epochs or predictions are still missing.
         RunError: if a file is damaged or contradicts another.
@@ -303,9 +292,8 @@ def read_run(folder: Path) -> Run:
     if len(metrics) > config.epochs:
         raise RunError(f"{METRICS} has {len(metrics)} epochs, {CONFIG} says {config.epochs}")
     if len(metrics) < config.epochs or not (folder / PREDICTIONS).is_file():
-        raise UnfinishedRunError(
-            f"{len(metrics)} of {config.epochs} epochs are done. Finish it with --resume"
-        )
+        done = f"{len(metrics)} of {config.epochs} epochs are done"
+        raise UnfinishedRunError(f"{done}. Finish it with --resume")
     predictions = read_predictions(folder, config)
     recorded = metrics[-1].test_accuracy
     if abs(recorded - predictions.accuracy) > 1e-6:
@@ -320,19 +308,14 @@ _AGAIN = "Remove the run and train it again"
 
 
 def read_config(folder: Path) -> RunConfig:
-    """Read config.json.
-
-    Raises:
-        RunError: if it is damaged, or belongs to another folder.
-    """
+    """Read config.json; RunError if it is damaged, or belongs to another folder."""
     try:
         config = RunConfig.from_json(_parse(_read_text(folder / CONFIG)))
     except RunError as exc:
         raise RunError(f"{CONFIG}: {exc}. {_AGAIN}") from exc
     if config.folder.parts != folder.absolute().parts[-2:]:
-        raise RunError(
-            f"{CONFIG} is that of {config.folder}, the folder is {folder.name}. Rename the folder"
-        )
+        advice = f"the folder is {folder.name}. Rename the folder"
+        raise RunError(f"{CONFIG} is that of {config.folder}, {advice}")
     return config
 
 
@@ -342,18 +325,16 @@ def write_config(folder: Path, config: RunConfig) -> None:
 
 
 def read_metrics(folder: Path) -> list[EpochMetrics]:
-    """Read metrics.jsonl, one line per epoch from 1 on; empty if there is none yet.
+    """Read metrics.jsonl, one line per epoch from 1 on; empty if there is none.
 
-    Raises:
-        RunError: if it is damaged.
+    RunError if it is damaged.
     """
     if not (folder / METRICS).is_file():
         return []
     metrics = []
     for number, line in enumerate(_read_text(folder / METRICS).splitlines(), start=1):
         try:
-            (values,) = _typed(_parse(line), EpochMetrics)
-            metrics.append(EpochMetrics(**values))
+            metrics.append(EpochMetrics(**_typed(_parse(line), _types(EpochMetrics))))
             if metrics[-1].epoch != number:
                 raise RunError(f"epoch is {metrics[-1].epoch}, expected {number}")
             for name in ("train_accuracy", "test_accuracy"):
@@ -371,11 +352,7 @@ def write_metrics(folder: Path, metrics: Sequence[EpochMetrics]) -> None:
 
 
 def read_predictions(folder: Path, config: RunConfig) -> Predictions:
-    """Read predictions.csv.
-
-    Raises:
-        RunError: if it is damaged, or its clips are not those that `config` says were tested.
-    """
+    """Read predictions.csv; RunError if it is damaged, or has other clips than `config` says."""
     rows, predicted = {}, []
     try:
         lines = list(csv.reader(_read_text(folder / PREDICTIONS).splitlines()))
@@ -393,9 +370,8 @@ def read_predictions(folder: Path, config: RunConfig) -> Predictions:
         rows[clip] = shares
         predicted.append(guess)
     if len(rows) != config.test_clips:
-        raise RunError(
-            f"{PREDICTIONS} has {len(rows)} clips, {CONFIG} says {config.test_clips}. {_AGAIN}"
-        )
+        expected = f"{CONFIG} says {config.test_clips}"
+        raise RunError(f"{PREDICTIONS} has {len(rows)} clips, {expected}. {_AGAIN}")
     return Predictions(tuple(rows), np.array(list(rows.values())), np.array(predicted))
 
 
@@ -419,13 +395,7 @@ def _parse_prediction(row: list[str]) -> tuple[Clip, int, list[float]]:
 
 
 def write_predictions(folder: Path, clips: Sequence[Clip], probabilities: Tensor) -> None:
-    """Write predictions.csv.
-
-    Args:
-        folder: the folder of the run.
-        clips: the N held-out clips.
-        probabilities: float (N, 8) on the CPU.
-    """
+    """Write predictions.csv: the N held-out clips and their probabilities, float (N, 8), CPU."""
     with (
         atomic_path(folder / PREDICTIONS) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as opened,
@@ -453,11 +423,7 @@ class Checkpoint:
     accuracy: float | None = None  # of published weights, on the held-out clips, 0..1
 
     def network(self, device: torch.device | str = "cpu") -> TrainedNetwork:
-        """The trained network, ready for use.
-
-        Raises:
-            RunError: if the weights are not those of the network.
-        """
+        """The trained network, ready for use; RunError if the weights are not those of it."""
         try:
             return TrainedNetwork.build(
                 self.config.model,
@@ -485,9 +451,7 @@ def save_checkpoint(
     """Write last.pt, whole or not at all; the arguments are the attributes of `Checkpoint`.
 
     The file contains only tensors, numbers and text, so `torch.load(weights_only=True)` reads it.
-
-    Raises:
-        OSError: if it cannot be written.
+    OSError if it cannot be written.
     """
     state = {
         "checkpoint_version": CHECKPOINT_VERSION,
@@ -513,12 +477,12 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         FileNotFoundError: if the file does not exist.
     """
     try:
-        data = read_saved(path, device)
+        found = read_saved(path, device)
     except WeightsError as exc:
         raise RunError(str(exc)) from exc
-    if not is_checkpoint(data):
+    if not isinstance(found, Checkpoint):
         raise RunError(f"{path}: not a checkpoint of this program")
-    return parse_checkpoint(path, data)
+    return found
 
 
 def save_published(
@@ -547,38 +511,26 @@ def save_published(
 
 
 def read_saved(path: Path, device: torch.device | str = "cpu") -> Any:
-    """As `model.weights.read_data`, with published weights in the form of last.pt.
+    """A `Checkpoint`, or what else a file contains, as from `model.weights.read_data`.
 
-    Raises:
-        WeightsError: if the file is damaged or contains code.
-        RunError: if the metadata of published weights is not as it was written.
-        FileNotFoundError: if the file does not exist.
+    RunError if a checkpoint or published weights are not as they were written.
     """
     data = read_data(path, device)
     about = read_metadata(path).get(_METADATA) if path.suffix.lower() == ".safetensors" else None
-    if about is None:
-        return data
-    try:
-        content = _parse(about)
-        _check_names(content, _PUBLISHED_KEYS)
-    except RunError as exc:
-        raise RunError(f"{path}: metadata: {exc}") from exc
-    del content["about"]
-    statistics = {name: data.pop(name) for name in _STATISTICS if name in data}
-    return {**content, "model": data, "inputs": statistics, "training": {}}
+    if about is not None:
+        try:
+            content = _parse(about)
+            _check_names(content, _PUBLISHED_KEYS)
+        except RunError as exc:
+            raise RunError(f"{path}: metadata: {exc}") from exc
+        del content["about"]
+        statistics = {name: data.pop(name) for name in _STATISTICS if name in data}
+        data = {**content, "model": data, "inputs": statistics, "training": {}}
+    is_checkpoint = isinstance(data, dict) and "checkpoint_version" in data
+    return _parse_checkpoint(path, data) if is_checkpoint else data
 
 
-def is_checkpoint(data: Any) -> bool:
-    """Whether the content of a file is a checkpoint of this program, of whatever version."""
-    return isinstance(data, dict) and "checkpoint_version" in data
-
-
-def parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint in `data`, which was read from `path`.
-
-    Raises:
-        RunError: if it has another version, or is not whole.
-    """
+def _parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
     version = data["checkpoint_version"]
     if type(version) is not int or version != CHECKPOINT_VERSION:
         raise RunError(

@@ -10,15 +10,7 @@ from torch import Tensor
 from cache.files import sha256_file
 from cache.ravdess import actors_of
 from model.weights import WeightsError, public_state
-from train.record import (
-    CHECKPOINT,
-    CONFIG,
-    RunError,
-    StartRun,
-    is_checkpoint,
-    parse_checkpoint,
-    read_saved,
-)
+from train import record
 
 
 @dataclass(frozen=True)
@@ -32,35 +24,30 @@ class Start:
 def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
     """Read weights for an encoder: a public file, or last.pt or published weights of a run.
 
-    Args:
-        path: the file.
-        part: "video" or "audio".
-        held_out: the actors that the run to be trained must not see. A run that was trained on one
-            of them, directly or through the runs that it started from, is refused. The actors of a
-            public file are unknown, and the record says so.
+    A run that was trained on one of the actors `held_out`, directly or through the runs that it
+    started from, is refused. The actors of a public file are unknown, and the record says so.
 
     Raises:
         WeightsError: if the file cannot be used.
         FileNotFoundError: if the file does not exist.
     """
     try:
-        data = read_saved(path)
-        record: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
-        if is_checkpoint(data):
-            checkpoint = parse_checkpoint(path, data)
-            config = checkpoint.config
-            if checkpoint.epoch != config.epochs:
+        data = record.read_saved(path)
+        entry: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
+        if isinstance(data, record.Checkpoint):
+            config = data.config
+            if data.epoch != config.epochs:
                 raise WeightsError(
-                    f"{path}: {checkpoint.epoch} of {config.epochs} epochs are done. Finish that "
-                    "run first: only the last epoch of its schedule counts"
+                    f"{path}: {data.epoch} of {config.epochs} epochs are done. Finish that run "
+                    "first: only the last epoch of its schedule counts"
                 )
-            record["run"] = {name: getattr(config, name) for name in StartRun.__annotations__}
-            _check_actors(path, record["run"], held_out)
-            data = {str(n).removeprefix(f"{part}."): t for n, t in checkpoint.weights.items()}
-    except (WeightsError, RunError) as exc:
+            entry["run"] = {name: getattr(config, name) for name in record.START_SETTINGS}
+            _check_actors(path, entry["run"], held_out)
+            data = {str(n).removeprefix(f"{part}."): t for n, t in data.weights.items()}
+    except (WeightsError, record.RunError) as exc:
         raise WeightsError(f"{exc}{how_to_train_again(path)}") from exc
     try:
-        return Start(public_state(data), record)
+        return Start(public_state(data), entry)
     except WeightsError as exc:
         raise WeightsError(f"{path}: {exc}") from exc
 
@@ -85,6 +72,6 @@ def _check_actors(path: Path, run: Mapping[str, Any], held_out: tuple[int, ...])
 
 def how_to_train_again(path: Path) -> str:
     """The end of an error about a run's `last.pt`; empty for any other file."""
-    if path.name != CHECKPOINT or not (path.parent / CONFIG).is_file():
+    if path.name != record.CHECKPOINT or not (path.parent / record.CONFIG).is_file():
         return ""
     return f". Remove {path.parent} to train that run again"

@@ -27,13 +27,8 @@ DEVICE_SHARE, MEMORY_BYTES = 0.15, 2**30
 class Clips:
     """Clips of a cache by position, read into tensors that the caller owns.
 
-    Threads may read in parallel: the cache reads past HDF5, without Python's lock.
-
-    Args:
-        cache: the cache.
-        clips: the clips; a position is an index into this list.
-        inputs: the names of the fields to read; no others are read.
-        frames: the number of frames to keep, evenly spaced from the first.
+    Only the fields `inputs` are read, and of frames as many as `frames`, evenly spaced from the
+    first. Threads may read in parallel: the cache reads past HDF5, without Python's lock.
     """
 
     def __init__(self, cache: Cache, clips: list[Clip], inputs: tuple[str, ...], frames: int):
@@ -51,9 +46,8 @@ class Clips:
 
     @property
     def bytes_per_clip(self) -> int:
-        return sum(
-            prod(shape) * FIELDS[name].dtype.itemsize for name, shape in self._shapes.items()
-        )
+        shapes = self._shapes.items()
+        return sum(prod(shape) * FIELDS[name].dtype.itemsize for name, shape in shapes)
 
     def buffers(self, count: int, *, pinned: bool = False) -> dict[str, Tensor]:
         """Uninitialized tensors for `count` clips: each input with `count` in front."""
@@ -94,10 +88,6 @@ class Streamed:
 
     It holds `AHEAD + 1` batches in memory, whatever the number of clips. The buffers are kept from
     epoch to epoch, since fresh memory costs as much as reading; so only one pass runs at a time.
-
-    Args:
-        clips: the clips to read.
-        readers: the number of reading threads.
     """
 
     def __init__(self, clips: Clips, readers: int):
@@ -166,11 +156,7 @@ def _to_gpu(
 
 
 def place(clips: Clips, device: torch.device) -> tuple[Resident | Streamed, str]:
-    """Hold clips on the GPU or in memory if they fit, else stream them.
-
-    Returns:
-        The source of batches, and where it is, in words.
-    """
+    """Hold clips on the GPU or in memory if they fit, else stream them; and say where, in words."""
     size = clips.bytes_per_clip * len(clips)
     words = f"{size / 1e9:.2f} GB of clips"
     if device.type == "cuda" and size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:

@@ -2,10 +2,7 @@
 
 FILE has one setting per line, a name and arguments of train.py. The arguments of `all`, on the
 first line, go before those of each setting; {fold} and {seed} are replaced by those of the run.
-
-    all: --cache data/ravdess-cache --model audio_mfcc_cnn --recipe modern --validate
-    base:
-    lr_2e-3: --lr 2e-3  # a comment
+docs/training.md has an example.
 """
 
 import argparse
@@ -27,7 +24,7 @@ _OF_RUNS = ("--fold", "--seed", "--runs", "--resume")
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the command lines: all settings of the first seed, then those of the next."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.sweep", description="Print one command line of train.py per run."
+        "python -m train.sweep", description="Print one command line of train.py per run."
     )
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="lines of `name: arguments of train.py`")

@@ -43,7 +43,7 @@ def warps(coefficients: int, strength: float, count: int) -> Tensor:
 
 
 def change_vocal_tract(mfcc: Tensor, draws: Tensor, strength: float) -> Tensor:
-    """MFCCs as from speakers whose vocal tracts are longer or shorter.
+    """MFCCs, in the same shape, as from speakers whose vocal tracts are longer or shorter.
 
     Vocal tracts of children, women and men differ by a factor of up to 1.3; with few training
     actors, a network would otherwise take that for emotion.
@@ -52,9 +52,6 @@ def change_vocal_tract(mfcc: Tensor, draws: Tensor, strength: float) -> Tensor:
         mfcc: as in the cache, not normalized, float (B, 13, steps).
         draws: float (B,), uniform in 0..1: which factor of exp(-strength) .. exp(strength).
         strength: the logarithm of the largest factor; 0.2 is a factor from 0.82 to 1.22.
-
-    Returns:
-        A tensor of the same shape.
     """
     table = warps(mfcc.shape[1], strength, STEPS).to(mfcc)
     chosen = (draws * STEPS).long().clamp(max=STEPS - 1)

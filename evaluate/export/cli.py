@@ -9,11 +9,12 @@ from pathlib import Path
 from cache.command import FailedError, run, warn
 from cache.files import atomic_path, sha256_file, write_text
 from cache.reader import Cache
-from evaluate.export.model_card import card, properties
-from evaluate.export.publish import publish
-from evaluate.origin import check_same_run, load_result, tested_clips
-from train.record import RunError, read_run
+from evaluate.export.model_card import card, properties, weights_card
+from evaluate.runs import check_same_run, load_result, tested_clips
+from train.record import Checkpoint, Run, RunError, read_run, save_published
 
+# What the folds of one card have in common.
+_COMMON = ("model", "preset", "attention", "split", "recipe", "settings", "seed", "cache")
 TOLERANCE = 1e-4  # of probabilities, and of logits relative to the greatest
 
 
@@ -29,9 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--checkpoint", metavar="FILE", type=Path, nargs="+", required=True, help=several)
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--out", metavar="FILE", type=Path, help="the file, ending in .onnx")
-    weights = (
-        "write weights with their card: a file that ends in .safetensors, or a folder of folds"
-    )
+    weights = "write weights with their card: a file that ends in .safetensors, or a folder"
     kind.add_argument("--safetensors", metavar="OUT", type=Path, help=weights)
     points = "with --safetensors: who found the facial points of the cache, for the card"
     add("--points", metavar="TEXT", help=points)
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--cache", metavar="DIR", type=Path, help=help_cache)
     args = parser.parse_args(argv)
     if args.safetensors:
-        work = partial(publish, args.checkpoint, args.safetensors, args.points)
+        work = partial(_publish, args.checkpoint, args.safetensors, args.points)
         return run(work, extras="report,weights")
     if len(args.checkpoint) > 1:
         parser.error("--out takes one --checkpoint")
@@ -47,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(path: Path, out: Path, cache_directory: Path | None) -> int:
-    from evaluate.export.agreement import cached_fields, compare, random_fields
-    from evaluate.export.graph import write_graph
+    from evaluate.export.graph import BATCHES, cached_fields, compare, random_fields, write_graph
 
     # Check everything before any work.
     _check_out(out)
@@ -80,7 +78,8 @@ def _export(path: Path, out: Path, cache_directory: Path | None) -> int:
                 f"{TOLERANCE:g} at most"
             )
     checked = f"on {checked_on}: {found}. The limit is {TOLERANCE:g}"
-    write_text(out_card, card(out.name, config, sha256, result, checked))
+    batches = f"in batches of {' and '.join(map(str, BATCHES))}"
+    write_text(out_card, card(out.name, config, sha256, result, f"{batches}, {checked}"))
     print(f"differences from torch {checked}")
     unchanged = " (unchanged)" if before == _contents(out, out_card) else ""
     print(f"{out}, {out.stat().st_size / 1e6:.1f} MB, and {out_card}{unchanged}")
@@ -100,3 +99,39 @@ def _check_out(out: Path) -> None:
 
 def _contents(*paths: Path) -> list[bytes | None]:
     return [path.read_bytes() if path.is_file() else None for path in paths]
+
+
+def _publish(paths: Sequence[Path], out: Path, points: str | None) -> int:
+    """Write the weights of finished runs, and their card: README.md, or beside a single file.
+
+    `out` is a file that ends in .safetensors for one run, or a folder of `fold_<k>.safetensors`.
+    """
+    found = sorted((_read(path) for path in paths), key=lambda pair: pair[1].fold)
+    first = found[0][1].config
+    for (checkpoint, result), (_, before) in zip(found[1:], found, strict=False):
+        other = [n for n in _COMMON if getattr(result.config, n) != getattr(first, n)]
+        if other or result.fold == before.fold:
+            differs = f"has another {other[0]}" if other else f"is fold {result.fold} again"
+            raise RunError(f"{checkpoint.path} {differs}, expected another fold of one network")
+    single = out.suffix == ".safetensors"
+    if single and len(found) > 1:
+        raise RunError(f"{out} is one file for {len(found)} checkpoints, expected a folder")
+    folder = out.parent if single else out
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [out.name] if single else [f"fold_{result.fold}.safetensors" for _, result in found]
+    for name, (checkpoint, result) in zip(names, found, strict=True):
+        about = properties(result.config, sha256_file(checkpoint.path))
+        accuracy = result.predictions.accuracy
+        save_published(folder / name, checkpoint, accuracy=accuracy, about=about)
+    out_card = out.with_suffix(".md") if single else folder / "README.md"
+    write_text(out_card, weights_card(names, [result for _, result in found], points))
+    size = sum((folder / name).stat().st_size for name in names)
+    print(f"{len(names)} folds in {folder}, {size / 1e6:.2f} MB, and {out_card}")
+    return 0
+
+
+def _read(path: Path) -> tuple[Checkpoint, Run]:
+    checkpoint, result = load_result(path), read_run(path.resolve().parent)
+    check_same_run(checkpoint, result)
+    checkpoint.network()  # its weights are those of the network
+    return checkpoint, result

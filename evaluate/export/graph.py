@@ -1,20 +1,26 @@
-"""A trained network as one ONNX graph, from the fields of a cache to probabilities."""
+"""A trained network as one ONNX graph, and whether it gives the same results as torch."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from cache.command import FailedError
+from cache.ravdess import Clip
+from cache.reader import Cache
 from cache.schema import FIELDS, FRAME_SIZE
-from model.inference import TrainedNetwork
+from model.inference import TrainedNetwork, classify
 from model.inputs import subsample
 
 OUTPUTS = ("probabilities", "logits")
 OPSET = 18  # what torch writes without conversion; onnxruntime reads it since 1.14
+BATCHES = (1, 3)  # batch sizes: two, so that a batch size fixed in the graph is noticed
+_RANGES = {"frames": (0, 256), "mfcc": (-80, 80), "waveform": (-8e3, 8e3), "landmarks": (0, 720)}
 _MOST_BITS = 22  # of a weight's fraction, when torch resizes bytes
 
 
@@ -66,11 +72,7 @@ def resize_bytes(pictures: Tensor, weights: Tensor) -> Tensor:
     """Resize whole numbers 0..255, float32 (..., H, H) to (..., S, S), as torch resizes bytes.
 
     Rounded after the rows, and after the columns. This is exact in float32: bytes times weights of
-    16 bits, summed, stay below 2^24 units.
-
-    Args:
-        pictures: float32 (..., H, H).
-        weights: float32 (S, H), as from `resize_weights`.
+    16 bits, float32 (S, H) as from `resize_weights`, summed, stay below 2^24 units.
     """
     rows = (pictures @ weights.T + 0.5).floor()  # (..., H, H) -> (..., H, S)
     return (weights @ rows + 0.5).floor().clamp(0, 255)  # (..., H, S) -> (..., S, S)
@@ -81,15 +83,9 @@ def write_graph(
 ) -> None:
     """Write an ONNX file for any number of clips; the same network gives the same bytes.
 
-    Args:
-        trained: the network, on the CPU.
-        fields: the fields that it looks at, of two clips or more; their values do not matter.
-        path: the file to write, weights included.
-        properties: the metadata of the file.
-
-    Raises:
-        FailedError: if torch cannot express the network in ONNX.
-        OSError: if the file cannot be written.
+    The network is on the CPU. `fields` are those that it looks at, of two clips or more; their
+    values do not matter. `properties` are the metadata of the file, which contains the weights.
+    FailedError if torch cannot express the network in ONNX.
     """
     batch = torch.export.Dim("batch")
     try:
@@ -120,3 +116,46 @@ def write_graph(
     graph.ClearField("metadata_props")
     onnx.helper.set_model_props(file, dict(sorted(properties.items())))
     path.write_bytes(file.SerializeToString(deterministic=True))
+
+
+def compare(file: Path, trained: TrainedNetwork, fields: dict[str, Tensor]) -> tuple[float, float]:
+    """Run an ONNX file in onnxruntime, and the network that it was made from in torch, in float32.
+
+    The network is on the CPU, and `fields` are those that it looks at, each of sum(BATCHES) clips.
+
+    Returns:
+        The greatest absolute difference of probabilities, and the greatest difference of logits
+        relative to the greatest logit of the clip, if that is above 1. NaN for NaN or Inf.
+    """
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    batches = {name: values.split(BATCHES) for name, values in fields.items()}
+    differences = []
+    for number in range(len(BATCHES)):
+        batch = {name: parts[number] for name, parts in batches.items()}
+        got = session.run(OUTPUTS, {name: values.numpy() for name, values in batch.items()})
+        with torch.no_grad():
+            logits = classify(trained.net, trained.prepare(batch), torch.float32)
+        of_probabilities = (torch.from_numpy(got[0]) - logits.softmax(dim=1)).abs()
+        of_logits = (torch.from_numpy(got[1]) - logits).abs()
+        scale = logits.abs().amax(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+        differences.append(torch.stack([of_probabilities.max(), (of_logits / scale).max()]))
+    probabilities, logits = torch.stack(differences).amax(dim=0).tolist()
+    return probabilities, logits
+
+
+def cached_fields(cache: Cache, clips: Sequence[Clip], names: Sequence[str]) -> dict[str, Tensor]:
+    """Fields of sum(BATCHES) clips of a cache, spread evenly over `clips`; repeated, if too few."""
+    positions = np.linspace(0, len(clips) - 1, sum(BATCHES)).astype(int)
+    chosen = [clips[position].clip_id for position in positions]
+    stacks = {name: np.stack([cache.read(clip_id, name) for clip_id in chosen]) for name in names}
+    return {name: torch.from_numpy(stack) for name, stack in stacks.items()}
+
+
+def random_fields(names: Sequence[str]) -> dict[str, Tensor]:
+    """Noise in place of the fields of sum(BATCHES) clips, the same in every call."""
+    random = np.random.default_rng(0)
+    fields = {}
+    for name in names:
+        values = random.uniform(*_RANGES[name], (sum(BATCHES), *FIELDS[name].shape))
+        fields[name] = torch.from_numpy(values.astype(FIELDS[name].dtype))
+    return fields

@@ -1,22 +1,22 @@
-"""What an exported network says about itself: its metadata for programs, its card for people."""
+"""What published networks say about themselves: metadata for programs, cards for people."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import model
 from cache import ravdess, schema
 from cache.files import load_template
-from evaluate.export.agreement import BATCHES
 from evaluate.measures import interval_over_actors
-from evaluate.origin import license_terms
-from evaluate.runs import start_in_words
+from evaluate.runs import license_terms, start_in_words
 from model.paper import ROWS
 from train.record import Run, RunConfig
 
 
 def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
-    """The metadata of an exported file, by name: where its network comes from."""
+    """The metadata of a published file, by name: where its network comes from."""
     settings = ("model", "preset", "attention", "split", "fold", "recipe", "epochs", "seed")
     return {
         "emotions": ",".join(ravdess.EMOTIONS),
@@ -30,40 +30,56 @@ def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
     }
 
 
-def label_of(name: str) -> str:
-    """What the paper calls a network; its own name if it is not in the paper."""
-    return ROWS[name].label if name in ROWS else name
-
-
 def card(file: str, config: RunConfig, sha256: str, run: Run | None, checked: str) -> str:
-    """The model card, Markdown.
+    """The card of an ONNX file, Markdown.
 
-    Args:
-        file: the name of the exported file.
-        config: the settings of the run that it was made from.
-        sha256: the hash of its checkpoint.
-        run: the run with its metrics and predictions, if they are known.
-        checked: the clips that it was compared with torch on, and the differences, in words.
+    `sha256` is that of the checkpoint, `run` the run if its files are there, and `checked` says on
+    what the file was compared with torch, and the differences.
     """
     interval = None
     if run:
         right = run.predictions.labels == run.predictions.predicted
         actors = np.array([clip.actor for clip in run.predictions.clips])
         interval = interval_over_actors(right.astype(float), np.ones(len(right)), actors)
-    return load_template(Path(__file__).with_name("model_card.md.j2")).render(
+    return _render(
+        "model_card.md.j2",
+        config,
         file=file,
-        config=config,
         sha256=sha256,
-        label=label_of(config.model),
         fields={name: schema.FIELDS[name] for name in model.inputs(config.model, config.preset)},
-        ravdess=ravdess,
         schema=schema,
-        terms=license_terms(config.cache["dataset"]),
         start=start_in_words(config.init),
         run=run,
         interval=interval,
-        batches=BATCHES,
         checked=checked,
-        recordings=ravdess.is_recordings(config.cache["dataset"]),
         subject="This is the network of one fold",
+    )
+
+
+def weights_card(files: Sequence[str], runs: Sequence[Run], points: str | None) -> str:
+    """The card of the weights of several folds, one file each, Markdown.
+
+    `points` says who found the facial points of the cache.
+    """
+    return _render(
+        "weights_card.md.j2",
+        runs[0].config,
+        names=files,
+        runs=runs,
+        mean=np.mean([run.predictions.accuracy for run in runs]),
+        starts=sorted({start_in_words(run.config.init) for run in runs}),
+        points=points,
+        subject="These are the networks of single folds",
+    )
+
+
+def _render(template: str, config: RunConfig, **values: Any) -> str:
+    """Fill in a card; networks have the labels of the paper, or else their own names."""
+    return load_template(Path(__file__).with_name(template)).render(
+        config=config,
+        label=ROWS[config.model].label if config.model in ROWS else config.model,
+        ravdess=ravdess,
+        recordings=ravdess.is_recordings(config.cache["dataset"]),
+        terms=license_terms(config.cache["dataset"]),
+        **values,
     )

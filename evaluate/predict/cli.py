@@ -1,6 +1,7 @@
 """The command line of predictions: a JSON line, and a picture, for each file."""
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -11,9 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cache.command import fail, run, warn
+from cache.command import add_device, fail, printable, run, warn
 from cache.ravdess import EMOTIONS
-from evaluate.predict.files import SOUNDS, VIDEOS, is_ours, list_files, picture_names, printable
 from evaluate.predict.picture import draw
 from evaluate.predict.predictor import Prediction, Predictor, WindowPrediction, load, predict
 from evaluate.predict.video import annotate
@@ -22,6 +22,11 @@ from model.device import pick_device
 from preprocess.decode import ClipError, open_video
 from preprocess.windows import plan
 
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
+VIDEOS += (".3gp", ".ogv")
+SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg")
+_MARK = ".emotions"  # before the suffix of each picture of a prediction
+_LONGEST_NAME = 100
 _WEIGHTS = (".pt", ".pth", ".safetensors")  # suffixes of weights
 
 
@@ -109,6 +114,61 @@ def _predict_file(
     return line, line.get("error", told or None)
 
 
+def list_files(
+    given: Sequence[str], suffixes: tuple[str, ...]
+) -> tuple[list[Path], list[str], list[str]]:
+    """List the given files, those of given folders, and those that standard input names for `-`.
+
+    From folders, files with these suffixes are taken, in lower case. Returns the files, each once;
+    a warning for each folder with other files; and an error for each that cannot be read.
+    ValueError if there is no file, or standard input is closed.
+    """
+    paths: list[Path] = []
+    warnings: list[str] = []
+    errors: list[str] = []
+    for each in given:
+        if each == "-":
+            if sys.stdin is None:
+                raise ValueError("standard input is closed, expected a list of files")
+            paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
+        elif Path(each).is_dir():
+            walk = os.walk(each, onerror=lambda exc: errors.append(f"cannot be read: {exc}"))
+            inside = sorted(Path(root, file) for root, _, files in walk for file in files)
+            found = [path for path in inside if path.suffix.lower() in suffixes]
+            found = [path for path in found if not is_ours(path)]
+            paths += found
+            if len(found) < len(inside):
+                warnings.append(
+                    f"{each}: takes {len(found)} of {len(inside)} files, those that end in "
+                    f"{' '.join(suffixes)} and are not pictures of predictions"
+                )
+        else:
+            paths.append(Path(each))
+    if not paths:
+        raise ValueError(f"no file in {', '.join(given)}, expected videos")
+    return list(dict.fromkeys(paths)), warnings, errors
+
+
+def picture_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name without suffix for each file's pictures: its own, numbered if others have the same."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        name = own = printable(path.stem)[:_LONGEST_NAME]
+        for number in itertools.count(2):
+            if name not in taken:
+                break
+            name = f"{own}_{number}"
+        taken.add(name)
+        names[path] = f"{name}{_MARK}"
+    return names
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file has the name of a picture of a prediction, so that it is not an input."""
+    return path.stem.endswith(_MARK)
+
+
 def _entry(window: WindowPrediction) -> dict[str, Any]:
     entry: dict[str, Any] = {"start_s": round(window.start_s, 3), "end_s": round(window.end_s, 3)}
     if window.problem:
@@ -177,6 +237,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--video", action="store_true", help="also write an annotated mp4 beside each PNG")
     hop = "seconds from one window to the next (default: 1.225; one window for files of up to 6 s)"
     add("--hop", metavar="S", type=float, help=hop)
-    device = "auto: GPU if available, else CPU (default: auto)"
-    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help=device)
+    add_device(parser)
     return parser

@@ -14,22 +14,17 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 from torch.nn import functional
 
+from cache.command import printable
 from cache.files import atomic_path
 from cache.ravdess import EMOTIONS
 from cache.schema import DURATION_S, FRAME_COUNT
-from evaluate.predict.files import printable
 from evaluate.predict.predictor import MIDDLE, SHOWN_WINDOWS, Prediction, WindowPrediction
 from model.landmarks import PARTS, PLACES
 
 # One color per emotion, the same in all pictures; Paul Tol's "light" and "bright" schemes, which
 # people of all color vision tell apart.
-COLORS = dict(
-    zip(
-        EMOTIONS,
-        ("#777777", "#66ccee", "#ccbb44", "#4477aa", "#ee6677", "#aa3377", "#228833", "#ee8866"),
-        strict=True,
-    )
-)
+_TINTS = ("#777777", "#66ccee", "#ccbb44", "#4477aa", "#ee6677", "#aa3377", "#228833", "#ee8866")
+COLORS = dict(zip(EMOTIONS, _TINTS, strict=True))
 BOX = "#ffee55"  # the color of a face's box
 STRONGEST = 2.0  # times the mean attention: from here on the overlay is opaque
 _ROLES = (*PLACES, "pose")  # what attention over landmarks is about
@@ -39,12 +34,7 @@ _FRAME_HEIGHT = 360  # of the whole frame, in pixels
 def overlay(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
     """A face with the attention over it: gray where it is low, glowing where it is high.
 
-    Args:
-        crop: uint8 RGB (H, W, 3).
-        attention: float (h, w), as multiples of its mean.
-
-    Returns:
-        uint8 RGB (H, W, 3).
+    Faces are uint8 RGB (H, W, 3), attention is float (h, w), as multiples of its mean.
     """
     weights = torch.from_numpy(attention)[None, None]
     sized = functional.interpolate(weights, crop.shape[:2], mode="bilinear")[0, 0].numpy()
@@ -57,10 +47,7 @@ def overlay(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
 def glowing(face: np.ndarray, window: WindowPrediction, number: int) -> np.ndarray:
     """A face of a window with the attention over it, or over its points, where it has those.
 
-    Args:
-        face: what is in the face box of frame `number`, uint8 RGB (H, H, 3) of any size.
-        window: with attention.
-        number: 0..29.
+    `face` is what is in the face box of frame `number`, 0..29, uint8 RGB (H, H, 3) of any size.
     """
     if window.points is None:
         return overlay(face, window.attention[number])
@@ -92,10 +79,7 @@ def draw(name: str, prediction: Prediction, path: Path, *, warnings: Sequence[st
 def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -> Figure:
     """Draw the frame with its face box, the probabilities, the faces and the attention.
 
-    Args:
-        name: the name of the file, for the title.
-        prediction: with at least one usable window.
-        warnings: what readers of the picture should know about the network.
+    The prediction of file `name` has at least one usable window.
     """
     first = prediction.usable[0]
     rows = (first.crops is not None) + (first.attention is not None)  # of faces

@@ -30,21 +30,14 @@ MIDDLE = FRAME_COUNT // 2
 
 @dataclass(frozen=True)
 class Predictor:
-    """Trained networks whose mean is the prediction, and what readers should know about them.
+    """Trained networks whose mean is the prediction, and what readers should know about them."""
 
-    Attributes:
-        networks: one or more.
-        settings: how the features of a video are made for them.
-        warnings: what readers should know.
-        configs: the settings of the run of each network.
-        shipped: whether the networks are the folds that come with the project, of which those that
-            were trained on an actor of RAVDESS are left out for that actor's clips.
-    """
-
-    networks: tuple[TrainedNetwork, ...]
-    settings: Settings
-    warnings: tuple[str, ...] = ()
-    configs: tuple[RunConfig, ...] = ()
+    networks: tuple[TrainedNetwork, ...]  # one or more
+    settings: Settings  # how the features of a video are made for them
+    warnings: tuple[str, ...] = ()  # what readers should know
+    configs: tuple[RunConfig, ...] = ()  # the settings of the run of each network
+    # Whether they are the folds that come with the project, of which those that were trained on an
+    # actor of RAVDESS are left out for that actor's clips.
     shipped: bool = False
 
     @property
@@ -92,32 +85,20 @@ class Predictor:
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """What was found in 2.45 s of a file.
+    """What was found in 2.45 s of a file; None is what the networks do not look at."""
 
-    Attributes:
-        start_s: where the window starts, in seconds from the start of the file.
-        probabilities: of the eight emotions, float32 (8,); None where `problem` says why.
-        problem: such as that no face was found; None where there are probabilities.
-        boxes: float32 (30, 4), x1, y1, x2, y2 in pixels; None for networks without a picture.
-        points: float32 (30, 68, 2), x, y of the facial points in pixels; None for networks that
-            look at no landmarks.
-        attention: float32 (30, h, w), how much the networks look at each part of each face crop,
-            or (30, 9), at each of `model.landmarks.PLACES` and the pose; as multiples of the mean.
-            None for networks without the cross-modal block.
-        crops: uint8 RGB (30, 224, 224, 3), of the first windows of a file.
-        frame: frame 15 of the window as decoded, of the first windows of a file.
-        notes: what was padded, repeated or unusual.
-    """
-
-    start_s: float
-    probabilities: np.ndarray | None = None
-    problem: str | None = None
-    boxes: np.ndarray | None = None
-    points: np.ndarray | None = None
+    start_s: float  # in seconds from the start of the file
+    probabilities: np.ndarray | None = None  # float32 (8,); None where `problem` says why
+    problem: str | None = None  # such as that no face was found
+    boxes: np.ndarray | None = None  # float32 (30, 4), x1, y1, x2, y2 in pixels
+    points: np.ndarray | None = None  # facial points, float32 (30, 68, 2), x, y in pixels
+    # How much the networks look at each part of each face crop, float32 (30, h, w), or at each of
+    # `model.landmarks.PLACES` and the pose, (30, 9); as multiples of the mean.
     attention: np.ndarray | None = None
+    # Of the first windows of a file: face crops, uint8 RGB (30, 224, 224, 3); frame 15 as decoded.
     crops: np.ndarray | None = None
     frame: av.VideoFrame | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was padded, repeated or unusual
 
     @property
     def end_s(self) -> float:
@@ -171,15 +152,8 @@ class Prediction:
 def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False) -> Predictor:
     """Read checkpoints or published weights, with the settings of the features of their training.
 
-    Args:
-        paths: the files; the mean of their networks is the prediction.
-        device: the device to compute on.
-        shipped: see `Predictor`.
-
-    Raises:
-        ValueError: if one cannot be used, or their features differ.
-        ModuleNotFoundError: if networks of landmarks find no dlib.
-        FileNotFoundError: if one is missing.
+    ValueError if one cannot be used, or their features differ; ModuleNotFoundError if networks of
+    landmarks find no dlib; FileNotFoundError if one is missing.
     """
     checkpoints = [load_checkpoint(path, device) for path in paths]
     configs = tuple(checkpoint.config for checkpoint in checkpoints)
@@ -209,13 +183,8 @@ def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False
 def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPrediction]:
     """Yield what the network says about each window of a file, and what it looked at.
 
-    Args:
-        predictor: as from `load`.
-        path: a video, or a sound file for a network that needs no picture.
-        plan: as from `preprocess.windows.plan`.
-
-    Raises:
-        ClipError: if the file lacks what the network needs, or cannot be read.
+    The file is a video, or a sound file for networks that need no picture. ClipError if it lacks
+    what the network needs, or cannot be read.
     """
     shown = 0
     with open_video(path, picture=predictor.sees, sound=predictor.hears) as video:
@@ -225,10 +194,11 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
                 if window.problem:
                     raise ClipError(window.problem)
                 arrays, notes = window_arrays(window, predictor.settings)
-                probabilities, attention = _classify(predictor.networks, arrays)
+                found = [_classify(network, arrays) for network in predictor.networks]
             except ClipError as exc:
                 yield WindowPrediction(window.start_s, problem=str(exc), notes=window.notes)
                 continue
+            maps = [attention for _, attention in found if attention is not None]
             shown += 1
             keep = predictor.sees and shown <= SHOWN_WINDOWS
             crops = arrays.get("frames")
@@ -236,10 +206,10 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
                 crops = crop(window.frames, arrays["face_box"])
             yield WindowPrediction(
                 window.start_s,
-                probabilities,
+                probabilities=np.mean([probabilities for probabilities, _ in found], axis=0),
                 boxes=arrays.get("face_box"),
                 points=arrays.get("landmarks"),
-                attention=attention,
+                attention=np.mean(maps, axis=0) if maps else None,
                 crops=crops if keep else None,
                 frame=window.frames[MIDDLE] if keep else None,
                 notes=(*window.notes, *notes),
@@ -247,19 +217,9 @@ def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPred
 
 
 def _classify(
-    networks: Sequence[TrainedNetwork], arrays: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities (8,) of one window, and where the sound made the networks look, if it does."""
-    found = [_ask(network, arrays) for network in networks]
-    maps = [attention for _, attention in found if attention is not None]
-    probabilities = np.mean([probabilities for probabilities, _ in found], axis=0)
-    return probabilities, np.mean(maps, axis=0) if maps else None
-
-
-def _ask(
     trained: TrainedNetwork, arrays: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """As `_classify`, of one network."""
+    """Probabilities (8,) of one window, and where the sound made the network look, if it does."""
     device = next(trained.net.parameters()).device
     fields = {name: torch.from_numpy(arrays[name])[None].to(device) for name in trained.fields}
     maps: list[Tensor] = []

@@ -23,10 +23,7 @@ _TICKS = 90_000  # the unit of the written time stamps, per second
 def annotate(video: Video, prediction: Prediction, path: Path) -> None:
     """Write an mp4: the picture with the face's box, and beside it what was found at that moment.
 
-    Args:
-        video: the open file, whose sound is written too if it was opened with sound.
-        prediction: the prediction of that file.
-        path: the mp4; appears whole or not at all.
+    The sound is written too if the video was opened with sound. The file appears whole or not.
     """
     with atomic_path(path) as temporary, av.open(temporary, "w", format="mp4") as mp4:
         picture, last = None, -1

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -13,16 +13,6 @@ from train.record import Run
 
 _SIZE = 112  # pixels per side
 _QUALITY = 85
-
-
-@dataclass(frozen=True)
-class Faces:
-    """Faces as JPEG data URLs by clip id, and the dataset, license and citation of the cache."""
-
-    pictures: dict[str, str]
-    dataset: str
-    license: str
-    citation: str
 
 
 def check_cache(cache: Cache, run: Run) -> None:
@@ -37,15 +27,10 @@ def check_cache(cache: Cache, run: Run) -> None:
             )
 
 
-def read_faces(cache: Cache, clip_ids: list[str]) -> tuple[Faces, list[str]]:
-    """The middle frames of clips.
+def read_faces(cache: Cache, clip_ids: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The middle frames of the clips that the cache has, and a line for each unreadable one.
 
-    Args:
-        cache: the cache that contains the clips.
-        clip_ids: the names of the clips; those that the cache lacks get no picture.
-
-    Returns:
-        The faces, and one line per clip that cannot be read.
+    `pictures` are JPEG data URLs by clip id; `dataset`, `license` and `citation` are the cache's.
     """
     known = {clip.clip_id for clip in cache.clips}
     pictures, problems = {}, []
@@ -61,4 +46,4 @@ def read_faces(cache: Cache, clip_ids: list[str]) -> tuple[Faces, list[str]]:
         except (CacheError, OSError) as exc:
             problems.append(f"no face of clip {clip_id}: {exc}")
     origin = {name: cache.manifest[name] for name in ("dataset", "license", "citation")}
-    return Faces(pictures, **origin), problems
+    return {"pictures": pictures, **origin}, problems

@@ -17,6 +17,11 @@ from evaluate.runs import headline, printable
 from train.record import Run
 
 INTENSITIES = {1: "normal", 2: "strong"}
+# Of a fold outside the mean: the name in summary.json, and the column of its row.
+_OUTSIDE = (
+    *(("fold", "fold"), ("accuracy_last", "accuracy"), ("epoch", "best_epoch")),
+    ("accuracy_best_on_test", "accuracy_best_on_test"),
+)
 
 Row = dict[str, Any]  # of a table: the values by the name of their column
 
@@ -41,17 +46,12 @@ class Pooled:
     def of(cls, runs: list[Run]) -> "Pooled":
         """Pool the headline folds of a model, at least one."""
         used = headline(runs)
-        rows = [
-            (
-                *(clip, run.config.seed, run.fold, predicted, probabilities),
-                1 / (len(used) * run.config.test_clips),
-            )
-            for run in used
-            for clip, predicted, probabilities in zip(
-                *(run.predictions.clips, run.predictions.predicted, run.predictions.probabilities),
-                strict=True,
-            )
-        ]
+        rows = []
+        for run in used:
+            tested, weight = run.predictions, 1 / (len(used) * run.config.test_clips)
+            found = tested.clips, tested.predicted, tested.probabilities
+            for clip, *row in zip(*found, strict=True):
+                rows.append((clip, run.config.seed, run.fold, *row, weight))
         clips, *columns = zip(*sorted(rows, key=lambda row: row[0]), strict=True)
         return cls(clips, *map(np.array, columns))
 
@@ -122,15 +122,12 @@ class ModelReport:
 
 
 def compute(runs: list[Run]) -> ModelReport:
-    """Compute all figures of one model.
-
-    Args:
-        runs: the runs of a model from `read_runs`, at least one in the headline folds.
-    """
+    """Compute all figures of one model from its runs, at least one in the headline folds."""
     # Each fold by itself, then the clips of the headline folds together.
     config, used, pooled = runs[0].config, headline(runs), Pooled.of(runs)
     folds = [_by_fold(run) for run in runs]
     inside = [row for row, run in zip(folds, runs, strict=True) if run in used]
+    outside = [row for row in folds if row not in inside]
     best = _per("fold", inside, "accuracy_best_on_test")
     emotions = _by_emotion(pooled)
     confusion = confusion_matrix(pooled.labels, pooled.predicted, labels=range(len(EMOTIONS)))
@@ -162,7 +159,7 @@ def compute(runs: list[Run]) -> ModelReport:
         "seed": config.seed,
         "dataset": config.cache["dataset"],
         "cache_fingerprint": config.cache["fingerprint"],
-        "outside_mean": [_outside(row) for row in folds if row not in inside],
+        "outside_mean": [{name: row[column] for name, column in _OUTSIDE} for row in outside],
     }
     return ModelReport(runs[0].model, runs, folds, pooled, figures)
 
@@ -217,13 +214,6 @@ def _by_fold(run: Run) -> Row:
     }
 
 
-def _outside(row: Row) -> Row:
-    """A fold outside the mean."""
-    names = {"fold": "fold", "accuracy_last": "accuracy", "epoch": "best_epoch"}
-    best = {"accuracy_best_on_test": row["accuracy_best_on_test"]}
-    return {name: row[column] for name, column in names.items()} | best
-
-
 def _by_actor(pooled: Pooled) -> list[Row]:
     """Each actor, with the fold that tests them, sorted by number."""
     rows = []
@@ -238,14 +228,12 @@ def _by_actor(pooled: Pooled) -> list[Row]:
 def _by_sex(pooled: Pooled) -> list[Row]:
     """Men and women among the actors."""
     sexes = np.array([sex(actor) for actor in pooled.actors])
-    return [
-        {
-            "sex": group,
-            "actors": len(np.unique(pooled.actors[sexes == group])),
-            **_counts(pooled.correct[sexes == group]),
-        }
-        for group in ("male", "female")
-    ]
+    rows = []
+    for group in ("male", "female"):
+        own = sexes == group
+        counts = _counts(pooled.correct[own])
+        rows.append({"sex": group, "actors": len(np.unique(pooled.actors[own])), **counts})
+    return rows
 
 
 def _by_emotion(pooled: Pooled) -> list[Row]:

@@ -1,5 +1,13 @@
-"""The figures of the report, drawn in colors that `svg` replaces with those of the page."""
+"""The figures of the report, and how they become SVG inside a page.
 
+They are drawn in colors that `inline` replaces with those of the page.
+"""
+
+import html
+import io
+import re
+
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,8 +15,15 @@ from matplotlib.patches import Rectangle
 
 from cache.ravdess import EMOTIONS
 from evaluate.report.figures import ModelReport
-from evaluate.report.svg import BEST, HEAT, INK, LINE, MUTED, TEST, TRAIN
 from train.record import Run
+
+# Figures are drawn in these colors, which the page replaces: one figure for light and dark.
+INK, MUTED, LINE = "#010101", "#010102", "#010103"
+TEST, TRAIN, BEST, HEAT = "#010104", "#010105", "#010106", "#010107"
+_SHOWN = {
+    **{INK: "currentColor", MUTED: "var(--muted)", LINE: "var(--line)"},
+    **{TEST: "var(--accent)", TRAIN: "var(--train)", BEST: "var(--best)", HEAT: "var(--heat)"},
+}
 
 # A disc marks the last epoch, which is the result; a ring the best epoch on the test actors.
 _MARK = {"linestyle": "none", "marker": "o", "clip_on": False, "zorder": 3}
@@ -22,8 +37,7 @@ _RING = {
 def confusion_figure(confusion: list[list[int]]) -> Figure:
     """A confusion matrix: the number of clips in each cell, below it the percentage of its row.
 
-    Args:
-        confusion: the number of clips of true emotion `row` predicted as `column`, (8, 8).
+    True emotions are rows, predicted ones columns, (8, 8).
     """
     counts = np.array(confusion)
     of_row = counts.sum(axis=1, keepdims=True)
@@ -54,9 +68,6 @@ def curves_figure(runs: list[Run]) -> Figure:
     """Learning curves: accuracy above, loss below, one column per fold, one line per seed.
 
     Training is dashed, so that the curves differ not only in color.
-
-    Args:
-        runs: the finished runs of one model, at least one.
     """
     folds = list(dict.fromkeys(run.fold for run in runs))
     columns = len(folds)
@@ -90,11 +101,7 @@ def curves_figure(runs: list[Run]) -> Figure:
 
 
 def overview_figure(models: dict[str, ModelReport]) -> Figure:
-    """One line per model: its accuracy at the last epoch with the interval, and at its best one.
-
-    Args:
-        models: the models by name, at least one.
-    """
+    """One line per model: its accuracy at the last epoch with the interval, and at its best one."""
     figure = Figure(figsize=(6.6, 0.9 + 0.27 * len(models)), layout="constrained")
     axes = figure.add_subplot()
     for row, model in enumerate(models.values()):
@@ -131,3 +138,34 @@ def _dress(axes: Axes) -> None:
         axis.label.set_color(MUTED)
         axis.label.set_size(9)
         axis.get_offset_text().set_color(MUTED)
+
+
+def inline(figure: Figure, slug: str, title: str, description: str) -> str:
+    """A figure as an `svg` element; the same figure and words give the same text.
+
+    `slug`, another one for each figure, starts every id. Title and description are read out.
+    """
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+    drawn = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": slug}):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(drawn, format="svg", metadata=nothing)
+    head, body = re.fullmatch(r".*?<svg([^>]*)>(.*)", drawn.getvalue(), re.DOTALL).groups()
+    for pattern, replacement in (
+        (r"<style.*?</style>", ""),  # would apply to the whole page
+        (r">\s+<", "><"),
+        (r'<g id="[^"]*"', "<g"),  # nothing refers to groups
+        (r'( id="|url\(#)', rf"\g<1>{slug}-"),
+        (r'xlink:href="#', f'href="#{slug}-'),
+        (r"font-family: [^;\"]*;? ?", ""),  # the page has its own
+        ("#01010[1-7]", lambda found: _SHOWN[found[0]]),
+    ):
+        body = re.sub(pattern, replacement, body, flags=re.DOTALL)
+    (view,) = re.findall(r'viewBox="[^"]*"', head)
+    return (
+        f'<svg {view} role="img" aria-labelledby="{slug}-title {slug}-description">'
+        f'<title id="{slug}-title">{html.escape(title)}</title>'
+        f'<desc id="{slug}-description">{html.escape(description)}</desc>{body}'
+    )

@@ -1,18 +1,22 @@
-"""Write the files of a report: summary.json and CSV, and what `templates` makes."""
+"""Write the files of a report: summary.json, CSV, report.html, and the paper's tables."""
 
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cache.files import write_text
+import numpy as np
+
+from cache.files import load_template, write_text
 from cache.ravdess import EMOTIONS
-from evaluate.report.faces import Faces
+from evaluate import measures
+from evaluate.report import plots
 from evaluate.report.figures import Row
 from evaluate.report.report import Report
-from evaluate.report.templates import page, table_files
+from model import paper
 
 PAGE = "report.html"
 
@@ -28,16 +32,26 @@ _COMPARISON_COLUMNS = (
 _ROBUSTNESS_COLUMNS = (
     *("model", "name", "modality", "title", "accuracy", "difference", "folds", "clips", "reason"),
 )
+_TABLE_HEADER = (
+    *("model", "fusion", "last epoch (%)", "95 % interval", "best on test (%)"),
+    *("the paper's (%)", "parameters", "the paper's parameters"),
+)
+_TABLE_CAPTION = (
+    "Accuracy over eight emotions. Last epoch: the result, the mean over folds after the last "
+    "epoch of a fixed schedule, with its interval over actors. Best on test: the epoch is chosen "
+    "on the test actors, so it is not a result; the paper's figures are of this kind."
+)
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"},
+}
 
 
-def write_report(out: Path, report: Report, faces: Faces | None = None) -> bool:
-    """Write all files into the folder `out`; the same report and faces give the same bytes.
+def write_report(out: Path, report: Report, faces: dict[str, Any] | None = None) -> bool:
+    """Write all files into the folder `out`; returns whether any changed.
 
-    Returns:
-        Whether any file changed.
-
-    Raises:
-        OSError: if a file cannot be written.
+    The same report and faces give the same bytes.
     """
     summary = report.to_json()
     files = {
@@ -98,3 +112,120 @@ def csv_text(rows: list[Row], columns: Sequence[str] = ()) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def page(report: Report, faces: dict[str, Any] | None = None) -> str:
+    """The page: one HTML file that loads nothing from outside."""
+    main = report.models[report.main]
+    return _render(
+        "report.html.j2",
+        **{"report": report, "faces": faces, "main": main, "models": list(report.models.values())},
+        **{"emotions": EMOTIONS, "measures": measures, "paper": paper, "plots": plots},
+        # The paper's figure belongs only beside the paper's network on the paper's data.
+        paper_row=None if main.name != "cfn_sr" or main.unlike_paper else paper.ROWS["cfn_sr"],
+        # One trained row compares nothing.
+        tables={
+            title: rows
+            for title, rows in report.tables.items()
+            if sum(row["folds"] > 0 for row in rows) > 1
+        },
+    )
+
+
+def table_files(report: Report) -> dict[str, str]:
+    """The paper's tables with ours beside its figures, by file name."""
+    files = {}
+    for number, (title, rows) in enumerate(report.tables.items(), start=1):
+        for kind, dash in (("tex", "--"), ("md", " to ")):
+            files[f"table_{number}.{kind}"] = _render(
+                f"table.{kind}.j2",
+                title=title,
+                number=number,
+                caption=_TABLE_CAPTION,
+                header=_TABLE_HEADER,
+                rows=[_cells(row, dash) for row in rows],
+                notes=_notes(rows),
+            )
+    return files
+
+
+def markdown_table(**values: Any) -> str:
+    """A table as Markdown from `title`, `caption`, `header`, `rows` and `notes`, all text."""
+    return _render("table.md.j2", **values)
+
+
+def _cells(row: Row, dash: str) -> list[str]:
+    """One row as text; `dash` joins the bounds of an interval."""
+    label = f"{row['label']} [{row['model']}]" if _remarks(row) else row["label"]
+    ours = ["not trained", "", "", ""]
+    if row["folds"]:
+        ours = [
+            f"{100 * row['accuracy_last']:.2f}{_over_seeds(row)}",
+            dash.join(f"{100 * bound:.2f}" for bound in row["interval"] or ()),
+            f"{100 * row['accuracy_best_on_test']:.2f}",
+            f"{row['parameters']:,}",
+        ]
+    paper_accuracy = f"{100 * row['paper_accuracy']:.2f}"
+    stage, paper_parameters = row["stage"].strip("-"), row["paper_parameters"].strip("-")
+    return [label, stage, *ours[:3], paper_accuracy, ours[3], paper_parameters]
+
+
+def _over_seeds(row: Row) -> str:
+    """The standard deviation over seeds of a row, in percent; empty if it has one seed."""
+    spread = row.get("standard_deviation_over_seeds")
+    return "" if spread is None else f" ± {100 * spread:.2f}"
+
+
+def _notes(rows: list[Row]) -> list[str]:
+    """One sentence about seeds, and one for all rows that the same makes unlike the paper's."""
+    models: dict[str, list[str]] = {}
+    for row in rows:
+        if _remarks(row):
+            models.setdefault(", ".join(_remarks(row)), []).append(row["model"])
+    seeds = dict.fromkeys(" ".join(map(str, row["seeds"])) for row in rows if "seeds" in row)
+    spread = "±: the standard deviation over random seeds of the mean over folds; seeds"
+    notes = [f"{spread} {', '.join(seeds)}."] if seeds else []
+    for remark, names in models.items():
+        notes.append(f"[{', '.join(names)}]: {remark}; not comparable with the paper's.")
+    return notes
+
+
+def _remarks(row: Row) -> list[str]:
+    """Why a trained row is not comparable with the paper's."""
+    if row["folds"] in (0, row["headline_folds"]):
+        return row["unlike_paper"]
+    return [f"{row['folds']} of {row['headline_folds']} folds", *row["unlike_paper"]]
+
+
+def latex_text(text: str) -> str:
+    """Text as LaTeX sets it literally."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def markdown_text(text: str) -> str:
+    """Text as Markdown shows it literally, also in a cell of a table."""
+    escaped = re.sub(r"([\\`*_\[\]|~>])", r"\\\1", text.replace("&", "&amp;"))
+    return escaped.replace("<", "&lt;")
+
+
+def _render(template: str, **values: Any) -> str:
+    filters = {"percent": _percent, "over_seeds": _over_seeds, "most_confused": _most_confused}
+    filters |= {"tex": latex_text, "md": markdown_text, "remarks": _remarks}
+    return load_template(Path(__file__).with_name(template), **filters).render(**values)
+
+
+def _percent(share: float, digits: int = 2) -> str:
+    return "none" if share != share else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def _most_confused(confusion: list[list[int]]) -> str:
+    """The most frequent mistake in words."""
+    counts = np.array(confusion)
+    np.fill_diagonal(counts, 0)
+    true, predicted = np.unravel_index(counts.argmax(), counts.shape)
+    if not counts.any():
+        return "Every clip is predicted correctly."
+    return (
+        f"The most frequent mistake: {EMOTIONS[true]} predicted as {EMOTIONS[predicted]}, "
+        f"{counts.max()} of {sum(confusion[true])} clips."
+    )

@@ -36,12 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure_all(args: argparse.Namespace, only: Sequence[str]) -> int:
     device, cache = pick_device(args.device), Cache(args.cache)
     models, left_out = read_runs(args.runs)
-    problems = [
-        f"{each.name} is {each.state}: {problem}"
-        for each in left_out
-        if not only or each.name.split("/")[0] in only
-        for problem in each.problems
-    ]
+    wanted = [each for each in left_out if not only or each.name.split("/")[0] in only]
+    problems = [line for each in wanted for line in each.lines()]
     runs = [each for name, own in models.items() if not only or name in only for each in own]
 
     # Measure what is not measured yet. More threads slow down MFCCs and small networks.
@@ -70,7 +66,7 @@ def _measure_all(args: argparse.Namespace, only: Sequence[str]) -> int:
         "folder of each run; python -m evaluate adds them to the report)"
     )
     print(f"accuracy in percent, mean over folds:\n{table(rows)}")
-    reasons = dict.fromkeys(row.reason for row in rows if row.reason)
+    reasons = dict.fromkeys(row["reason"] for row in rows if row["reason"])
     if reasons:
         print(f"-: {'; '.join(reasons)}")
     return 1 if problems else 0

@@ -34,8 +34,7 @@ def generator(clip: Clip, purpose: int) -> np.random.Generator:
 def noisy(waveform: np.ndarray, snr_db: float, random: np.random.Generator) -> np.ndarray:
     """Add white noise to samples (N,) of any unit, `snr_db` below the power of the whole clip.
 
-    Returns:
-        float32 (N,), in the same unit, not clipped; silence stays silent.
+    Returns float32 (N,), in the same unit, not clipped; silence stays silent.
     """
     signal = waveform.astype(np.float64)
     noise = random.standard_normal(len(signal))

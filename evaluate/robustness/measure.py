@@ -11,9 +11,9 @@ import torch
 from cache.files import sha256_file
 from cache.ravdess import Clip
 from cache.reader import Cache
-from evaluate.origin import check_same_run, load_result, tested_clips
 from evaluate.robustness.conditions import CONDITIONS, Condition
 from evaluate.robustness.table import Measured, Outcome, RobustnessError, read_measured
+from evaluate.runs import check_same_run, load_result, tested_clips
 from model.device import describe
 from model.inference import TrainedNetwork
 from train.record import CHECKPOINT, PREDICTIONS, Run
@@ -28,15 +28,8 @@ def measure_run(
 ) -> bool:
     """Write robustness.json of a run; returns False if it is there already.
 
-    Args:
-        run: the run, with its checkpoint in its folder.
-        cache: the cache that it was trained on.
-        device: the device to compute on.
-        advance: called with the number of clips of each batch when it is done.
-
-    Raises:
-        ValueError: if cache, checkpoint and predictions do not belong together, or one is damaged.
-        OSError: if a file cannot be read or written.
+    `advance` is called with the number of clips of each batch when it is done. ValueError if cache,
+    checkpoint and predictions do not belong together, or one is damaged.
     """
     # The cache, the checkpoint and the predictions must belong together.
     clips = tested_clips(cache, run.config)
@@ -75,7 +68,7 @@ def measure(
     cache: Cache,
     clips: Sequence[Clip],
     conditions: Sequence[Condition],
-    device: torch.device,
+    device: torch.device | str = "cpu",
     advance: Callable[[int], Any] = lambda clips: None,
 ) -> dict[str, np.ndarray]:
     """The classes that a network on `device` predicts, int64 (N,) by the name of the condition."""

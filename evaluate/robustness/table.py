@@ -13,6 +13,8 @@ from train.record import PREDICTIONS
 FILE_NAME = "robustness.json"
 SCHEMA_VERSION = 1
 
+Row = dict[str, Any]  # one condition of one model, the values by the name of their column
+
 
 class RobustnessError(ValueError):
     """A run cannot be measured, or its robustness.json is damaged or of other predictions."""
@@ -81,32 +83,12 @@ def read_measured(folder: Path) -> Measured:
         ) from exc
 
 
-@dataclass(frozen=True)
-class Row:
-    """One condition of one model: means over folds, 0..1, or a reason for none.
-
-    `difference` is the accuracy minus that of the clips as cached.
-    """
-
-    model: str
-    name: str
-    modality: str | None
-    title: str
-    accuracy: float | None
-    difference: float | None
-    reason: str | None
-    folds: int
-    clips: int
-
-
 def collect(folders: Iterable[Path]) -> list[Row]:
     """The means over folds of each model, one row per condition in the order of `CONDITIONS`.
 
-    Args:
-        folders: `<model>/fold_<k>` of finished runs; those without robustness.json are skipped.
-
-    Raises:
-        RobustnessError: if a robustness.json is damaged, or of other predictions.
+    `difference` is the accuracy minus that of the clips as cached; both are None with a `reason`.
+    Folders are those of finished runs; those without robustness.json are skipped. RobustnessError
+    if one is damaged, or of other predictions.
     """
     models: dict[str, list[Measured]] = {}
     for folder in folders:
@@ -118,24 +100,25 @@ def collect(folders: Iterable[Path]) -> list[Row]:
         for number, condition in enumerate(CONDITIONS):
             outcomes = [fold.conditions[number] for fold in folds]
             reason = next((each.reason for each in outcomes if each.reason), None)
-            accuracy = difference = None
+            row = {"model": model, "name": condition.name, "modality": condition.modality}
+            row |= {"title": condition.title, "accuracy": None, "difference": None}
             if reason is None:
                 accuracy = sum(each.accuracy for each in outcomes) / len(folds)
-                difference = accuracy - as_cached
+                row |= {"accuracy": accuracy, "difference": accuracy - as_cached}
             clips = sum(each.clips for each in outcomes)
-            shared = (model, condition.name, condition.modality, condition.title)
-            rows.append(Row(*shared, accuracy, difference, reason, len(folds), clips))
+            rows.append(row | {"reason": reason, "folds": len(folds), "clips": clips})
     return rows
 
 
 def table(rows: Sequence[Row]) -> str:
     """Rows as text: a header, and one line per model with its mean accuracies in percent."""
-    width = max(len(row.model) for row in rows)
+    width = max(len(row["model"]) for row in rows)
     titles = [condition.title for condition in CONDITIONS]
     lines = ["  ".join([" " * width, "folds", *titles])]
-    for model in dict.fromkeys(row.model for row in rows):
-        own = [row for row in rows if row.model == model]
-        shown = ["-" if row.accuracy is None else f"{100 * row.accuracy:.1f}" for row in own]
-        cells = [f"{text:>{len(row.title)}}" for text, row in zip(shown, own, strict=True)]
-        lines.append("  ".join([f"{model:{width}}", f"{own[0].folds:5}", *cells]))
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        accuracies = [row["accuracy"] for row in own]
+        shown = ["-" if share is None else f"{100 * share:.1f}" for share in accuracies]
+        cells = [f"{text:>{len(title)}}" for text, title in zip(shown, titles, strict=True)]
+        lines.append("  ".join([f"{model:{width}}", f"{own[0]['folds']:5}", *cells]))
     return "\n".join(lines)
