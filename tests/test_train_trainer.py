@@ -76,9 +76,9 @@ def test_predictions_are_those_of_the_checkpoint_and_of_the_last_epoch(straight,
     assert run.predictions.accuracy == run.metrics[-1].test_accuracy
 
 
-# Any change of arithmetic, order or randomness shows here; a wanted one changes the list. Processors
-# round differently, and Adam makes more of it with each step: by 2e-6, 6e-5, 2e-3 and 2e-3 between
-# two of them.
+# Any change of arithmetic, order or randomness shows here; a wanted one changes the list.
+# Processors round differently, and Adam magnifies it with each step: two of them differed by 2e-6,
+# 6e-5, 2e-3 and 2e-3.
 STORED_LOSSES = [2.62858, 2.47232, 1.86315, 2.27787]
 ROUNDING = [1e-4, 5e-4, 5e-3, 5e-3]
 
