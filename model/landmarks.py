@@ -67,7 +67,7 @@ def align(points: Tensor) -> tuple[Tensor, Tensor]:
     x, y = (points - at).unbind(-1)
     aligned = torch.stack([a * x - b * y, b * x + a * y], dim=-1) + to
     offset = (at - to).squeeze(2)  # (B, T, 2)
-    turned = [torch.hypot(a, b).clamp(min=1e-6).log(), torch.atan2(b, a)]
+    turned = [(a * a + b * b).clamp(min=1e-12).log() / 2, torch.atan2(b, a)]
     return aligned, torch.cat([offset, *turned], dim=-1)
 
 

@@ -69,6 +69,16 @@ def export(runs, name, out):
     return export_main([*given, "--points", "a painter"])
 
 
+@pytest.mark.parametrize("with_cache", [False, True])
+def test_a_network_of_landmarks_exports_to_onnx(runs, landmark_cache, tmp_path, with_cache):
+    """The command compares the file with torch, so 0 says that they agree."""
+    checkpoint = runs / BOTH / "fold_0" / "last.pt"
+    given = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "model.onnx")]
+    assert export_main([*given, *(["--cache", str(landmark_cache)] if with_cache else [])]) == 0
+    card = (tmp_path / "model.md").read_text()
+    assert "| `landmarks` (input) | float32 | (N, 30, 68, 2) | x, y of 68 facial points" in card
+
+
 @pytest.fixture(scope="module")
 def published(runs, tmp_path_factory):
     out = tmp_path_factory.mktemp("published")
