@@ -139,7 +139,7 @@ evaluate: $(READY) ## write a report on RUNS=DIR to OUT=DIR (with faces if CACHE
 weights: $(READY) ## write the weights of the runs of WEIGHTS in RUNS=DIR to evaluate/weights
 	@for model in $(WEIGHTS); do \
 		set --; for fold in $(FOLDS); do set -- "$$@" "$(RUNS)/$$model/fold_$$fold/last.pt"; done; \
-		$(RUN) -m evaluate.export --checkpoint "$$@" --safetensors "evaluate/weights/$$model" --points '$(POINTS)' || exit; \
+		$(RUN) -m evaluate.export --checkpoint "$$@" --safetensors "evaluate/weights/$$model" --half --points '$(POINTS)' || exit; \
 	done
 
 weights-check: $(READY) ## test the weights that come with the project on CACHE=DIR

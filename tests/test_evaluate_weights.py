@@ -124,6 +124,25 @@ def test_published_weights_are_those_of_the_runs_with_a_card_that_says_how_to_lo
     assert found["mean"].shape == (13, 1)
 
 
+def test_half_weights_take_half_the_bytes_and_hardly_change_a_prediction(
+    runs, landmark_cache, published, tmp_path
+):
+    checkpoint, half = runs / BOTH / "fold_0" / "last.pt", tmp_path / "half.safetensors"
+    given = ["--checkpoint", str(checkpoint), "--safetensors", str(half), "--half"]
+    assert export_main(given) == 0
+    whole = published / BOTH / "fold_0.safetensors"
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    assert "stored as 16-bit floats" in half.with_suffix(".md").read_text()
+    cache, networks = Cache(landmark_cache), [load_checkpoint(p).network() for p in (whole, half)]
+    for clip in cache.clips[:4]:
+        fields = {
+            name: torch.from_numpy(cache.read(clip.clip_id, name))[None]
+            for name in networks[0].fields
+        }
+        one, other = (network.probabilities(fields) for network in networks)
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
+
+
 def test_folds_of_one_card_are_other_folds_of_one_network(runs, tmp_path, capsys):
     first, again = (str(runs / VOICE / f"fold_{k}" / "last.pt") for k in (0, 0))
     other = str(runs / BOTH / "fold_1" / "last.pt")
@@ -184,7 +203,7 @@ def test_shipped_weights_are_tested_on_a_cache(weights, landmark_cache, tmp_path
     assert not err
     path = weights / BOTH / "fold_1.safetensors"
     checkpoint = load_checkpoint(path)
-    save_published(path, checkpoint, accuracy=1 - checkpoint.accuracy / 2, about={})
+    save_published(path, checkpoint, accuracy=1 - checkpoint.accuracy / 2, about={}, half=False)
     assert weights_check.main(arguments) == 1
     assert "error: cfn_sr fold 1: more than 1% from the recorded" in capsys.readouterr().err
     few = write_noise_cache(tmp_path / "few", expected_clips(5)[:2], arrays_of)
@@ -222,7 +241,7 @@ def changed(path, out, *, about=None, **tensors):
     [
         ({"fc1.bias": torch.full((8,), torch.nan)}, "fc1.bias contains NaN or Inf"),
         ({"fc1.bias": torch.zeros(9)}, "size mismatch for fc1.bias"),
-        ({"fc1.bias": torch.zeros(8).half()}, "fc1.bias is torch.float16"),
+        ({"fc1.bias": torch.zeros(8).double()}, "fc1.bias is torch.float64"),
         ({"odd\n": torch.zeros(1)}, "Unexpected key"),
         ({"mfcc_std": torch.zeros(13, 1)}, "mfcc_std is 0 or below"),
         ({"about": lambda text: "{"}, "metadata: not JSON"),

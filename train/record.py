@@ -486,14 +486,15 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
 
 
 def save_published(
-    path: Path, checkpoint: Checkpoint, *, accuracy: float, about: Mapping[str, str]
+    path: Path, checkpoint: Checkpoint, *, accuracy: float, about: Mapping[str, str], half: bool
 ) -> None:
     """Write the evaluated weights of a finished run as .safetensors, whole or not at all.
 
     The tensors are those of the network by name, and `mfcc_mean` and `mfcc_std` if it has them. The
     metadata is one text, so that the same run gives the same bytes: JSON with the config of the
     run, without its command line, which names folders of the machine.
-    `accuracy` is that of the last epoch, 0..1; `about` are texts for people, not read back.
+    `accuracy` is that of the last epoch, 0..1; `about` are texts for people, not read back; `half`
+    stores weights as float16.
     """
     from safetensors.torch import save  # of the extra `weights`
 
@@ -504,8 +505,10 @@ def save_published(
         "config": replace(checkpoint.config, command=()).to_json(),
         "about": dict(about),
     }
-    tensors = {**checkpoint.weights, **checkpoint.statistics}
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    weights = checkpoint.weights
+    if half:
+        weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
+    tensors = {n: t.contiguous() for n, t in (weights | checkpoint.statistics).items()}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, {_METADATA: json.dumps(content)}))
 
@@ -524,6 +527,7 @@ def read_saved(path: Path, device: torch.device | str = "cpu") -> Any:
         except RunError as exc:
             raise RunError(f"{path}: metadata: {exc}") from exc
         del content["about"]
+        data = {n: t.float() if t.dtype == torch.float16 else t for n, t in data.items()}
         statistics = {name: data.pop(name) for name in _STATISTICS if name in data}
         data = {**content, "model": data, "inputs": statistics, "training": {}}
     is_checkpoint = isinstance(data, dict) and "checkpoint_version" in data

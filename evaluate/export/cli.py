@@ -34,11 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     kind.add_argument("--safetensors", metavar="OUT", type=Path, help=weights)
     points = "with --safetensors: who found the facial points of the cache, for the card"
     add("--points", metavar="TEXT", help=points)
+    half = "with --safetensors: store weights as 16-bit floats, in half the bytes"
+    add("--half", action="store_true", help=half)
     help_cache = "training cache: check on its test clips instead of random inputs"
     add("--cache", metavar="DIR", type=Path, help=help_cache)
     args = parser.parse_args(argv)
     if args.safetensors:
-        work = partial(_publish, args.checkpoint, args.safetensors, args.points)
+        work = partial(
+            _publish, args.checkpoint, args.safetensors, points=args.points, half=args.half
+        )
         return run(work, extras="report,weights")
     if len(args.checkpoint) > 1:
         parser.error("--out takes one --checkpoint")
@@ -101,7 +105,7 @@ def _contents(*paths: Path) -> list[bytes | None]:
     return [path.read_bytes() if path.is_file() else None for path in paths]
 
 
-def _publish(paths: Sequence[Path], out: Path, points: str | None) -> int:
+def _publish(paths: Sequence[Path], out: Path, *, points: str | None, half: bool) -> int:
     """Write the weights of finished runs, and their card: README.md, or beside a single file.
 
     `out` is a file that ends in .safetensors for one run, or a folder of `fold_<k>.safetensors`.
@@ -122,9 +126,9 @@ def _publish(paths: Sequence[Path], out: Path, points: str | None) -> int:
     for name, (checkpoint, result) in zip(names, found, strict=True):
         about = properties(result.config, sha256_file(checkpoint.path))
         accuracy = result.predictions.accuracy
-        save_published(folder / name, checkpoint, accuracy=accuracy, about=about)
+        save_published(folder / name, checkpoint, accuracy=accuracy, about=about, half=half)
     out_card = out.with_suffix(".md") if single else folder / "README.md"
-    write_text(out_card, weights_card(names, [result for _, result in found], points))
+    write_text(out_card, weights_card(names, [result for _, result in found], points, half=half))
     size = sum((folder / name).stat().st_size for name in names)
     print(f"{len(names)} folds in {folder}, {size / 1e6:.2f} MB, and {out_card}")
     return 0

@@ -56,10 +56,12 @@ def card(file: str, config: RunConfig, sha256: str, run: Run | None, checked: st
     )
 
 
-def weights_card(files: Sequence[str], runs: Sequence[Run], points: str | None) -> str:
+def weights_card(
+    files: Sequence[str], runs: Sequence[Run], points: str | None, *, half: bool
+) -> str:
     """The card of the weights of several folds, one file each, Markdown.
 
-    `points` says who found the facial points of the cache.
+    `points` says who found the facial points of the cache; `half` that weights are float16.
     """
     return _render(
         "weights_card.md.j2",
@@ -69,6 +71,7 @@ def weights_card(files: Sequence[str], runs: Sequence[Run], points: str | None) 
         mean=np.mean([run.predictions.accuracy for run in runs]),
         starts=sorted({start_in_words(run.config.init) for run in runs}),
         points=points,
+        half=half,
         subject="These are the networks of single folds",
     )
 
