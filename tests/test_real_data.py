@@ -10,9 +10,12 @@ import torch
 from finished import finished_run
 from training import CPU, make_config
 
+import model
 from cache.ravdess import FULL_AV, SPEECH
 from cache.reader import Cache
 from evaluate.export.cli import main as export_main
+from evaluate.shipped import files_of
+from model.inputs import Prepare
 from preprocess.audio import mfcc
 from preprocess.cli import main
 from preprocess.clip import compute
@@ -20,6 +23,7 @@ from preprocess.decode import ClipError
 from preprocess.landmarks import read_track
 from preprocess.settings import RECORDING_LAG_S, Settings
 from preprocess.windows import decode
+from train.record import load_checkpoint
 from train.trainer import Trainer
 
 
@@ -74,24 +78,71 @@ def test_published_landmarks_lie_on_the_face_that_is_cropped(real_cache, real_da
     assert (boxes[:, 2:] < crop[:, 2:]).all()
 
 
-def test_points_by_dlib_are_near_the_packed_ones_and_frames_are_counted_alike(real_data, tmp_path):
-    """Both are dlib's; it differs by 1.3 pixels in the mean from itself with its own detector."""
-    expand = [sys.executable, real_data / "expand.py", "landmarks", tmp_path / "csv", "5"]
+@pytest.fixture(scope="module")
+def two_kinds_of_points(real_data, tmp_path_factory):
+    """Caches of the same clips: points by dlib, and the packed ones; and the CSVs of the latter."""
+    folder = tmp_path_factory.mktemp("points")
+    expand = [sys.executable, real_data / "expand.py", "landmarks", folder / "csv", "5"]
     subprocess.run(expand, check=True)
     caches = []
-    for points in ("dlib", str(tmp_path / "csv")):
+    for points in ("dlib", str(folder / "csv")):
         made = ["--raw", str(real_data / "ravdess"), "--modality", "landmarks"]
-        made += ["--landmarks", points, "--cache", f"{tmp_path}/cache_{len(caches)}"]
+        made += ["--landmarks", points, "--cache", f"{folder}/cache_{len(caches)}"]
         assert main(made) == 0
-        caches.append(Cache(f"{tmp_path}/cache_{len(caches)}"))
-    for clip_id in (clip.clip_id for clip in caches[0].clips):
-        ours, packed = (cache.read(clip_id, "landmarks") for cache in caches)
-        apart = np.linalg.norm(ours - packed, axis=2)
+        caches.append(Cache(f"{folder}/cache_{len(caches)}"))
+    return *caches, folder / "csv"
+
+
+def test_points_by_dlib_are_near_the_packed_ones_and_frames_are_counted_alike(two_kinds_of_points):
+    """Both are dlib's; it differs by 1.3 pixels in the mean from itself with its own detector."""
+    dlib, packed, csv = two_kinds_of_points
+    for clip_id in (clip.clip_id for clip in dlib.clips):
+        apart = [cache.read(clip_id, "landmarks") for cache in (dlib, packed)]
+        apart = np.linalg.norm(apart[0] - apart[1], axis=2)
         assert apart.mean() < 1.5
         assert apart.max() < 15
-        track = read_track((tmp_path / "csv" / f"{clip_id}.csv").read_bytes())
-        decoded = caches[0].read(clip_id, "frame_index")
+        track = read_track((csv / f"{clip_id}.csv").read_bytes())
+        decoded = dlib.read(clip_id, "frame_index")
         np.testing.assert_array_equal(track.frame_index()[0], decoded)
+
+
+def fields_of(cache, names):
+    """The fields of all clips of a cache, (N, ...) each."""
+    clips = [clip.clip_id for clip in cache.clips]
+    return {n: torch.from_numpy(np.stack([cache.read(c, n) for c in clips])) for n in names}
+
+
+def test_predictions_from_dlibs_points_and_from_packed_ones_agree(two_kinds_of_points):
+    """By the weights that come with the project, of the fold that did not see actor 5."""
+    network = load_checkpoint(files_of("cfn_sr")[1]).network()
+    ours, packed = (
+        network.probabilities(fields_of(cache, network.fields)) for cache in two_kinds_of_points[:2]
+    )
+    assert (ours.argmax(dim=1) == packed.argmax(dim=1)).sum() >= 7  # of 8
+    assert (ours - packed).abs().amax(dim=1).mean() < 0.12
+
+
+@pytest.mark.parametrize("preset", ["paper", "tiny", "landmarks"])
+def test_taking_the_attention_away_changes_the_logits_of_real_clips(
+    preset, real_cache, two_kinds_of_points
+):
+    """By more than a tenth of their spread: trained at preset landmarks, else with fresh weights."""
+    if preset == "landmarks":
+        trained = load_checkpoint(files_of("cfn_sr")[1]).network()
+        net, inputs = (
+            trained.net,
+            trained.prepare(fields_of(two_kinds_of_points[0], trained.fields)),
+        )
+    else:
+        torch.manual_seed(0)
+        net = model.build("cfn_sr", preset).eval()
+        inputs = Prepare(*model.input_size(preset))(fields_of(real_cache, ("frames", "mfcc")))
+        inputs = [x[:2] for x in inputs]
+    with torch.no_grad():
+        whole = net(*inputs)
+        net.cross_modal.register_forward_hook(lambda block, given, made: (given[0], made[1]))
+        change = (net(*inputs) - whole).abs().amax(dim=1) / whole.std(dim=1)
+    assert change.min() > 0.1
 
 
 OTHERS = {  # what becomes of clips of other makers: the side of the crop, or the reason

@@ -494,7 +494,7 @@ def save_published(
     metadata is one text, so that the same run gives the same bytes: JSON with the config of the
     run, without its command line, which names folders of the machine.
     `accuracy` is that of the last epoch, 0..1; `about` are texts for people, not read back; `half`
-    stores weights as float16.
+    stores matrices and kernels as float16, not the small variances of batch norms.
     """
     from safetensors.torch import save  # of the extra `weights`
 
@@ -507,7 +507,7 @@ def save_published(
     }
     weights = checkpoint.weights
     if half:
-        weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
+        weights = {n: t.half() if t.dim() > 1 else t for n, t in weights.items()}
     tensors = {n: t.contiguous() for n, t in (weights | checkpoint.statistics).items()}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, {_METADATA: json.dumps(content)}))
