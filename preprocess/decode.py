@@ -59,14 +59,16 @@ def open_video(
     """Open a video or sound file, given by its path or its bytes.
 
     It will be read for its `picture` or its `sound`; with `clip`, what is expected of a clip for
-    training is checked. ClipError if the file cannot be read, or has no such track.
+    training is checked. ClipError if the file cannot be decoded, or has no such track; OSError if
+    it cannot be opened.
     """
     options = {"format_whitelist": _FORMATS} | ({"err_detect": "explode"} if clip else {})
-    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-    with _decoder_errors():
-        container = av.open(file, options=options)
-    with container:
-        yield Video(container, picture, sound, clip)
+    # FFmpeg gets an open file, never a name, which it would read as an address: "http:", "concat:".
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        with _decoder_errors():
+            container = av.open(file, options=options)
+        with container:
+            yield Video(container, picture, sound, clip)
 
 
 class Video:

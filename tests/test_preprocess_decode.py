@@ -3,6 +3,7 @@
 import io
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,3 +227,19 @@ def test_a_playlist_does_not_make_the_decoder_open_other_files(text, tmp_path):
     for source in ((tmp_path / "list.m3u8").read_bytes(), tmp_path / "list.m3u8"):
         with pytest.raises(ClipError, match="not a readable video"), open_video(source):
             pass
+
+
+NAMES = ["12:30:45.wav", "http:one.wav", "concat:secret.wav", "file:secret.wav", "tcp:127.0.0.1"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_the_name_of_a_file_whatever_addresses_it_looks_like(name, tmp_path, monkeypatch):
+    (tmp_path / "secret.wav").write_bytes(recording(tone(3)))
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    path = Path(name)
+    with pytest.raises(FileNotFoundError), open_video(path, picture=False):
+        pass
+    path.write_bytes(recording(tone(2)))
+    with open_video(path, picture=False) as video:
+        assert video.length_s() == pytest.approx(2)
