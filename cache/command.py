@@ -5,10 +5,13 @@ line on stderr that starts with `error:`, never a traceback.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 from cache.ravdess import ACTORS
 
@@ -19,20 +22,73 @@ class FailedError(Exception):
     """Work that was asked for correctly failed; the command ends with status 1."""
 
 
+class Messages:
+    """A stream of text for people. What cannot be shown is dropped, and never ends the work.
+
+    `stream` is the text stream, or None where a program starts without one. `problem` is set where
+    text was lost although there is a reader, such as on a full disk.
+    """
+
+    def __init__(self, stream: TextIO | None):
+        self.stream, self.problem = stream, None
+
+    def write(self, text: str) -> int:
+        """Write what the stream's encoding has, and the rest as escapes; returns the length."""
+        try:
+            if self.stream is not None:
+                self.stream.write(text)
+        except UnicodeEncodeError:
+            ascii_only = text.encode("ascii", "backslashreplace").decode("ascii")
+            return self.write(ascii_only)
+        except (OSError, ValueError) as exc:  # ValueError: it was closed meanwhile
+            self._drop(exc)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        try:
+            if self.stream is not None:
+                self.stream.flush()
+        except (OSError, ValueError) as exc:
+            self._drop(exc)
+
+    def _drop(self, exc: Exception) -> None:
+        if getattr(exc, "errno", None) not in (errno.EPIPE, errno.EIO, errno.EBADF):
+            self.problem = exc
+        # When it ends, Python would try to write the rest, and fail again.
+        discard(self.stream)
+        self.stream = None
+
+    def __getattr__(self, name: str) -> Any:  # `encoding`, `isatty`: what else a stream has
+        return getattr(self.stream, name)
+
+
+def discard(stream: TextIO) -> None:
+    """Let the rest of a stream that cannot be written go nowhere."""
+    with suppress(OSError, ValueError):  # it has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def run(work: Callable[[], int | None], *, extras: str = "") -> int:
     """Run a command and turn what it raises into one line and an exit status.
 
     Returns what `work` returns, or 0 for None; 2 for a ValueError or a missing package of `extras`,
     those of setup.cfg that the command needs; 1 for a `FailedError`, an OSError, an interrupt, or
-    a closed output pipe.
+    text on standard output that was lost, unless its reader, such as `head`, had enough.
     """
+    with _messages():
+        status = _status_of(work, extras)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        if sys.stdout.problem is not None:
+            return fail(f"standard output: {sys.stdout.problem}", status or 1)
+    return status
+
+
+def _status_of(work: Callable[[], int | None], extras: str) -> int:
     try:
-        status = work() or 0
-        if sys.stdout is not None:  # it is None where a program starts without one
-            sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return work() or 0
+    except BrokenPipeError:  # the reader of results has closed the pipe
         return 1
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] in _OURS:
@@ -44,6 +100,30 @@ def run(work: Callable[[], int | None], *, extras: str = "") -> int:
         return fail(exc, 1)
     except KeyboardInterrupt:
         return fail("interrupted. Finished work is kept; run the same command again to resume", 1)
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Make standard output and standard error `Messages` for a while."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (
+        each if isinstance(each, Messages) else Messages(each) for each in before
+    )
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def results() -> TextIO:
+    """Standard output for results that a program reads; unlike `Messages`, it raises OSError.
+
+    ValueError if it is closed.
+    """
+    stream = sys.stdout.stream if isinstance(sys.stdout, Messages) else sys.stdout
+    if stream is None:
+        raise ValueError("standard output is closed, so the predictions cannot be printed")
+    return stream
 
 
 def fail(problem: object, status: int) -> int:

@@ -37,10 +37,14 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
+    """Wait until a file is on the disk, or a folder, where its file system can do that."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as exc:
+        refused = exc.errno in (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF)
+        if not (refused and path.is_dir()):  # vboxsf and old CIFS refuse folders
+            raise
     finally:
         os.close(descriptor)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cache.command import add_device, fail, printable, run, warn
+from cache.command import add_device, discard, fail, printable, results, run, warn
 from cache.ravdess import EMOTIONS
 from evaluate.predict.picture import draw
 from evaluate.predict.predictor import Prediction, Predictor, WindowPrediction, load, predict
@@ -42,8 +42,7 @@ def _predict_all(args: argparse.Namespace) -> int:
         raise ValueError(f"--hop is {args.hop:g}, expected 0.1 to 3600 seconds")
     if args.video and args.out is None:
         raise ValueError("--video requires --out DIR")
-    if sys.stdout is None:
-        raise ValueError("standard output is closed, so the predictions cannot be printed")
+    results()
     try:
         shipped = not args.checkpoint
         paths = args.checkpoint or files_of(args.model or BEST)
@@ -192,13 +191,13 @@ def _reason(exc: Exception) -> str:
 
 
 def _print(line: dict[str, Any]) -> None:
+    stream = results()
     try:
         # In ASCII, because the name of a file may contain bytes that are not text.
-        tqdm.write(json.dumps(line, allow_nan=False), file=sys.stdout)
-        sys.stdout.flush()
+        tqdm.write(json.dumps(line, allow_nan=False), file=stream)
+        stream.flush()
     except OSError:
-        # When it ends, Python would try to write the rest, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(stream)
         raise
 
 
