@@ -4,15 +4,15 @@ import argparse
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from joblib import cpu_count
 
 from cache.command import FailedError, add_only, positive, run, warn
 from cache.files import locked
-from cache.ravdess import expected_clips, is_recordings
-from preprocess.dataset import find_clips, has_videos, origin
-from preprocess.pipeline import Outcome, build
+from cache.ravdess import Clip, expected_clips, is_recordings
+from preprocess.dataset import concerns, find_clips, has_videos, origin
+from preprocess.pipeline import FAILURES_NAME, Outcome, build
 from preprocess.settings import Settings
 
 
@@ -44,7 +44,8 @@ def _features(args: argparse.Namespace) -> int:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.skipped.items()))
         kept = "full-AV" if settings.has_video else "audio-only"
         print(f"files skipped, because this cache is of {kept} speech: {kinds}")
-    if not found.failures and not any(s.clip.actor in args.only for s in found.sources):
+    names = [*(source.name for source in found.sources), *found.failures]
+    if not any(concerns(name, args.only) for name in names):
         expected = "01-01-*.mp4" if settings.has_video else "03-01-*.wav or .flac"
         raise ValueError(
             f"{args.raw} has no clip of the selected actors, expected {expected} in Actor_NN "
@@ -88,9 +89,17 @@ def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_rav
     if outcome.total < expected and from_ravdess:
         print(f"note: RAVDESS has {expected} clips of the {len(args.only)} selected actors")
     for names in outcome.duplicates[:10]:
-        print(f"note: the same bytes under different names: {', '.join(names)}")
+        actors = sorted({Clip.parse(PurePosixPath(name).stem).actor for name in names})
+        same = f"the same bytes under different names: {', '.join(names)}"
+        if len(actors) > 1:
+            warn(f"{same}. One of the actors {actors} has the file of another: replace it")
+        else:
+            print(f"note: {same}")
     for names in outcome.same_landmarks[:10]:
         print(f"note: the same landmarks in different clips: {', '.join(names)}")
+    if outcome.excluded_failures:
+        listed = args.cache / FAILURES_NAME
+        print(f"note: failures of other actors, in {listed}: {outcome.excluded_failures}")
     for name, reason in sorted(outcome.failures.items()):
         print(f"failed: {name}: {reason}", file=sys.stderr)
 

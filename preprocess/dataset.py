@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +22,7 @@ MAX_MEMBERS = 20_000  # of a zip; RAVDESS's largest has 2,452
 _VIDEO = {".mp4"}
 _SOUND = {".wav", ".flac"}
 _TABLE = {".csv"}
+_FOLDER = re.compile(r"Actor_(\d+)")
 _KINDS = {FULL_AV: "full-AV", VIDEO_ONLY: "video-only", AUDIO_ONLY: "audio-only"}
 
 
@@ -123,6 +126,21 @@ def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> 
     return found
 
 
+def concerns(name: str, only: Collection[int]) -> bool:
+    """Whether a file may be of one of these actors, by its folders and its name."""
+    actors = _named_actors(name)
+    return not actors or not actors.isdisjoint(only)
+
+
+def _named_actors(name: str) -> set[int]:
+    """The actors that the folders and the name of a file tell; none if neither does."""
+    path = PurePosixPath(name)
+    actors = {int(number) for number in _FOLDER.findall(str(path.parent))}
+    with suppress(ValueError):
+        actors.add(Clip.parse(path.stem).actor)
+    return actors
+
+
 def has_videos(raw: Path) -> bool:
     """Whether there is any full-AV clip in `raw`, loose or in a zip."""
     clips = _by_clip(_list_files(raw, Found()), _VIDEO, Found())
@@ -166,7 +184,12 @@ def _by_clip(files: list[RawFile], suffixes: set[str], found: Found) -> dict[Cli
         except ValueError as exc:
             found.failures[file.name] = str(exc)
             continue
-        if clip in chosen:
+        if others := _named_actors(file.name) - {clip.actor}:
+            found.failures[file.name] = (
+                f"is named for actor {clip.actor}, but is in the folder of actor {min(others)}, so "
+                "its actor is uncertain. Move it, or correct its name"
+            )
+        elif clip in chosen:
             found.warnings.append(f"{file.name} is a duplicate, {chosen[clip].name} is used")
         else:
             chosen[clip] = file

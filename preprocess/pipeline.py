@@ -33,7 +33,7 @@ from cache.ravdess import Clip, is_sample
 from cache.reader import Cache
 from cache.schema import shard_name
 from cache.shard import CacheError, open_shard, write_shard
-from preprocess.dataset import Found, Source
+from preprocess.dataset import Found, Source, concerns
 from preprocess.decode import ClipError
 from preprocess.settings import Settings
 from preprocess.workers import load_clip, process, process_all
@@ -53,6 +53,7 @@ class Outcome:
     made: int  # clips that it processed
     total: int  # clips in the cache now
     failures: dict[str, str]  # source name to reason, also from earlier runs if they still hold
+    excluded_failures: int  # the number of others that still hold, of actors not asked for
     duplicates: list[list[str]]  # the names of sources with the same bytes
     same_landmarks: list[list[str]]  # the clip_ids of clips with the same landmarks
 
@@ -87,19 +88,23 @@ def build(
     records = finished.records
     todo = [source for clip_id, source in sources.items() if clip_id not in records]
     lost = finished.known.keys() - records.keys() - sources.keys()
-    failures = found.failures | {finished.known[clip_id]["source"]: _LOST for clip_id in lost}
+    names = [*(source.name for source in found.sources), *found.failures]
+    excluded = {name for name in names if not concerns(name, only)}
+    failures = {name: why for name, why in found.failures.items() if name not in excluded}
+    failures |= {finished.known[clip_id]["source"]: _LOST for clip_id in lost}
     if todo or lost or finished.work.exists():
         synthetic = is_sample(origin["dataset"])
         task = partial(process, folder=finished.work, settings=settings, synthetic=synthetic)
         failures |= _run(finished, todo, task, jobs, scheduler)
     with suppress(OSError):  # stamps only save time, and a complete cache may be read-only
         finished.write_stamps()
-    excluded = {source.name for source in found.sources if source.clip.actor not in only}
+    failures = _update_failures(cache, failures, excluded, records.values())
     hashes = {record["source"]: record["source_sha256"] for _, record in sorted(records.items())}
     return Outcome(
         made=sum(source.clip.clip_id in records for source in todo),
         total=len(records),
-        failures=_update_failures(cache, failures, excluded, records.values()),
+        failures={name: why for name, why in failures.items() if name not in excluded},
+        excluded_failures=len(failures.keys() & excluded),
         duplicates=_equal(hashes),
         same_landmarks=_equal(_landmark_hashes(cache) if settings.landmarks and records else {}),
     )

@@ -96,6 +96,18 @@ def test_a_duplicate_is_used_once_and_loose_files_come_first(raw):
     assert found.warnings == [f"{duplicate} is a duplicate, {used} is used"]
 
 
+def test_a_clip_in_the_folder_of_another_actor_is_a_failure(raw):
+    """Else one face would be in training under one name and in the test under another."""
+    put(raw, "Actor_05/01-01-06-01-02-01-06.mp4", b"whose?")
+    put_zip(raw, "Video_Speech_Actor_07.zip", {"Actor_08/01-01-06-01-02-01-08.mp4": b"whose?"})
+    found = find_clips(raw, Settings())
+    assert ids(found) == [GOOD]
+    assert [reason.partition(", so")[0] for _, reason in sorted(found.failures.items())] == [
+        "is named for actor 6, but is in the folder of actor 5",
+        "is named for actor 8, but is in the folder of actor 7",
+    ]
+
+
 def test_what_cannot_be_a_clip_is_a_failure_that_says_why_and_other_files_a_warning(raw):
     put(raw, "notes.txt", b"x")
     put(raw, ".DS_Store", b"x")
