@@ -74,5 +74,6 @@ def contact_sheet(cache: Cache, clips: list[Clip], path: Path) -> None:
         gray = (255 * (mfcc - low) / np.maximum(high - low, 1e-9)).astype(np.uint8)[::-1]
         small = Image.fromarray(gray).resize((_MFCC_WIDTH, _SIDE), Image.Resampling.NEAREST)
         sheet.paste(small, (mfcc_left, top + _TEXT))
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         sheet.save(temporary, "PNG")

@@ -97,12 +97,24 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """Read and check the manifest of the cache in `directory`; CacheError if it is not valid."""
     path = directory / MANIFEST_NAME
     if not path.is_file():
-        raise CacheError(
-            f"{directory}: no {MANIFEST_NAME}, so no finished cache. Build one with "
-            "`make features RAVDESS=DIR`, or name a finished one"
-        )
+        raise CacheError(f"{directory}: {_why_no_cache(directory)}")
     with path.open("rb") as opened:
         return parse_manifest(opened.read(MAX_BYTES + 1), path)
+
+
+def _why_no_cache(path: Path) -> str:
+    """What a path without a manifest is, and what to do."""
+    if not path.exists():
+        return "no such folder, expected a cache"
+    if path.is_file():
+        return "is a file, expected the folder of a cache. Unpack an archive first"
+    names = {each.name for each in path.iterdir()}
+    if ".work" in names or any(name.startswith("actor_") for name in names):
+        return "an unfinished cache. Finish it with the command that it was begun with"
+    return (
+        f"has no {MANIFEST_NAME}, so it is not a cache. Build one with `make features RAVDESS=DIR` "
+        "from the folder of the clips, and name that one"
+    )
 
 
 def parse_manifest(content: bytes, path: Path | str) -> dict[str, Any]:

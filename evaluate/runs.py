@@ -143,7 +143,7 @@ def start_in_words(init: dict[str, Any]) -> str:
 
 def load_result(path: Path) -> record.Checkpoint:
     """Read the checkpoint of the last epoch of a run that tested its fold; RunError for others."""
-    if not path.is_file():
+    if not path.exists():
         raise RunError(f"{path}: no such file")
     checkpoint = record.load_checkpoint(path)
     epoch, config = checkpoint.epoch, checkpoint.config

@@ -48,6 +48,8 @@ def read_data(path: Path, device: torch.device | str = "cpu") -> Any:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder, expected a file such as {path / 'last.pt'}")
     try:
         if path.suffix.lower() == ".safetensors":
             return _read_safetensors(path, device)

@@ -15,6 +15,8 @@ from preprocess.dataset import concerns, find_clips, has_videos, origin
 from preprocess.pipeline import FAILURES_NAME, Outcome, build
 from preprocess.settings import Settings
 
+_SHOWN = 20  # the number of failures that are printed
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
@@ -47,9 +49,12 @@ def _features(args: argparse.Namespace) -> int:
     names = [*(source.name for source in found.sources), *found.failures]
     if not any(concerns(name, args.only) for name in names):
         expected = "01-01-*.mp4" if settings.has_video else "03-01-*.wav or .flac"
+        advice = ". For its recordings alone use --modality audio" * bool(
+            settings.has_video and found.skipped["audio-only"]
+        )
         raise ValueError(
             f"{args.raw} has no clip of the selected actors, expected {expected} in Actor_NN "
-            "folders or RAVDESS's zips"
+            f"folders or RAVDESS's zips{advice}"
         )
     started = time.monotonic()
     clips = origin(raw, args.modality)
@@ -100,8 +105,18 @@ def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_rav
     if outcome.excluded_failures:
         listed = args.cache / FAILURES_NAME
         print(f"note: failures of other actors, in {listed}: {outcome.excluded_failures}")
-    for name, reason in sorted(outcome.failures.items()):
+    failures = sorted(outcome.failures.items())
+    for name, reason in failures[:_SHOWN]:
         print(f"failed: {name}: {reason}", file=sys.stderr)
+    if len(failures) > _SHOWN:
+        more = len(failures) - _SHOWN
+        print(f"failed: {more} more, listed in {args.cache / FAILURES_NAME}", file=sys.stderr)
+    if any(reason.startswith("its recording") for reason in outcome.failures.values()):
+        print(
+            "note: download the recordings: python -m preprocess.download --out DIR --audio "
+            "--no-video",
+            file=sys.stderr,
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 import pytest
+from media import put
 from noise import ORIGIN, change_manifest
 
 from cache.files import sha256_file
@@ -27,9 +28,20 @@ def test_the_manifest_lists_every_shard_and_has_the_same_bytes_each_time(noise_c
     assert (cache / "manifest.json").read_bytes() == before
 
 
-def test_a_folder_without_a_manifest_is_not_a_finished_cache(tmp_path):
-    with pytest.raises(CacheError, match=r"no manifest\.json.*make features RAVDESS=DIR"):
-        read_manifest(tmp_path)
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("nowhere", "no such folder, expected a cache"),
+        ("cache.zip", "is a file, expected the folder of a cache"),
+        ("unfinished", "an unfinished cache. Finish it with the command"),
+        ("raw", r"has no manifest\.json, so it is not a cache. .*make features RAVDESS=DIR"),
+    ],
+)
+def test_what_is_not_a_finished_cache_is_told_apart(tmp_path, path, problem):
+    for name in ("cache.zip", "unfinished/actor_01.h5", "raw/Actor_01/clip.mp4"):
+        put(tmp_path, name, b"")
+    with pytest.raises(CacheError, match=f"{path}: {problem}"):
+        read_manifest(tmp_path / path)
 
 
 @pytest.mark.parametrize(

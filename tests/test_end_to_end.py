@@ -66,7 +66,7 @@ def test_the_cache_command_tells_about_a_cache(folders, tmp_path, capsys):
     call(cache_main, "info", folders["cache"])
     assert "6 in 6 shards" in capsys.readouterr().out
     call(cache_main, "info", tmp_path, status=2)
-    assert "no finished cache" in capsys.readouterr().err
+    assert "so it is not a cache" in capsys.readouterr().err
 
 
 def test_the_package_claims_no_top_level_names(tmp_path):

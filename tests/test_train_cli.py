@@ -158,7 +158,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
         pytest.param("--device cuda", "--device is cuda, but torch finds no GPU", marks=no_gpu),
         ("--fold 6", "fold is 6, expected 0..5"),
         ("--fold 2", "no clips of the held-out actors [9, 10, 11, 12] of this fold"),
-        ("--cache nowhere", "nowhere: no manifest.json"),
+        ("--cache nowhere", "nowhere: no such folder, expected a cache"),
         ("--seed -1", "--seed is -1, expected 0 or more"),
         ("--batch-size 1", "batch_size is 1, expected 2 or more, since batch norm cannot"),
         ("--lr 0", "learning_rate is 0.0, expected a number above 0"),
