@@ -33,13 +33,13 @@ def disturb(points: Tensor, kind: str, pixels: float, seed: int) -> Tensor:
     return points + torch.randn(shape, generator=draw) * (pixels / MEAN_LENGTH)
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print one JSON object: the mean accuracy of the folds, by kind and pixels."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_points")
     parser.add_argument("--cache", type=Path, required=True, help="cache with landmarks")
     parser.add_argument("--model", default=BEST, help=f"shipped network (default: {BEST})")
     parser.add_argument("--seeds", type=int, default=3, help="disturbances averaged (default: 3)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     return run(lambda: _bench(Cache(args.cache), args.model, args.seeds), extras="weights")
 
 
