@@ -77,7 +77,7 @@ def _line(model: ModelReport) -> str:
         if (spread := last[f"standard_deviation_over_{name}s"]) is not None
     ]
     spreads = f" (standard deviation over {', over '.join(over)})" if over else ""
-    notes = [model.folds_note] if model.folds_note else []
+    notes = [model.shortfall] if model.shortfall else []
     if not model.is_recordings:
         notes.append(f"made from {model.figures['dataset']}, says nothing about people")
     result = (

@@ -153,7 +153,18 @@ def test_missing_folds_and_clips_are_stated_plainly(tmp_path, capsys):
     text = report_of(tmp_path, first, make_run(1, 180), make_run(4, 180))
     assert "0 1, 2, 3, 4 180 of 240 83.33 %" in text
     for each in (text, capsys.readouterr().out):
-        assert "3 of 5 folds: not the full result" in each
+        assert "3 of 5 folds, tested on 180 of 240 clips: not the full result" in each
+
+
+def test_fewer_training_clips_and_another_recipe_are_stated_plainly(tmp_path, capsys):
+    """Folds trained on few actors count too, and nothing else in a run tells."""
+    few = make_run(4, 180, train_clips=240, recipe="modern")
+    text = report_of(tmp_path, *(make_run(k, 180, recipe="modern") for k in range(4)), few)
+    for each in (text, capsys.readouterr().out):
+        assert "trained on 240 of 1200 clips: not the full result" in each
+    [row] = [r for r in summary_of(tmp_path / "out")["tables"][0]["rows"] if r["folds"]]
+    assert row["missing"] == ["trained on 240 of 1200 clips"]
+    assert row["unlike_paper"] == ["recipe modern"]
 
 
 def test_the_synthetic_sample_is_never_shown_as_people(tmp_path, capsys):
@@ -181,7 +192,8 @@ def test_the_papers_tables_are_filled_beside_its_figures(tmp_path, capsys):
     assert rows["msaf"] == {
         **{"model": "msaf", "label": "MSAF", "stage": "Model"},
         **{"accuracy_last": 0.625, "accuracy_best_on_test": 0.8, "parameters": 25_940_724},
-        **{"folds": 5, "headline_folds": 5, "unlike_paper": [], "interval": [0.45, 0.8]},
+        **{"folds": 5, "headline_folds": 5, "missing": [], "unlike_paper": []},
+        **{"interval": [0.45, 0.8]},
         **{"paper_accuracy": 0.7486, "paper_parameters": "25.94M"},
     }
     assert (rows["mmtm"]["accuracy_last"], rows["mmtm"]["paper_accuracy"]) == (None, 0.7312)

@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from cache.ravdess import EMOTIONS, HEADLINE_FOLDS, Clip, expected_clips, is_recordings, sex
 from evaluate.measures import NO_INTERVAL, emotion_scores, interval_over_actors
 from evaluate.runs import headline, printable
-from train.record import Run
+from train.record import Run, RunConfig
 
 INTENSITIES = {1: "normal", 2: "strong"}
 # Of a fold outside the mean: the name in summary.json, and the column of its row.
@@ -84,10 +84,26 @@ class ModelReport:
     figures: dict[str, Any]
 
     @property
-    def folds_note(self) -> str:
-        """`3 of 5 folds: not the full result`, or empty if no headline fold is missing."""
+    def missing(self) -> list[str]:
+        """`3 of 5 folds`, `trained on 240 of 1200 clips`: what makes it less than the full result.
+
+        Folds are those of the headline; the clips are the fewest of a run, out of all that RAVDESS
+        has of its actors.
+        """
         found, expected = len(self.figures["folds"]), len(self.figures["headline_folds"])
-        return "" if found == expected else f"{found} of {expected} folds: not the full result"
+        missing = [] if found == expected else [f"{found} of {expected} folds"]
+        if self.is_recordings:  # only they have a full number of clips
+            for what in ("train", "test"):
+                counted = [_counted(run.config, what) for run in headline(self.runs)]
+                fewest, full = min(counted, key=lambda pair: pair[0] / pair[1])
+                if fewest < full:
+                    missing.append(f"{what}ed on {fewest} of {full} clips")
+        return missing
+
+    @property
+    def shortfall(self) -> str:
+        """What is missing, as a remark; empty if nothing is."""
+        return f"{', '.join(self.missing)}: not the full result" if self.missing else ""
 
     @property
     def unlike_paper(self) -> list[str]:
@@ -97,6 +113,7 @@ class ModelReport:
             *([] if self.is_recordings else [self.figures["dataset"]]),
             *([] if preset == "paper" else [f"preset {preset}"]),
             *([] if split == "paper" else [f"split {split}"]),
+            *sorted({f"recipe {r}" for run in self.runs if (r := run.config.recipe) != "paper"}),
         ]
 
     @property
@@ -119,6 +136,12 @@ class ModelReport:
         if not self.is_recordings:
             return row["clips"]
         return sum(len(expected_clips(actor)) for actor in row["test_actors"])
+
+
+def _counted(config: RunConfig, what: str) -> tuple[int, int]:
+    """The clips of a run to "train" or "test" on, and how many RAVDESS has of those actors."""
+    full = sum(len(expected_clips(actor)) for actor in getattr(config, f"{what}_actors"))
+    return getattr(config, f"{what}_clips"), full
 
 
 def compute(runs: list[Run]) -> ModelReport:

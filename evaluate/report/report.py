@@ -31,7 +31,7 @@ class Report:
     pairs: list[Row]  # the comparisons, those with the main model first, as from `compare`
     not_compared: list[Row]  # the pairs that were tested on different clips, with the reason
     # The paper's tables by title, one row per network with our figures (None where it was not
-    # trained), the paper's, and `unlike_paper`: how our runs differ from the paper's.
+    # trained), the paper's, `missing`: what ours lack, and `unlike_paper`: how they differ from it.
     tables: dict[str, list[Row]]
     mistakes: list[Row]  # the main model's most confident ones
     # One row per setting: `title`, `of_models` (one text per model; all values where its folds
@@ -185,7 +185,7 @@ def _table_row(name: str, model: ModelReport | None) -> Row:
         "paper_accuracy": ROWS[name].accuracy / 100,  # of the best epoch on the test fold
         "paper_parameters": ROWS[name].parameters,
         **dict.fromkeys(("accuracy_last", "accuracy_best_on_test", "interval", "parameters")),
-        **{"folds": 0, "headline_folds": None, "unlike_paper": []},
+        **{"folds": 0, "headline_folds": None, "missing": [], "unlike_paper": []},
     }
     if model:
         figures = model.figures
@@ -196,6 +196,7 @@ def _table_row(name: str, model: ModelReport | None) -> Row:
             "parameters": figures["parameters"],
             "folds": len(figures["folds"]),
             "headline_folds": len(figures["headline_folds"]),
+            "missing": model.missing,
             "unlike_paper": model.unlike_paper,
         }
         if len(figures["seeds"]) > 1:

@@ -192,9 +192,7 @@ def _notes(rows: list[Row]) -> list[str]:
 
 def _remarks(row: Row) -> list[str]:
     """Why a trained row is not comparable with the paper's."""
-    if row["folds"] in (0, row["headline_folds"]):
-        return row["unlike_paper"]
-    return [f"{row['folds']} of {row['headline_folds']} folds", *row["unlike_paper"]]
+    return [*row["missing"], *row["unlike_paper"]]
 
 
 def latex_text(text: str) -> str:
