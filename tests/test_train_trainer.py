@@ -10,6 +10,7 @@ from fake_runs import make_config
 from networks import tiny
 from noise import noise_arrays, write_noise_cache
 from torch import nn
+from torch._inductor.exc import InductorError
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from training import (
     AUDIO,
@@ -355,3 +356,23 @@ def test_only_parts_whose_weights_are_in_the_files_count_as_started():
         assert started_parts(config, net, {"audio": Start(state, {})}) == expected
     with pytest.raises(ValueError, match="started_rate is 0, but every part starts from weights"):
         make_optimizer(net, Recipe(started_rate=0.0), [net])
+
+
+def test_a_machine_that_cannot_compile_says_so_and_leaves_nothing_behind(
+    fold_cache, tmp_path, monkeypatch, capsys
+):
+    class Compiled(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+
+        def forward(self, *inputs):
+            raise InductorError(RuntimeError("No working C++ compiler found"), None)
+
+    monkeypatch.setattr(torch, "compile", Compiled)
+    assert train(fold_cache, tmp_path, "--compile") == 1
+    err = capsys.readouterr().err
+    assert "error: --compile failed (InductorError: RuntimeError: No working C++ compiler" in err
+    assert "train without --compile" in err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    monkeypatch.undo()
+    assert train(fold_cache, tmp_path) == 0

@@ -15,6 +15,7 @@ import errno
 import json
 import math
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -322,6 +323,12 @@ def read_config(folder: Path) -> RunConfig:
 def write_config(folder: Path, config: RunConfig) -> None:
     """Write config.json."""
     write_json(folder / CONFIG, config.to_json())
+
+
+def remove_start(folder: Path) -> None:
+    """Remove what a run that has no finished epoch has written."""
+    (folder / CONFIG).unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
 def read_metrics(folder: Path) -> list[EpochMetrics]:

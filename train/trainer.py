@@ -41,6 +41,7 @@ from train.record import (
     EpochMetrics,
     RunConfig,
     RunError,
+    remove_start,
     save_checkpoint,
     write_config,
     write_predictions,
@@ -207,9 +208,19 @@ class Trainer:
                 f"out of memory on {describe(self.device)} with batch size "
                 f"{self.recipe.batch_size}. Lower --batch-size, or use --preset tiny"
             ) from exc
+        except RuntimeError as exc:
+            if not type(exc).__module__.startswith(("torch._inductor", "torch._dynamo")):
+                raise
+            reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
+            raise TrainingError(
+                f"--compile failed ({reason}). Install a C++ compiler such as g++, or train "
+                "without --compile"
+            ) from exc
         finally:
             if log:
                 log.close()
+                if not self.epoch:  # a failed start leaves nothing behind
+                    remove_start(folder)
         if predictions is None:  # the run was stopped between its last checkpoint and this point
             _, predictions = self.evaluate()
         if log:
