@@ -49,7 +49,7 @@ def _features(args: argparse.Namespace) -> int:
     names = [*(source.name for source in found.sources), *found.failures]
     if not any(concerns(name, args.only) for name in names):
         expected = "01-01-*.mp4" if settings.has_video else "03-01-*.wav or .flac"
-        advice = ". For its recordings alone use --modality audio" * bool(
+        advice = ". For its recordings use --modality audio" * bool(
             settings.has_video and found.skipped["audio-only"]
         )
         raise ValueError(

@@ -63,7 +63,7 @@ def window_arrays(
         window: with picture, sound, or both; only the arrays of what is there are returned. With
             `frame_index` and no picture, as of a video of RAVDESS.
         settings: how faces are found and cropped, and whether there are frames.
-        track: the points of a landmark CSV; None if MTCNN alone says where the face is.
+        track: the points of a landmark CSV; None if only MTCNN says where the face is.
 
     ClipError if there is no face.
     """
