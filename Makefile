@@ -29,7 +29,7 @@ FUSION = $(filter-out $(UNIMODAL),$(sort $(TABLE1) $(TABLE2)))
 TRAIN_JOBS ?= $(if $(filter tiny landmarks,$(PRESET)),$(JOBS),1)
 
 # The weights that come with the project, and whose facial points they were trained on.
-WEIGHTS ?= cfn_sr multiplication audio_mfcc_cnn
+WEIGHTS ?= cfn_sr audio_mfcc_cnn
 POINTS  ?= the 68-point predictor of dlib
 
 # The demo: clips per actor of the sample, and epochs.
