@@ -26,12 +26,14 @@ def pick_device(name: str) -> torch.device:
 def pick_precision(name: str, device: torch.device, *, heavy: bool) -> str:
     """The precision to compute in: "auto" is bfloat16 where arithmetic takes most of the time.
 
-    That is on a GPU, and on a CPU for full-size networks that look at frames; a tiny network on a
-    CPU would spend more on conversion than it saves.
+    That is on a GPU, and for full-size networks that look at frames on a CPU with such
+    instructions: others emulate it, many times slower than float32. A tiny network on a CPU would
+    spend more on conversion than it saves.
     """
     if name != "auto":
         return name
-    return "bfloat16" if device.type == "cuda" or heavy else "float32"
+    fast = device.type == "cuda" or (heavy and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return "bfloat16" if fast else "float32"
 
 
 def describe(device: torch.device) -> str:

@@ -16,6 +16,7 @@ from cache.ravdess import FULL_AV, SPEECH
 from cache.reader import Cache
 from evaluate.export.cli import main as export_main
 from evaluate.shipped import files_of
+from model.device import pick_precision
 from model.inputs import Prepare
 from preprocess.audio import mfcc
 from preprocess.cli import main
@@ -192,7 +193,8 @@ def test_a_clip_of_another_maker_gives_a_crop_or_a_reason(real_data, name):
 
 
 def test_the_full_network_makes_a_training_step_on_two_real_clips(real_cache):
-    config = make_config("cfn_sr", preset="paper", precision="bfloat16", batch_size=2)
+    precision = pick_precision("auto", CPU, heavy=True)
+    config = make_config("cfn_sr", preset="paper", precision=precision, batch_size=2)
     clips = real_cache.clips[:2]
     trainer = Trainer(config, real_cache, clips, clips, device=CPU)
     before = trainer.net.head.weight.clone()

@@ -294,7 +294,7 @@ def make_parser() -> argparse.ArgumentParser:
     for part in PARTS:
         start = f"start the {part} encoder from these weights: {weights}"
         add(f"--init-{part}", type=Path, metavar="FILE", help=start)
-    auto = "auto: bfloat16 on a GPU and for full-size networks, else float32 (default: auto)"
+    auto = "auto: bfloat16 where it is fast, on a GPU or for full-size networks (default: auto)"
     add("--precision", choices=("auto", *PRECISIONS), default="auto", help=auto)
     validate = "hold out validation actors instead of the test actors, to choose settings; writes "
     add("--validate", action="store_true", help=f"{validate}validation_K, which is not a result")
