@@ -122,7 +122,7 @@ def results() -> TextIO:
     """
     stream = sys.stdout.stream if isinstance(sys.stdout, Messages) else sys.stdout
     if stream is None:
-        raise ValueError("standard output is closed, so the predictions cannot be printed")
+        raise ValueError("standard output is closed, so the results cannot be written")
     return stream
 
 

@@ -203,19 +203,9 @@ class Trainer:
                     # Metrics first: a checkpoint is then never ahead of them.
                     log.end_epoch(self.metrics)
                     self.save(folder)
-        except torch.OutOfMemoryError as exc:
-            raise TrainingError(
-                f"out of memory on {describe(self.device)} with batch size "
-                f"{self.recipe.batch_size}. Lower --batch-size, or use --preset tiny"
-            ) from exc
         except RuntimeError as exc:
-            if not type(exc).__module__.startswith(("torch._inductor", "torch._dynamo")):
-                raise
-            reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
-            raise TrainingError(
-                f"--compile failed ({reason}). Install a C++ compiler such as g++, or train "
-                "without --compile"
-            ) from exc
+            self._explain(exc)
+            raise
         finally:
             if log:
                 log.close()
@@ -226,6 +216,20 @@ class Trainer:
         if log:
             write_predictions(folder, self.test_set.clips, predictions)
         return self.metrics
+
+    def _explain(self, exc: RuntimeError) -> None:
+        """Raise a TrainingError if what torch raised has a cure."""
+        if isinstance(exc, torch.OutOfMemoryError):
+            raise TrainingError(
+                f"out of memory on {describe(self.device)} with batch size "
+                f"{self.recipe.batch_size}. Lower --batch-size, or use --preset tiny"
+            ) from exc
+        if type(exc).__module__.startswith(("torch._inductor", "torch._dynamo")):
+            reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
+            raise TrainingError(
+                f"--compile failed ({reason}). Install a C++ compiler such as g++, or train "
+                "without --compile"
+            ) from exc
 
     def train_epoch(self, log: Log | None = None) -> Totals:
         """Pass once over the training clips, in an order drawn from the seed and the epoch.
