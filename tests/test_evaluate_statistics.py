@@ -1,22 +1,13 @@
-"""Intervals and tests against answers found another way: all resamples, sums written out."""
+"""Intervals and tests against answers found another way: simulation, sums written out."""
 
-from itertools import product
 from math import comb
 
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.special import expit, logit
 
 from evaluate.measures import holm, interval_over_actors, mcnemar
-
-
-def every_resample(scores: np.ndarray, weights: np.ndarray, actors: np.ndarray) -> np.ndarray:
-    """The statistic of all A**A ways to draw A actors with replacement, sorted."""
-    names = sorted(set(actors))
-    statistics = []
-    for drawn in product(names, repeat=len(names)):
-        clips = np.concatenate([np.flatnonzero(actors == actor) for actor in drawn])
-        statistics.append(np.sum(weights[clips] * scores[clips]) / np.sum(weights[clips]))
-    return np.sort(statistics)
 
 
 def scores_of(rights: list[int], clips: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -26,25 +17,37 @@ def scores_of(rights: list[int], clips: list[int]) -> tuple[np.ndarray, np.ndarr
     return scores, np.repeat(np.arange(1, len(clips) + 1), clips)
 
 
-@pytest.mark.parametrize("clips", [[10, 10, 10, 10], [4, 10, 20, 7]])
-@pytest.mark.parametrize("level", [0.95, 0.8])
-def test_the_interval_is_that_of_all_resamples_of_four_actors(clips, level):
-    scores, actors = scores_of([2, 5, 9, 6], clips)
-    weights = np.linspace(1, 3, len(scores))
-    exact = every_resample(scores, weights, actors)
-    assert len(exact) == 256
-    # With 100,000 draws the bound lies between the exact quantiles a third of a percent away.
-    low, high = interval_over_actors(scores, weights, actors, draws=100_000, level=level)
-    for bound, share in ((low, (1 - level) / 2), (high, (1 + level) / 2)):
-        below, above = np.quantile(exact, [share - 0.003, share + 0.003], method="inverted_cdf")
-        assert below - 1e-9 <= bound <= above + 1e-9
+@pytest.mark.parametrize(("lowest", "width"), [(0.0, 1), (-1.0, 2)])
+def test_the_interval_is_that_of_t_over_the_accuracies_of_actors_on_the_logit_scale(lowest, width):
+    scores, actors = scores_of([2, 5, 9, 6], [10] * 4)
+    of_actors = np.array([0.2, 0.5, 0.9, 0.6])
+    low, high = stats.t.interval(0.9, 3, of_actors.mean(), stats.sem(of_actors))
+    slope = 0.55 * 0.45  # of a share with respect to its logit
+    expected = expit(logit(0.55) + (np.array([low, high]) - 0.55) / slope)
+    found = interval_over_actors(
+        lowest + width * scores, np.ones(40), actors, lowest=lowest, level=0.9
+    )
+    assert found == pytest.approx(tuple(lowest + width * expected))
+
+
+@pytest.mark.parametrize("count", [4, 20])
+@pytest.mark.parametrize(("mean", "spread"), [(0.6, 0.15), (0.8, 0.08), (0.95, 0.05)])
+def test_95_percent_intervals_contain_the_truth_in_94_to_97_percent_of_samples(count, mean, spread):
+    random = np.random.default_rng(0)
+    both = mean * (1 - mean) / spread**2 - 1  # the sum of the two parameters of the Beta
+    actors = np.arange(count)
+    truth = random.beta(mean * both, (1 - mean) * both, (2000, count))
+    samples = random.binomial(60, truth) / 60  # actors with 60 clips each
+    bounds = np.array([interval_over_actors(each, np.ones(count), actors) for each in samples])
+    covered = np.mean((bounds[:, 0] <= mean) & (mean <= bounds[:, 1]))
+    assert 0.925 < covered < 0.98  # as far as 2,000 samples tell
 
 
 def test_clips_of_an_actor_go_together():
-    # Twenty actors, each all right or all wrong: as sure as of 20 coins, not of 1,200.
+    # Each actor is all right or all wrong: as sure as of 20 coins, however many clips they have.
     scores, actors = scores_of([60] * 10 + [0] * 10, [60] * 20)
-    low, high = interval_over_actors(scores, np.ones(1200), actors)
-    assert (low, high) == pytest.approx((6 / 20, 14 / 20))  # 2.5 % quantiles of Binomial(20, 1/2)
+    found = interval_over_actors(scores, np.ones(1200), actors)
+    assert found == pytest.approx(interval_over_actors(scores[::60], np.ones(20), np.arange(20)))
 
 
 def test_weights_count_by_their_ratios():
@@ -54,12 +57,14 @@ def test_weights_count_by_their_ratios():
         interval_over_actors(scores, weights / weights.sum(), actors)
     )
     heavy = np.where(actors == 2, 1e9, 1.0)  # 5 of 10 right, and nothing else counts
-    low, _ = interval_over_actors(scores, heavy, actors, level=0.2)
-    assert low == pytest.approx(0.5)
+    assert interval_over_actors(scores, heavy, actors) == pytest.approx((0.5, 0.5), abs=1e-6)
 
 
 def test_one_actor_has_no_interval_and_actors_that_agree_one_without_width():
-    assert interval_over_actors(np.ones(4), np.ones(4), np.array([1, 1, 2, 2])) == (1, 1)
+    actors = np.array([1, 1, 2, 2])
+    for scores, share in (([1, 1, 1, 1], 1), ([0, 0, 0, 0], 0), ([0, 1, 0, 1], 0.5)):
+        found = interval_over_actors(np.array(scores, float), np.full(4, 0.1), actors)
+        assert found == pytest.approx((share, share), abs=0)
     assert interval_over_actors(np.ones(5), np.ones(5), np.full(5, 3)) is None
 
 

@@ -16,7 +16,7 @@ from evaluate.runs import LeftOut, differing, printable, settings
 from model.paper import ROWS, TABLES
 from train.record import Run
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MISTAKES = 12  # the number of most confident mistakes that are shown
 
 _P_VALUES = {"p", "p_holm_with_main", "p_holm_all_pairs"}
@@ -76,7 +76,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The content of summary.json: shares 0..1 with 6 digits, None where undefined."""
-        intervals = {"method": "percentile bootstrap over actors", "level": measures.LEVEL}
+        method = "t over actors, clips clustered by actor, on the logit scale"
         content = {
             "schema_version": SCHEMA_VERSION,
             "main_model": self.main,
@@ -86,7 +86,7 @@ class Report:
                 "not_compared": self.not_compared,
                 "with_main": self.with_main,
             },
-            "intervals": {**intervals, "draws": measures.DRAWS, "seed": measures.SEED},
+            "intervals": {"method": method, "level": measures.LEVEL},
             "tables": [{"title": title, "rows": rows} for title, rows in self.tables.items()],
             "robustness": self.robustness,
             "left_out": [asdict(each) for each in self.left_out],
@@ -157,7 +157,7 @@ def _compared(first: ModelReport, second: ModelReport) -> Row:
         "accuracy_first": first.figures["accuracy_last"]["mean"],
         "accuracy_second": second.figures["accuracy_last"]["mean"],
         "difference": float(scores @ one.weights),
-        "interval": interval_over_actors(scores, one.weights, one.actors),
+        "interval": interval_over_actors(scores, one.weights, one.actors, lowest=-1.0),
         "only_first_right": int(only_first.sum()),
         "only_second_right": int(only_second.sum()),
         "p": p,

@@ -12,7 +12,6 @@ import numpy as np
 
 from cache.files import load_template, write_text
 from cache.ravdess import EMOTIONS
-from evaluate import measures
 from evaluate.report import plots
 from evaluate.report.figures import Row
 from evaluate.report.report import Report
@@ -120,7 +119,7 @@ def page(report: Report, faces: dict[str, Any] | None = None) -> str:
     return _render(
         "report.html.j2",
         **{"report": report, "faces": faces, "main": main, "models": list(report.models.values())},
-        **{"emotions": EMOTIONS, "measures": measures, "paper": paper, "plots": plots},
+        **{"emotions": EMOTIONS, "paper": paper, "plots": plots},
         # The paper's figure belongs only beside the paper's network on the paper's data.
         paper_row=None if main.name != "cfn_sr" or main.unlike_paper else paper.ROWS["cfn_sr"],
         # One trained row compares nothing.
