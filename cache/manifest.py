@@ -47,6 +47,11 @@ def checksum(manifest: Mapping[str, Any]) -> str:
     return _sha256_of({key: value for key, value in manifest.items() if key != "checksum"})
 
 
+def contents(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 over the shards: it tells what data a run saw, the fingerprint with what settings."""
+    return _sha256_of([[shard["file"], shard["sha256"]] for shard in manifest["shards"]])
+
+
 def _sha256_of(value: Any) -> str:
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()

@@ -11,13 +11,22 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from cache.ravdess import FULL_AV_ORIGIN, HEADLINE_FOLDS, Clip, is_recordings
+from cache.ravdess import (
+    FULL_AV_ORIGIN,
+    HEADLINE_FOLDS,
+    Clip,
+    actors_of,
+    expected_clips,
+    is_recordings,
+)
 from cache.reader import Cache
 from model.paper import ROWS
+from model.registry import NAMES, inputs
 from train import record
 from train.record import Run, RunConfig, RunError
 
 UNKNOWN_START = "a file of unknown actors"
+NOT_RECORDED = "not recorded"
 
 # Of config.json: what is not a setting, or is shown elsewhere.
 _NOT_SETTINGS = {
@@ -115,16 +124,55 @@ def settings(config: RunConfig) -> dict[str, Any]:
         **{name.replace("_", " "): content[name] for name in _FIRST},
         "dataset": config.cache["dataset"],
         "cache fingerprint": config.cache["fingerprint"],
+        "cache contents": config.cache.get("contents", NOT_RECORDED),
         **{name.replace("_", " "): content[name] for name in others},
         "starting weights": start_in_words(config.init),
     }
 
 
 def differing(configs: Sequence[RunConfig]) -> list[str]:
-    """Titles of the settings because of which the results of different models do not compare."""
+    """Titles of the settings because of which the results of different models do not compare.
+
+    Unimodal networks may start otherwise than those that start from them, as in the paper.
+    """
     recorded = [settings(config) for config in configs]
+    for config, own in zip(configs, recorded, strict=True):
+        if config.model in NAMES and len(inputs(config.model)) == 1:
+            own["starting weights"] = NOT_RECORDED
     titles = [title for title in recorded[0] if title not in _MODELS_MAY_DIFFER]
-    return [title for title in titles if len({each[title] for each in recorded}) > 1]
+    return [
+        title for title in titles if len({each[title] for each in recorded} - {NOT_RECORDED}) > 1
+    ]
+
+
+def shortfalls(configs: Sequence[RunConfig]) -> list[str]:
+    """What makes runs of one model less than the full result, such as `trained 16 of 70 epochs`.
+
+    The clips are the fewest of a run, out of all that RAVDESS has of the actors of its fold.
+    """
+    missing = []
+    if is_recordings(configs[0].cache["dataset"]):  # only they have a full number of clips
+        for what in ("train", "test"):
+            counted = [
+                (getattr(config, f"{what}_clips"), full_clips(config, what)) for config in configs
+            ]
+            fewest, full = min(counted, key=lambda pair: pair[0] / pair[1])
+            if fewest < full:
+                missing.append(f"{what}ed on {fewest} of {full} clips")
+    schedules = {config.changed["epochs"] for config in configs if "epochs" in config.changed}
+    missing += [f"trained {own} of {full} epochs" for own, full in sorted(schedules) if own < full]
+    contents = {config.cache.get("contents") for config in configs} - {None}
+    programs = {config.versions.get("cfn-sr") for config in configs} - {None}
+    for what, found in (("contents of the cache", contents), ("versions of CFN-SR", programs)):
+        if len(found) > 1:
+            missing.append(f"runs of {len(found)} different {what}")
+    return missing
+
+
+def full_clips(config: RunConfig, what: str) -> int:
+    """The number of clips that RAVDESS has of the actors of a fold, to "train" or to "test" on."""
+    trained, tested = actors_of(config.split, config.fold, validate=config.validation)
+    return sum(len(expected_clips(actor)) for actor in (trained if what == "train" else tested))
 
 
 def start_in_words(init: dict[str, Any]) -> str:
@@ -258,7 +306,7 @@ def _disagreements(runs: list[Run], *, seeds: bool = False) -> list[str]:
     the folds of a split share no actor.
     """
     first = runs[0]
-    may_differ = {"device", "seed"} if seeds else {"device"}
+    may_differ = {"device", "cache contents"} | ({"seed"} if seeds else set())
     name_of = _place if seeds else attrgetter("name")
     expected = settings(first.config) | {"parameters": first.config.parameters}
     problems = []

@@ -87,7 +87,7 @@ def test_missing_runs_and_folds_are_named_and_only_pairs_are_compared(runs, caps
     first, second = compare(runs / "base", runs / "faster", status=1)
     printed = capsys.readouterr()
     for text in (printed.err, printed.out.replace("\\", "")):
-        assert "seed_2/cfn_sr/validation_1 is left out: 3 of 3 epochs are done. Finish" in text
+        assert "seed_2/cfn_sr/validation_1 is left out: 70 of 70 epochs are done. Finish" in text
     assert "Row 2: 8 runs, expected 9: not every seed has all of the folds 0 1 2" in printed.out
     assert "Row 2: its 8 runs and the 6 of row 1 make only 5 pairs" in printed.out
     assert (first["runs"], second["runs"], second["pairs"]) == ("6", "8", "5")
@@ -97,9 +97,12 @@ def test_missing_runs_and_folds_are_named_and_only_pairs_are_compared(runs, caps
 
 
 def test_pairs_have_the_same_clips(runs, capsys):
-    write(runs / "luna5", make_run(0, 150, validation=True, split="luna5"))
+    luna5 = make_run(0, 150, validation=True, split="luna5", epochs=16)
+    write(runs / "luna5", luna5)
     _, row = compare(runs / "base", runs / "luna5")
-    assert "make only 0 pairs" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "make only 0 pairs" in printed
+    assert "Row 2: trained 16 of 70 epochs: not the full result." in printed
     assert (row["split"], row["pairs"], row["difference"]) == ("luna5", "0", "")
 
 

@@ -9,6 +9,7 @@ from fake_runs import (
     SAMPLE,
     evaluate,
     make_run,
+    origin,
     page_text,
     report_of,
     start,
@@ -18,6 +19,7 @@ from fake_runs import (
 )
 
 from cache.ravdess import EMOTIONS, expected_clips
+from evaluate.export.model_card import weights_card
 from evaluate.report.figures import compute
 
 FILES = {
@@ -47,7 +49,7 @@ def test_the_sixth_rotation_is_listed_but_changes_no_figure():
     five = [make_run(fold, 120) for fold in range(5)]
     without, with_sixth = (compute(runs).figures for runs in (five, [*five, make_run(5, 240)]))
     assert without["outside_mean"] == []
-    sixth = {"fold": 5, "accuracy_last": 1.0, "accuracy_best_on_test": 1.0, "epoch": 3}
+    sixth = {"fold": 5, "accuracy_last": 1.0, "accuracy_best_on_test": 1.0, "epoch": 70}
     assert with_sixth["outside_mean"] == [sixth]
     with_sixth["outside_mean"].clear()
     assert without == with_sixth
@@ -97,7 +99,7 @@ def test_an_unfinished_run_is_named_and_excluded_from_the_mean(tmp_path, capsys)
     (write(tmp_path / "runs", make_run(1, 240)) / "predictions.csv").unlink()
     assert evaluate(tmp_path / "runs", tmp_path / "out") == 1
     for shown in (capsys.readouterr().err, page_text(tmp_path / "out")):
-        assert "cfn_sr/fold_1 is unfinished: 3 of 3" in shown
+        assert "cfn_sr/fold_1 is unfinished: 70 of 70" in shown
     summary = summary_of(tmp_path / "out")
     assert summary["models"]["cfn_sr"]["folds"] == [0]
     assert summary["models"]["cfn_sr"]["accuracy_last"]["mean"] == 0.75
@@ -156,15 +158,41 @@ def test_missing_folds_and_clips_are_stated_plainly(tmp_path, capsys):
         assert "3 of 5 folds, tested on 180 of 240 clips: not the full result" in each
 
 
-def test_fewer_training_clips_and_another_recipe_are_stated_plainly(tmp_path, capsys):
+ZERO, ONE = ({"cache": origin() | {"contents": f"{digit}f" * 32}} for digit in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("common", "of_last", "missing", "unlike"),
+    [
+        ({"recipe": "modern", "epochs": 150}, {}, [], ["recipe modern"]),
+        ({"epochs": 16}, {}, ["trained 16 of 70 epochs"], []),
+        ({"epochs": 80, "ema": 0.9}, {}, [], ["epochs 80 instead of 70", "ema 0.9 instead of 0.0"]),
+        (ZERO, ONE, ["runs of 2 different contents of the cache"], []),
+        (ZERO, {"cache": origin()}, [], []),  # an earlier run did not record the contents
+    ],
+)
+def test_runs_of_less_or_other_data_epochs_and_programs_are_no_full_result(
+    common, of_last, missing, unlike
+):
+    runs = [make_run(fold, 180, **common | (of_last if fold == 4 else {})) for fold in range(5)]
+    found = compute(runs)
+    assert (found.missing, found.unlike_paper) == (missing, unlike)
+
+
+def test_what_is_missing_is_said_wherever_the_figure_stands(tmp_path, capsys):
     """Folds trained on few actors count too, and nothing else in a run tells."""
-    few = make_run(4, 180, train_clips=240, recipe="modern")
-    text = report_of(tmp_path, *(make_run(k, 180, recipe="modern") for k in range(4)), few)
+    few = {"train_clips": 240, "versions": {"cfn-sr": "0.2.0"}}
+    runs = [make_run(fold, 180, versions={"cfn-sr": "0.1.0"}) for fold in range(4)]
+    runs.append(make_run(4, 180, **few))
+    text = report_of(tmp_path, *runs)
+    missing = ["trained on 240 of 1200 clips", "runs of 2 different versions of CFN-SR"]
     for each in (text, capsys.readouterr().out):
-        assert "trained on 240 of 1200 clips: not the full result" in each
-    [row] = [r for r in summary_of(tmp_path / "out")["tables"][0]["rows"] if r["folds"]]
-    assert row["missing"] == ["trained on 240 of 1200 clips"]
-    assert row["unlike_paper"] == ["recipe modern"]
+        assert f"{', '.join(missing)}: not the full result" in each
+    summary, table = summary_of(tmp_path / "out"), (tmp_path / "out" / "table_1.md").read_text()
+    [row] = [r for r in summary["tables"][0]["rows"] if r["folds"]]
+    assert summary["models"]["cfn_sr"]["missing"] == row["missing"] == missing
+    for each in (table, weights_card("01234", runs, None, half=False)):
+        assert ", ".join(missing) in each
 
 
 def test_the_synthetic_sample_is_never_shown_as_people(tmp_path, capsys):

@@ -29,7 +29,9 @@ def test_unfinished_and_damaged_runs_are_left_out_with_the_reason(tmp_path):
     assert [run.fold for run in models["cfn_sr"]] == [3]
     states = [(each.name[-1], each.state) for each in left_out]
     assert states == [("0", "unfinished"), ("1", "damaged"), ("2", "damaged")]
-    for each, words in zip(left_out, ("3 of 3 epochs", "line 1: not JSON", "missing"), strict=True):
+    for each, words in zip(
+        left_out, ("70 of 70 epochs", "line 1: not JSON", "missing"), strict=True
+    ):
         assert words in each.problems[0]
 
 

@@ -53,6 +53,13 @@ def test_settings_because_of_which_models_do_not_compare_are_named(other, titles
     assert differing([make_run(0, 180, mixup=0.2).config, other.config]) == titles
 
 
+def test_the_chain_of_the_paper_is_no_difference_but_another_start_of_a_fusion_is():
+    voice = make_run(0, 180, model="audio_mfcc_cnn").config
+    fused, alone = (make_run(0, 180, init=init).config for init in ({"audio": start({})}, {}))
+    assert differing([fused, voice]) == differing([alone, voice]) == []
+    assert differing([fused, voice, alone]) == ["starting weights"]
+
+
 def test_the_page_marks_differing_settings_and_names_them_at_the_models(tmp_path):
     other = make_run(0, 180, model="msaf", mixup=0.4)
     text = report_of(tmp_path, make_run(0, 180, mixup=0.2), other)

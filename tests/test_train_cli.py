@@ -8,7 +8,9 @@ import torch
 from training import AUDIO, sigterm_after_step, train
 
 from cache.files import locked
+from cache.manifest import contents
 from cache.ravdess import expected_clips
+from cache.reader import Cache
 from train.record import read_run
 
 
@@ -185,8 +187,16 @@ def test_a_shard_of_another_manifest_is_not_trained_on(content, noise_cache, tmp
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_fold_with_missing_actors_is_trained_with_a_warning(fold_cache, tmp_path, capsys):
+def test_a_fold_with_missing_actors_has_a_warning_and_records_what_was_there(
+    fold_cache, tmp_path, capsys
+):
     assert train(fold_cache, tmp_path) == 0
     printed = capsys.readouterr()
     assert "has no clips of training actors [9, 10, 11" in printed.err
     assert "8 training clips, 8 held-out clips" in printed.out
+    config = read_run(tmp_path / AUDIO / "fold_0").config
+    assert (config.train_actors, config.test_actors) == ((5, 6, 7, 8), (1, 2, 3, 4))
+    shards = Cache(fold_cache).manifest["shards"]
+    assert config.cache["contents"] == contents({"shards": shards})
+    assert config.cache["contents"] != contents({"shards": [{**shards[0], "sha256": "0" * 64}]})
+    assert config.versions["cfn-sr"] in Path("setup.cfg").read_text()

@@ -113,6 +113,8 @@ def test_weights_of_unknown_actors_stay_unknown_through_a_chain_of_runs():
         ({"cache": {}}, "cache is {}, expected dataset, config, fingerprint, schema_version"),
         ({"cache": CACHE | {"dataset": "a\x1b[2J"}}, "cache.dataset is not printable text"),
         ({"cache": CACHE | {"fingerprint": "ab"}}, "cache.fingerprint is not a SHA-256"),
+        ({"cache": CACHE | {"contents": "ab"}}, "cache.contents is not a SHA-256"),
+        ({"test_actors": []}, "test_actors are [], expected [1, 2, 3, 4]"),
         ({"momentum": 0.9}, "momentum: missing or unknown, so another version wrote this run"),
         ({"init": {"face": START}}, "init is {'face': {"),
         ({"init": {"video": {}}}, "init has {}, expected file, sha256 and run"),
@@ -138,13 +140,16 @@ def test_a_config_that_contradicts_itself_is_refused(changes, message):
     [
         ({"seed": 1}, ["seed"]),
         ({"ema": 0.5, "recipe": "modern"}, ["ema", "recipe"]),
-        ({"cache": CACHE | {"config": {"hop": 256}}}, ["cache.config.hop"]),
+        ({"cache": CACHE | {"config": {"a": 1}}}, ["cache.config.a"]),
         ({"init": {"video": START}}, ["init.video"]),
         ({"device": "cuda", "versions": {"torch": "3"}, "command": ["train.py", "--resume"]}, []),
+        ({"cache": CACHE | {"contents": "1f" * 32}}, ["cache.contents"]),
+        ({"cache": CACHE}, []),  # an earlier run, which did not record the contents
     ],
 )
 def test_differences_of_two_runs_are_named_by_their_path(changes, paths):
-    lines = make_config().differences(make_config(**changes))
+    full = {"cache": CACHE | {"contents": "0f" * 32}}
+    lines = make_config(**full).differences(make_config(**full | changes))
     assert [line.split(":")[0] for line in lines] == paths
 
 
@@ -229,7 +234,7 @@ def test_a_validation_run_is_checked_by_its_own_actors():
     trained, held_out = actors_of("paper", 0, validate=True)
     actors = {"train_actors": list(trained), "test_actors": list(held_out)}
     assert make_config(validation=True, **actors).folder == Path(AUDIO, "validation_0")
-    with pytest.raises(RunError, match="train_actors are"):
+    with pytest.raises(RunError, match="test_actors are"):
         make_config(**actors)
 
 

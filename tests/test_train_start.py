@@ -153,7 +153,7 @@ def test_a_validation_run_has_seen_neither_its_own_held_out_actors_nor_those_of_
     state = torch.load(path, weights_only=True)
     state["config"]["validation"] = False
     torch.save(state, path)
-    with pytest.raises(ValueError, match="train_actors are"):
+    with pytest.raises(ValueError, match="test_actors are"):
         read_start(path, "audio", TEST_ACTORS)
 
 

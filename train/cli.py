@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 import model
+from cache import manifest
 from cache.command import FailedError, add_device, run, warn
 from cache.files import locked, sweep
 from cache.ravdess import ACTORS, SPLITS, Clip, actors_of
@@ -98,15 +100,14 @@ def make_config(
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed is {args.seed}, expected 0 or more, below 2**63")
     settings = from_arguments(args)
-    trained, held_out = actors_of(args.split, args.fold, validate=args.validate)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     as_typed = ("model", "preset", "attention", "split", "fold", "recipe", "seed", "deterministic")
     return record.RunConfig(
         **{name: getattr(args, name) for name in as_typed},
         parameters=count_parameters(args),
         validation=args.validate,
-        train_actors=trained,
-        test_actors=held_out,
+        train_actors=tuple(sorted({clip.actor for clip in train_clips})),
+        test_actors=tuple(sorted({clip.actor for clip in test_clips})),
         train_clips=len(train_clips),
         test_clips=len(test_clips),
         settings=settings,
@@ -114,13 +115,24 @@ def make_config(
         compiled=args.compile,
         init={part: start.record for part, start in starts.items()},
         cache={
-            name: cache.manifest[name]
-            for name in ("dataset", "config", "fingerprint", "schema_version")
+            **{name: cache.manifest[name] for name in ("dataset", "config", "fingerprint")},
+            "schema_version": cache.manifest["schema_version"],
+            "contents": manifest.contents(cache.manifest),
         },
         command=tuple(args.command),
         device=describe(device) + (f" x {num_processes}" if num_processes > 1 else ""),
-        versions={name: version(name) for name in ("torch", "numpy", "h5py")},
+        versions={
+            "cfn-sr": program_version(),
+            **{name: version(name) for name in ("torch", "numpy", "h5py")},
+        },
     )
+
+
+def program_version() -> str:
+    """The version of this program, which runs from its checkout, as its setup.cfg says."""
+    settings = ConfigParser(interpolation=None)
+    settings.read(Path(__file__).parent.parent / "setup.cfg", encoding="utf-8")
+    return settings["metadata"]["version"]
 
 
 def is_heavy(name: str, preset: str) -> bool:

@@ -30,7 +30,7 @@ from cache.files import atomic_path, write_json, write_text
 from cache.ravdess import EMOTIONS, Clip, actors_of
 from model.inference import TrainedNetwork
 from model.weights import WeightsError, read_data, read_metadata
-from train.recipe import Recipe
+from train.recipe import RECIPES, Recipe
 
 CHECKPOINT_VERSION = 5
 
@@ -77,8 +77,8 @@ class RunConfig:
     split: str
     fold: int
     validation: bool  # whether validation actors were held out, not the fold's test actors
-    train_actors: tuple[int, ...]
-    test_actors: tuple[int, ...]  # those held out
+    train_actors: tuple[int, ...]  # those that the cache had clips of
+    test_actors: tuple[int, ...]  # those held out, likewise
     train_clips: int  # the number of clips of the training actors
     test_clips: int
     recipe: str  # its name
@@ -90,15 +90,24 @@ class RunConfig:
     # What the encoders "video" and "audio" started from: `file`, `sha256`, and `run`, the settings
     # of the run that wrote the file, or None where that is unknown.
     init: dict[str, Any]
-    cache: dict[str, Any]  # its `dataset`, `config`, `fingerprint` and `schema_version`
+    # Its `dataset`, `config`, `fingerprint` and `schema_version`, and `contents`, the SHA-256 over
+    # its shards, which earlier runs did not record.
+    cache: dict[str, Any]
     command: tuple[str, ...]  # the command line as typed
     device: str  # in words
-    versions: dict[str, str]  # of the libraries
+    versions: dict[str, str]  # of the program and the libraries
 
     @property
     def epochs(self) -> int:
         """The length of the schedule."""
         return self.settings.epochs
+
+    @property
+    def changed(self) -> dict[str, tuple[Any, Any]]:
+        """The settings that are not those of the named recipe, by name: this and the recipe's."""
+        named = asdict(RECIPES.get(self.recipe, self.settings))
+        own = asdict(self.settings)
+        return {name: (own[name], named[name]) for name in own if own[name] != named[name]}
 
     @property
     def folder(self) -> Path:
@@ -138,7 +147,8 @@ class RunConfig:
         except ValueError as exc:
             raise RunError(str(exc)) from exc
         for name, expected in (("train_actors", trained), ("test_actors", tested)):
-            if (found := getattr(self, name)) != expected:
+            found = getattr(self, name)  # all of the fold, or those that the cache had
+            if not found or found != tuple(actor for actor in expected if actor in found):
                 raise RunError(
                     f"{name} are {list(found)}, expected {list(expected)} for fold {self.fold} of "
                     f"split {self.split!r}"
@@ -149,22 +159,29 @@ class RunConfig:
             if not low <= value < 2**63:
                 raise RunError(f"{name} is {value}, expected {low} or more")
         kinds = {"dataset": str, "config": dict, "fingerprint": str, "schema_version": int}
-        if {name: type(value) for name, value in self.cache.items()} != kinds:
+        known = {"contents": str} if "contents" in self.cache else {}
+        if {name: type(value) for name, value in self.cache.items()} != kinds | known:
             raise RunError(f"cache is {_shown(self.cache)}, expected {', '.join(kinds)}")
         if not self.cache["dataset"].isprintable():
             raise RunError("cache.dataset is not printable text")
-        if not _SHA256.fullmatch(self.cache["fingerprint"]):
-            raise RunError("cache.fingerprint is not a SHA-256")
+        for name in ("fingerprint", *known):
+            if not _SHA256.fullmatch(self.cache[name]):
+                raise RunError(f"cache.{name} is not a SHA-256")
         _check_init(self.init)
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """One line per setting in which `other` is another run; names of files may differ."""
+        """One line per setting in which `other` is another run.
+
+        Names of files may differ, and the contents of the cache where one did not record them.
+        """
         mine, its = (
             {name: value for name, value in config.to_json().items() if name not in _MAY_DIFFER}
             for config in (self, other)
         )
         lines = settings_apart("", mine, its)
-        return [f"{line:.160}" for line in lines if not line.partition(":")[0].endswith(".file")]
+        recorded = "contents" in self.cache and "contents" in other.cache
+        ignored = (".file",) if recorded else (".file", "cache.contents")
+        return [f"{line:.160}" for line in lines if not line.partition(":")[0].endswith(ignored)]
 
 
 def _types(kind: type) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cache.files import atomic_path, write_text
 from evaluate.measures import emotion_scores
 from evaluate.report.figures import Row
 from evaluate.report.write import csv_text, markdown_table
-from evaluate.runs import settings
+from evaluate.runs import settings, shortfalls
 from train.record import Run, RunError, read_run
 
 _CAPTION = (
@@ -205,6 +205,8 @@ def compare(settings: Sequence[Setting]) -> tuple[list[str], list[Row], list[str
             row |= {"difference": float(np.mean(pairs)) if pairs else None, "pairs": len(pairs)}
             row |= {"difference_standard_error": _standard_error(pairs)}
         rows.append(row | {"folders": list(setting.folders)})
+        if missing := shortfalls([run.config for run in setting.runs.values()]):
+            notes.append(f"Row {number}: {', '.join(missing)}: not the full result.")
         if not complete:
             notes.append(
                 f"Row {number}: {len(setting.runs)} runs, expected {len(folds) * len(seeds)}: not "

@@ -14,7 +14,7 @@ from evaluate.runs import check_same_run, load_result, tested_clips
 from train.record import Checkpoint, Run, RunError, read_run, save_published
 
 # What the folds of one card have in common.
-_COMMON = ("model", "preset", "attention", "split", "recipe", "settings", "seed", "cache")
+_COMMON = ("model", "preset", "attention", "split", "recipe", "settings", "seed")
 TOLERANCE = 1e-4  # of probabilities, and of logits relative to the greatest
 
 
@@ -114,6 +114,7 @@ def _publish(paths: Sequence[Path], out: Path, *, points: str | None, half: bool
     first = found[0][1].config
     for (checkpoint, result), (_, before) in zip(found[1:], found, strict=False):
         other = [n for n in _COMMON if getattr(result.config, n) != getattr(first, n)]
+        other += [n for n in ("dataset", "fingerprint") if result.config.cache[n] != first.cache[n]]
         if other or result.fold == before.fold:
             differs = f"has another {other[0]}" if other else f"is fold {result.fold} again"
             raise RunError(f"{checkpoint.path} {differs}, expected another fold of one network")

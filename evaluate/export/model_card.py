@@ -10,7 +10,7 @@ import model
 from cache import ravdess, schema
 from cache.files import load_template
 from evaluate.measures import interval_over_actors
-from evaluate.runs import license_terms, start_in_words
+from evaluate.runs import license_terms, shortfalls, start_in_words
 from model.paper import ROWS
 from train.record import Run, RunConfig
 
@@ -76,12 +76,14 @@ def weights_card(
     )
 
 
-def _render(template: str, config: RunConfig, **values: Any) -> str:
+def _render(template: str, config: RunConfig, runs: Sequence[Run] = (), **values: Any) -> str:
     """Fill in a card; networks have the labels of the paper, or else their own names."""
     return load_template(Path(__file__).with_name(template)).render(
         config=config,
+        runs=runs,
         label=ROWS[config.model].label if config.model in ROWS else config.model,
         ravdess=ravdess,
+        missing=shortfalls([run.config for run in runs] or [config]),
         recordings=ravdess.is_recordings(config.cache["dataset"]),
         terms=license_terms(config.cache["dataset"]),
         **values,

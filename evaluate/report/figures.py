@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from cache.ravdess import EMOTIONS, HEADLINE_FOLDS, Clip, expected_clips, is_recordings, sex
+from cache.ravdess import EMOTIONS, HEADLINE_FOLDS, Clip, is_recordings, sex
 from evaluate.measures import NO_INTERVAL, emotion_scores, interval_over_actors
-from evaluate.runs import headline, printable
-from train.record import Run, RunConfig
+from evaluate.runs import full_clips, headline, printable, shortfalls
+from train.record import Run
 
 INTENSITIES = {1: "normal", 2: "strong"}
 # Of a fold outside the mean: the name in summary.json, and the column of its row.
@@ -85,20 +85,8 @@ class ModelReport:
 
     @property
     def missing(self) -> list[str]:
-        """`3 of 5 folds`, `trained on 240 of 1200 clips`: what makes it less than the full result.
-
-        Folds are those of the headline; the clips are the fewest of a run, out of all that RAVDESS
-        has of its actors.
-        """
-        found, expected = len(self.figures["folds"]), len(self.figures["headline_folds"])
-        missing = [] if found == expected else [f"{found} of {expected} folds"]
-        if self.is_recordings:  # only they have a full number of clips
-            for what in ("train", "test"):
-                counted = [_counted(run.config, what) for run in headline(self.runs)]
-                fewest, full = min(counted, key=lambda pair: pair[0] / pair[1])
-                if fewest < full:
-                    missing.append(f"{what}ed on {fewest} of {full} clips")
-        return missing
+        """`3 of 5 folds`, `trained on 240 of 1200 clips`: why it is not the full result."""
+        return self.figures["missing"]
 
     @property
     def shortfall(self) -> str:
@@ -109,11 +97,18 @@ class ModelReport:
     def unlike_paper(self) -> list[str]:
         """How the runs differ from what the paper measured; empty if the figures compare."""
         preset, split = self.figures["preset"], self.figures["split"]
+        config = self.runs[0].config  # the others have the same settings
+        recipe = config.recipe
         return [
             *([] if self.is_recordings else [self.figures["dataset"]]),
             *([] if preset == "paper" else [f"preset {preset}"]),
             *([] if split == "paper" else [f"split {split}"]),
-            *sorted({f"recipe {r}" for run in self.runs if (r := run.config.recipe) != "paper"}),
+            *([] if recipe == "paper" else [f"recipe {recipe}"]),
+            *(
+                f"{name.replace('_', ' ')} {own} instead of {paper}"
+                for name, (own, paper) in config.changed.items()
+                if recipe == "paper" and (name != "epochs" or own > paper)  # fewer are `missing`
+            ),
         ]
 
     @property
@@ -131,18 +126,6 @@ class ModelReport:
         """The command line of the first run, as typed."""
         return shlex.join(map(printable, self.runs[0].config.command))
 
-    def expected_clips(self, row: Row) -> int:
-        """The number of clips that a fold should have; only the recordings have a full number."""
-        if not self.is_recordings:
-            return row["clips"]
-        return sum(len(expected_clips(actor)) for actor in row["test_actors"])
-
-
-def _counted(config: RunConfig, what: str) -> tuple[int, int]:
-    """The clips of a run to "train" or "test" on, and how many RAVDESS has of those actors."""
-    full = sum(len(expected_clips(actor)) for actor in getattr(config, f"{what}_actors"))
-    return getattr(config, f"{what}_clips"), full
-
 
 def compute(runs: list[Run]) -> ModelReport:
     """Compute all figures of one model from its runs, at least one in the headline folds."""
@@ -154,12 +137,15 @@ def compute(runs: list[Run]) -> ModelReport:
     best = _per("fold", inside, "accuracy_best_on_test")
     emotions = _by_emotion(pooled)
     confusion = confusion_matrix(pooled.labels, pooled.predicted, labels=range(len(EMOTIONS)))
+    tested, full = sorted({run.fold for run in used}), list(HEADLINE_FOLDS[config.split])
+    missing = [] if tested == full else [f"{len(tested)} of {len(full)} folds"]
     figures = {
+        "missing": missing + shortfalls([run.config for run in used]),
         "preset": config.preset,
         "split": config.split,
-        "folds": sorted({run.fold for run in used}),
+        "folds": tested,
         "seeds": sorted({run.config.seed for run in used}),
-        "headline_folds": list(HEADLINE_FOLDS[config.split]),
+        "headline_folds": full,
         "accuracy_last": _accuracy_last(inside, pooled),
         "accuracy_best_on_test": {
             "mean": float(np.mean(best)),
@@ -225,11 +211,15 @@ def _by_fold(run: Run) -> Row:
     recall, _, f1 = emotion_scores(tested.labels, tested.predicted)
     accuracies = [epoch.test_accuracy for epoch in run.metrics]
     best = max(accuracies)
+    # Only the recordings have a full number of clips.
+    recordings = is_recordings(run.config.cache["dataset"])
+    full = full_clips(run.config, "test") if recordings else run.config.test_clips
     return {
         "fold": run.fold,
         "seed": run.config.seed,
         "test_actors": list(run.config.test_actors),
         **_counts(tested.labels == tested.predicted),
+        "full_clips": full,
         "uar": float(np.nanmean(recall)),
         "macro_f1": float(np.nanmean(f1)),
         "accuracy_best_on_test": best,

@@ -112,7 +112,8 @@ def overview_figure(models: dict[str, ModelReport]) -> Figure:
         axes.plot(100 * best["mean"], row, **_RING)
         axes.plot(100 * last["mean"], row, **_DISC, markersize=5)
     axes.axvline(100 / len(EMOTIONS), color=MUTED, linewidth=0.8, dashes=(3, 2), label="chance")
-    axes.set_yticks(range(len(models)), models)
+    names = [f"{name} *" if model.shortfall else name for name, model in models.items()]
+    axes.set_yticks(range(len(models)), names)
     axes.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(len(models) - 0.4, -0.6))
     _dress(axes)
     axes.grid(axis="x", color=LINE, linewidth=0.6)
