@@ -25,6 +25,7 @@ from pathlib import Path
 import av
 import torch
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from benchmarks.clips import find_sources
 from cache.command import positive, run
@@ -163,7 +164,8 @@ def _bench(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         rows = []
         with threadpool_limits(1):
             for round_number in range(args.rounds + 1):
-                measured = [stage_seconds(source.file.read(), settings) for source in sources]
+                bar = tqdm(sources, f"round {round_number} of {args.rounds}", disable=None)
+                measured = [stage_seconds(source.file.read(), settings) for source in bar]
                 rows += measured if round_number else []  # the first round warms up
         synthetic = is_sample(origin(raw)["dataset"])
         rates = {jobs: clips_per_second(sources * 2, settings, jobs, synthetic) for jobs in (1, 2)}

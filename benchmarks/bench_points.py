@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from cache.command import run
 from cache.reader import Cache
@@ -47,7 +48,7 @@ def _bench(cache: Cache, model: str, seeds: int) -> None:
     torch.set_num_threads(1)
     found = {}
     for kind in ("offset", "jitter"):
-        for pixels in PIXELS:
+        for pixels in tqdm(PIXELS, kind, disable=None):
             folds = [_accuracies(path, cache, kind, pixels, seeds) for path in files_of(model)]
             found[f"{kind}_{pixels}_px"] = round(float(np.mean(folds)), 4)
     print(json.dumps({"model": model, "seeds": seeds, **found}))

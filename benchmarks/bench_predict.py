@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 import model
 from benchmarks.clips import find_sources
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         clips = [source.file.path for source in sources if source.file.member is None]
         if not clips:
             parser.error(f"{raw}: its clips lie in zips, expected files that can be opened")
-        for path in [clips[0], *clips * args.rounds]:
+        for path in tqdm([clips[0], *clips * args.rounds], unit="clip", disable=None):
             rows.append(seconds(predictor, path, Path(folder) / "picture.png"))
     rows = rows[1:]  # the first one started things up
     median = {name: statistics.median(row[name] for row in rows) for name in rows[0]}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from tqdm import tqdm
 
 from benchmarks.caches import open_cache
 from cache.command import positive
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             "hdf5_shuffled": (by_hdf5, shuffled),
         }
         rounds: list[dict[str, float]] = []
-        for _ in range(args.rounds + 1):
+        for _ in tqdm(range(args.rounds + 1), unit="round", disable=None):
             rounds.append({name: seconds_of(*way) for name, way in ways.items()})
         for file in files.values():
             file.close()

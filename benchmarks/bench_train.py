@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 import model
 from benchmarks.caches import open_cache
@@ -212,14 +213,15 @@ def main(argv: list[str] | None = None) -> int:
             "resident": lambda: ours.steps(in_memory for _ in range(steps)),
         }
         peaks = {}
-        for name, way in ways.items():  # warms up
+        for name, way in tqdm(ways.items(), "warms up", disable=None):
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             seconds(way, device)
             if device.type == "cuda":
                 peaks[name] = torch.cuda.max_memory_allocated(device) / 1e9
         rounds = [
-            {name: seconds(way, device) for name, way in ways.items()} for _ in range(args.rounds)
+            {name: seconds(way, device) for name, way in ways.items()}
+            for _ in tqdm(range(args.rounds), unit="round", disable=None)
         ]
         stream, copy = stream_and_copy(cache, args.model, device)
         with torch.device("meta"):

@@ -1,6 +1,6 @@
 """Open and read shards with changed bytes: a clean error or the bytes, and never a crash.
 
-`python -m benchmarks.fuzz_shards [--seconds S] [--seed N]`. A child process does it and writes each
+`python -m benchmarks.fuzz_shards [--inputs N] [--seed N]`. A child process does it and writes each
 input before it opens it, so that one which ends the child is found in `--keep DIR`. Changed are
 single bits, bytes, whole words, lengths, and pieces put elsewhere, mostly in the structure.
 """
@@ -16,11 +16,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from cache.ravdess import expected_clips
 from cache.schema import FIELDS, PICTURE
 from cache.shard import CacheError, open_shard, write_shard
 
+_HANGS_AFTER_S = 300  # without another input; a busy machine takes long to start a process
 _WORDS = (0, 1, 2**31 - 1, 2**32, 2**40, 2**63 - 1, 2**64 - 1)
 
 
@@ -67,12 +69,11 @@ def mutated(content: bytes, dice: random.Random) -> bytes:
     return bytes(changed)
 
 
-def trial(path: Path, seed: int, seconds: float, counts) -> None:
-    """Try inputs for some seconds; what is done is counted in `counts`: tried, refused."""
+def trial(path: Path, seed: int, inputs: int, counts) -> None:
+    """Try some inputs; what is done is counted in `counts`: tried, refused."""
     dice = random.Random(seed)
     contents = seeds(path.parent)
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+    for _ in range(inputs):
         path.write_bytes(mutated(dice.choice(contents), dice))
         counts[0] += 1
         try:
@@ -86,7 +87,7 @@ def trial(path: Path, seed: int, seconds: float, counts) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz_shards")
-    parser.add_argument("--seconds", type=float, default=180.0, metavar="S")
+    parser.add_argument("--inputs", type=int, default=20_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--keep", type=Path, default=Path("."), metavar="DIR")
     args = parser.parse_args(argv)
@@ -94,9 +95,15 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "actor_07.h5"
         counts = spawn.Array("q", 2)
-        child = spawn.Process(target=trial, args=(path, args.seed, args.seconds, counts))
+        child = spawn.Process(target=trial, args=(path, args.seed, args.inputs, counts))
         child.start()
-        child.join(args.seconds + 60)
+        moved = time.monotonic()
+        with tqdm(total=args.inputs, unit="input", disable=None) as bar:
+            while child.is_alive() and time.monotonic() - moved < _HANGS_AFTER_S:
+                child.join(1)
+                if counts[0] > bar.n:
+                    bar.update(counts[0] - bar.n)
+                    moved = time.monotonic()
         hangs = child.is_alive()
         if hangs:
             child.kill()
