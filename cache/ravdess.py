@@ -5,6 +5,7 @@ The only place that knows the dataset. To add another one, write a module like t
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 ACTORS = range(1, 25)
@@ -100,6 +101,7 @@ def sex(actor: int) -> str:
 # "paper": fold k tests actors 4k+1..4k+4, two men and two women (Sec. 3.2 of the paper). The
 # paper's five folds are 0..4 and never test actors 21-24; fold 5 is the rotation that does.
 # "luna5": the folds of Luna-Jimenez et al. 2021, used by much of the later work.
+# "emobox": the folds of Ma et al. 2024 (EmoBox). "loso": leave one speaker out.
 SPLITS: dict[str, tuple[tuple[int, ...], ...]] = {
     "paper": tuple(tuple(range(4 * k + 1, 4 * k + 5)) for k in range(6)),
     "luna5": (
@@ -109,10 +111,61 @@ SPLITS: dict[str, tuple[tuple[int, ...], ...]] = {
         (8, 17, 21, 23, 24),
         (1, 4, 9, 22),
     ),
+    "emobox": (
+        (1, 11, 20, 21),
+        (4, 10, 12, 14),
+        (8, 9, 19, 23),
+        (3, 5, 7, 24),
+        (2, 15, 16, 18),
+        (6, 13, 17, 22),
+    ),
+    "loso": tuple((actor,) for actor in ACTORS),
 }
+_OWN_SPLIT = re.compile(r"[0-9]{1,2}(?:[,/][0-9]{1,2})*", re.ASCII)
 
-# The folds over which a split's headline accuracy is the mean.
-HEADLINE_FOLDS = {"paper": range(5), "luna5": range(5)}
+
+def own_split(lists: Any) -> str:
+    """The name of a split of one's own: [[1, 2], [3, 4]], the actors of each fold, is `1,2/3,4`.
+
+    ValueError if these are not lists of actors, one is empty, or an actor is in two of them.
+    """
+    if not isinstance(lists, list) or not lists:
+        raise ValueError("is no list of folds, expected actors to test, such as [[1, 2], [3, 4]]")
+    seen: dict[int, int] = {}
+    for fold, actors in enumerate(lists):
+        if not isinstance(actors, list) or not actors:
+            raise ValueError(f"fold {fold} is {actors!a:.40}, expected a list of actors to test")
+        for actor in actors:
+            if type(actor) is not int or actor not in ACTORS:
+                raise ValueError(f"fold {fold} has actor {actor!a:.40}, expected 1..{len(ACTORS)}")
+            if actor in seen:
+                raise ValueError(
+                    f"actor {actor} is in folds {seen[actor]} and {fold}, expected one"
+                )
+            seen[actor] = fold
+    return "/".join(",".join(map(str, sorted(actors))) for actors in lists)
+
+
+def folds_of(split: str) -> tuple[tuple[int, ...], ...]:
+    """The actors that each fold tests, of a named split or one from `own_split`.
+
+    ValueError if there is no such split.
+    """
+    if split in SPLITS:
+        return SPLITS[split]
+    if not _OWN_SPLIT.fullmatch(split):
+        known = ", ".join(SPLITS)
+        raise ValueError(
+            f"split is {split!r}, expected one of {known}, or a file that ends in .json"
+        )
+    lists = [list(map(int, fold.split(","))) for fold in split.split("/")]
+    own_split(lists)  # it may come from somebody else's file
+    return tuple(tuple(sorted(actors)) for actors in lists)
+
+
+def headline_folds(split: str) -> range:
+    """The folds over which a split's headline accuracy is the mean."""
+    return range(5 if split == "paper" else len(folds_of(split)))
 
 
 def actors_of(
@@ -122,17 +175,18 @@ def actors_of(
 
     With `validate`, validation actors are held out, those that the next fold tests, instead of the
     test actors, which are then left out altogether. Folds are numbered from 0. ValueError for a
-    split or a fold that does not exist.
+    split or a fold that does not exist, or that leaves nobody to train on or to validate with.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
-    folds = SPLITS[split]
+    folds = folds_of(split)
     if not 0 <= fold < len(folds):
         raise ValueError(f"fold is {fold}, expected 0..{len(folds) - 1} for split {split!r}")
     held_out = tested = folds[fold]
     if validate:
-        held_out = folds[(fold + 1) % len(HEADLINE_FOLDS[split])]
+        held_out = folds[(fold + 1) % len(headline_folds(split))]
     trained = tuple(actor for actor in ACTORS if actor not in {*tested, *held_out})
+    if not trained or (validate and held_out == tested):
+        what = "validate with" if trained else "train on"
+        raise ValueError(f"fold {fold} of split {split!r} leaves no actor to {what}")
     return trained, held_out
 
 

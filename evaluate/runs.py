@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from cache.ravdess import FULL_AV_ORIGIN, HEADLINE_FOLDS, Clip, is_recordings
+from cache.ravdess import FULL_AV_ORIGIN, Clip, headline_folds, is_recordings
 from cache.reader import Cache
 from model.paper import ROWS
 from train import record
@@ -104,7 +104,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
 
 def headline(runs: list[Run]) -> list[Run]:
     """The runs over which the result is the mean: those of the split's headline folds."""
-    return [run for run in runs if run.fold in HEADLINE_FOLDS[run.config.split]]
+    return [run for run in runs if run.fold in headline_folds(run.config.split)]
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _averaged(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
     problems = _disagreements(averaged or runs)
     if not averaged:
         split = runs[0].config.split
-        folds = HEADLINE_FOLDS[split]
+        folds = headline_folds(split)
         problems.append(
             f"{', '.join(run.name for run in runs)}: none of the folds {folds[0]}..{folds[-1]}, "
             f"over which the result of split {split!r} is the mean. Train one of them"

@@ -149,6 +149,39 @@ def test_two_processes_do_not_train_in_one_folder(fold_cache, tmp_path, capsys):
     assert "Wait for it, or choose another folder" in error_of(capsys)
 
 
+def test_a_split_of_ones_own_is_recorded_with_the_run(fold_cache, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text("[[8, 2], [1, 3]]")
+    assert train(fold_cache, tmp_path, "--split", path, "--fold", 1) == 0
+    config = read_run(tmp_path / AUDIO / "fold_1").config
+    assert (config.split, config.test_actors) == ("2,8/1,3", (1, 3))
+    assert config.train_actors == (2, *range(4, 25))
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ("[[1, 2], [2, 3]]", "actor 2 is in folds 0 and 1, expected one"),
+        ("[[1, 1]]", "actor 1 is in folds 0 and 0, expected one"),
+        ("[[1], [25]]", "fold 1 has actor 25, expected 1..24"),
+        ('[["1"]]', "fold 0 has actor '1', expected 1..24"),
+        ("[[1], []]", "fold 1 is [], expected a list of actors to test"),
+        ("[1, 2]", "fold 0 is 1, expected a list of actors to test"),
+        ('{"0": [1]}', "is no list of folds, expected actors to test, such as"),
+        ("[[1]", "Expecting ',' delimiter"),
+        (None, "No such file"),
+    ],
+)
+def test_a_wrong_split_is_one_clear_line(lists, message, fold_cache, tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    if lists:
+        path.write_text(lists)
+    assert train(fold_cache, tmp_path / "runs", "--split", path) == 2
+    error = error_of(capsys)
+    assert error.startswith(f"error: --split {path}: ")
+    assert message in error
+
+
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import torch
 import model
 from cache.command import FailedError, add_device, run, warn
 from cache.files import locked, sweep
-from cache.ravdess import ACTORS, SPLITS, Clip, actors_of
+from cache.ravdess import ACTORS, SPLITS, Clip, actors_of, own_split
 from cache.reader import Cache
 from cache.shard import CacheError
 from model.cross_modal import ATTENTIONS
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """Train one fold; a finished run is left as it is."""
     device = pick_device(args.device)
+    args.split = read_split(args.split)
     cache = Cache(args.cache)
     train_clips, test_clips = clips_of_fold(cache, args)
     starts = read_starts(args)
@@ -84,6 +86,16 @@ def train(args: argparse.Namespace) -> int:
         f"(best {where} {best.test_accuracy:.1%} in epoch {best.epoch})"
     )
     return 0
+
+
+def read_split(given: str) -> str:
+    """The split of `--split`: its name, or the lists of a file; ValueError if they are wrong."""
+    if not given.endswith(".json"):
+        return given
+    try:
+        return own_split(json.loads(Path(given).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as exc:
+        raise ValueError(f"--split {given}: {exc}") from exc
 
 
 def make_config(
@@ -281,7 +293,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("--cache", type=Path, required=True, metavar="DIR", help="cache folder")
     folds = ", ".join(f"{name} 0..{len(folds) - 1}" for name, folds in SPLITS.items())
     add("--fold", type=int, required=True, metavar="K", help=f"fold to hold out: {folds}")
-    add("--split", choices=SPLITS, default="paper", help="fold definition (default: paper)")
+    own = (
+        "fold definition: one of these, or a JSON file with the test actors of each fold, such as "
+    )
+    add("--split", default="paper", help=f"{own}[[1, 2], [3, 4]] (default: paper)")
     add("--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)")
     add("--preset", choices=model.PRESETS, default="paper", help="network size (default: paper)")
     attention = "softmax of the cross-modal block, Eq. (8) (default: mean)"
