@@ -97,70 +97,49 @@ def sex(actor: int) -> str:
 
 
 # Splits. ---------------------------------------------------------------------------------------
-# Each fold is the list of actors that it tests; it trains on all others.
+# The actors that each fold tests; it trains on all others.
 # "paper": fold k tests actors 4k+1..4k+4, two men and two women (Sec. 3.2 of the paper). The
 # paper's five folds are 0..4 and never test actors 21-24; fold 5 is the rotation that does.
 # "luna5": the folds of Luna-Jimenez et al. 2021, used by much of the later work.
 # "emobox": the folds of Ma et al. 2024 (EmoBox). "loso": leave one speaker out.
-SPLITS: dict[str, tuple[tuple[int, ...], ...]] = {
-    "paper": tuple(tuple(range(4 * k + 1, 4 * k + 5)) for k in range(6)),
-    "luna5": (
-        (2, 5, 14, 15, 16),
-        (3, 6, 7, 13, 18),
-        (10, 11, 12, 19, 20),
-        (8, 17, 21, 23, 24),
-        (1, 4, 9, 22),
-    ),
-    "emobox": (
-        (1, 11, 20, 21),
-        (4, 10, 12, 14),
-        (8, 9, 19, 23),
-        (3, 5, 7, 24),
-        (2, 15, 16, 18),
-        (6, 13, 17, 22),
-    ),
-    "loso": tuple((actor,) for actor in ACTORS),
+SPLITS = {
+    "paper": "1,2,3,4/5,6,7,8/9,10,11,12/13,14,15,16/17,18,19,20/21,22,23,24",
+    "luna5": "2,5,14,15,16/3,6,7,13,18/10,11,12,19,20/8,17,21,23,24/1,4,9,22",
+    "emobox": "1,11,20,21/4,10,12,14/8,9,19,23/3,5,7,24/2,15,16,18/6,13,17,22",
+    "loso": "/".join(map(str, ACTORS)),
 }
-_OWN_SPLIT = re.compile(r"[0-9]{1,2}(?:[,/][0-9]{1,2})*", re.ASCII)
+_LISTS = re.compile(r"[0-9]{1,2}(?:[,/][0-9]{1,2})*", re.ASCII)
 
 
 def own_split(lists: Any) -> str:
-    """The name of a split of one's own: [[1, 2], [3, 4]], the actors of each fold, is `1,2/3,4`.
+    """The name of your own split: [[1, 2], [3, 4]], the actors of each fold, is `1,2/3,4`.
 
     ValueError if these are not lists of actors, one is empty, or an actor is in two of them.
     """
-    if not isinstance(lists, list) or not lists:
-        raise ValueError("is no list of folds, expected actors to test, such as [[1, 2], [3, 4]]")
-    seen: dict[int, int] = {}
-    for fold, actors in enumerate(lists):
-        if not isinstance(actors, list) or not actors:
-            raise ValueError(f"fold {fold} is {actors!a:.40}, expected a list of actors to test")
-        for actor in actors:
-            if type(actor) is not int or actor not in ACTORS:
-                raise ValueError(f"fold {fold} has actor {actor!a:.40}, expected 1..{len(ACTORS)}")
-            if actor in seen:
-                raise ValueError(
-                    f"actor {actor} is in folds {seen[actor]} and {fold}, expected one"
-                )
-            seen[actor] = fold
-    return "/".join(",".join(map(str, sorted(actors))) for actors in lists)
+    if (
+        not lists
+        or not isinstance(lists, list)
+        or not all(isinstance(x, list) and x for x in lists)
+    ):
+        raise ValueError("expected a list of test actors for each fold, such as [[1, 2], [3, 4]]")
+    actors = [actor for fold in lists for actor in fold]
+    for actor in actors:
+        if type(actor) is not int or actor not in ACTORS:
+            raise ValueError(f"actor is {actor!a:.40}, expected 1..{len(ACTORS)}")
+        if actors.count(actor) > 1:
+            raise ValueError(f"actor {actor} is tested twice, expected in one fold only")
+    return "/".join(",".join(map(str, sorted(fold))) for fold in lists)
 
 
 def folds_of(split: str) -> tuple[tuple[int, ...], ...]:
-    """The actors that each fold tests, of a named split or one from `own_split`.
-
-    ValueError if there is no such split.
-    """
-    if split in SPLITS:
-        return SPLITS[split]
-    if not _OWN_SPLIT.fullmatch(split):
-        known = ", ".join(SPLITS)
-        raise ValueError(
-            f"split is {split!r}, expected one of {known}, or a file that ends in .json"
-        )
-    lists = [list(map(int, fold.split(","))) for fold in split.split("/")]
-    own_split(lists)  # it may come from somebody else's file
-    return tuple(tuple(sorted(actors)) for actors in lists)
+    """The actors that each fold tests, in a named split or your own; ValueError for others."""
+    text = SPLITS.get(split, split)
+    if not _LISTS.fullmatch(text):
+        expected = f"one of {', '.join(SPLITS)}, or a file that ends in .json"
+        raise ValueError(f"split is {split!r}, expected {expected}")
+    lists = [list(map(int, fold.split(","))) for fold in text.split("/")]
+    own_split(lists)  # the name may come from somebody else's run
+    return tuple(map(tuple, lists))
 
 
 def headline_folds(split: str) -> range:

@@ -16,7 +16,7 @@ import torch
 import model
 from cache.command import FailedError, add_device, run, warn
 from cache.files import locked, sweep
-from cache.ravdess import ACTORS, SPLITS, Clip, actors_of, own_split
+from cache.ravdess import ACTORS, SPLITS, Clip, actors_of, folds_of, own_split
 from cache.reader import Cache
 from cache.shard import CacheError
 from model.cross_modal import ATTENTIONS
@@ -291,7 +291,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
     add = parser.add_argument
     add("--cache", type=Path, required=True, metavar="DIR", help="cache folder")
-    folds = ", ".join(f"{name} 0..{len(folds) - 1}" for name, folds in SPLITS.items())
+    folds = ", ".join(f"{name} 0..{len(folds_of(name)) - 1}" for name in SPLITS)
     add("--fold", type=int, required=True, metavar="K", help=f"fold to hold out: {folds}")
     own = (
         "fold definition: one of these, or a JSON file with the test actors of each fold, such as "

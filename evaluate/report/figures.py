@@ -11,16 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from cache.ravdess import (
-    ACTORS,
-    EMOTIONS,
-    Clip,
-    expected_clips,
-    folds_of,
-    headline_folds,
-    is_recordings,
-    sex,
-)
+from cache import ravdess
+from cache.ravdess import EMOTIONS, Clip, expected_clips, is_recordings, sex
 from evaluate.measures import NO_INTERVAL, emotion_scores, interval_over_actors
 from evaluate.runs import headline, printable
 from train.record import Run, RunConfig
@@ -161,7 +153,7 @@ def compute(runs: list[Run]) -> ModelReport:
     inside = [row for row, run in zip(folds, runs, strict=True) if run in used]
     outside = [row for row in folds if row not in inside]
     best = _per("fold", inside, "accuracy_best_on_test")
-    tested, scored = folds_of(config.split), headline_folds(config.split)
+    tested, scored = ravdess.folds_of(config.split), ravdess.headline_folds(config.split)
     seeds = sorted({run.config.seed for run in used})
     every = outside and len(folds) == len(tested) * len(seeds)
     emotions = _by_emotion(pooled)
@@ -172,7 +164,7 @@ def compute(runs: list[Run]) -> ModelReport:
         "folds": sorted({run.fold for run in used}),
         "seeds": seeds,
         "headline_folds": list(scored),
-        "never_tested": sorted(set(ACTORS).difference(*(tested[fold] for fold in scored))),
+        "never_tested": sorted(set(ravdess.ACTORS).difference(*(tested[fold] for fold in scored))),
         "accuracy_last": _accuracy_last(inside, pooled),
         # Beside the result: the mean over all folds, where the split has more than the headline.
         "accuracy_all_folds": float(np.mean(_per("fold", folds, "accuracy"))) if every else None,
