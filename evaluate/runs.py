@@ -4,6 +4,7 @@ models, left_out = read_runs(Path("runs"))  # or one folder per seed
 models["cfn_sr"][0].predictions.accuracy
 """
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,12 +22,22 @@ UNKNOWN_START = "a file of unknown actors"
 
 # Of config.json: what is not a setting, or is shown elsewhere.
 _NOT_SETTINGS = {
-    *("model", "fold", "validation", "parameters", "init", "cache", "command", "versions"),
+    *(
+        "model",
+        "fold",
+        "validation",
+        "parameters",
+        "init",
+        "cache",
+        "command",
+        "versions",
+        "source",
+    ),
     *("train_actors", "test_actors", "train_clips", "test_clips"),
 }
 _FIRST = ("preset", "split", "recipe", "epochs", "batch_size", "learning_rate", "seed", "device")
 # Settings in which models may differ and still answer the same question.
-_MODELS_MAY_DIFFER = {"seed", "device", "precision", "deterministic"}
+_MODELS_MAY_DIFFER = {"seed", "device", "precision", "deterministic", "code of the network"}
 
 
 @dataclass(frozen=True)
@@ -117,6 +128,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "cache fingerprint": config.cache["fingerprint"],
         **{name.replace("_", " "): content[name] for name in others},
         "starting weights": start_in_words(config.init),
+        "code of the network": " ".join([*config.source.values()]) or "of this project",
     }
 
 
@@ -139,6 +151,19 @@ def start_in_words(init: dict[str, Any]) -> str:
             source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")
     return "; ".join(starts) or "random weights"
+
+
+def add_code(parser: argparse.ArgumentParser) -> None:
+    """Add `--allow-code [FILE.py]`, without which no code of others runs."""
+
+    def file(text: str) -> Path:
+        if not text.endswith(".py"):
+            raise argparse.ArgumentTypeError(f"{text!r}, expected a file that ends in .py, or none")
+        return Path(text)
+
+    code = "run the code of networks from files: the copies beside checkpoints, or FILE.py"
+    options = {"nargs": "?", "const": True, "default": False, "type": file, "metavar": "FILE.py"}
+    parser.add_argument("--allow-code", help=code, **options)
 
 
 def load_result(path: Path) -> record.Checkpoint:

@@ -89,13 +89,14 @@ class System:
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
 
 
-def _video(preset: Preset) -> ResNeXt3D | LandmarkEncoder:
+def make_video(preset: Preset) -> ResNeXt3D | LandmarkEncoder:
+    """The encoder of frames, or of landmarks, of a preset."""
     encoder = LandmarkEncoder if preset.looks_at == "landmarks" else ResNeXt3D
     return encoder(**preset.video)
 
 
 def _encoders(preset: Preset) -> dict[str, nn.Module]:
-    return {"video": _video(preset), "audio": MfccCnn(**preset.audio)}
+    return {"video": make_video(preset), "audio": MfccCnn(**preset.audio)}
 
 
 def _unimodal(preset: Preset) -> dict[str, nn.Module]:
@@ -126,7 +127,7 @@ def _cfn_sr(
 
 
 SYSTEMS = {
-    "video_resnext50": System(lambda p: VideoNetwork(video=_video(p)), inputs=("frames",)),
+    "video_resnext50": System(lambda p: VideoNetwork(video=make_video(p)), inputs=("frames",)),
     "audio_mfcc_cnn": System(
         lambda preset: AudioNetwork(audio=MfccCnn(**preset.audio)), inputs=("mfcc",)
     ),
@@ -174,7 +175,7 @@ def build(
         ValueError: for an unknown name, preset or attention, a network that the preset lacks, or
             `stem_relu=False` for a network without frames.
     """
-    if name not in names(preset) and name in SYSTEMS:
+    if name in NAMES and name not in names(preset):
         raise ValueError(f"model {name} has no preset {preset}. Use another --preset")
     if not stem_relu and "frames" not in inputs(name, preset):
         raise ValueError(f"stem_relu is False, but {name} has no video encoder. Leave it out")
@@ -192,16 +193,13 @@ def build(
 def names(preset: str) -> tuple[str, ...]:
     """The networks that a preset has: those that look at waveforms have none for landmarks."""
     looks_at = _preset(preset).looks_at
-    return tuple(
-        name
-        for name, system in SYSTEMS.items()
-        if looks_at == "frames" or "waveform" not in system.inputs
-    )
+    return tuple(n for n in NAMES if looks_at == "frames" or "waveform" not in SYSTEMS[n].inputs)
 
 
 def _system(name: str) -> System:
     if name not in SYSTEMS:
-        raise ValueError(f"model is {name!r}, expected one of {', '.join(SYSTEMS)}")
+        known = f"{', '.join(NAMES)}, or FILE.py:NAME"
+        raise ValueError(f"model is {name!r}, expected one of {known}")
     return SYSTEMS[name]
 
 

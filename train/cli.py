@@ -46,6 +46,7 @@ def train(args: argparse.Namespace) -> int:
     """Train one fold; a finished run is left as it is."""
     device = pick_device(args.device)
     args.split = read_split(args.split)
+    args.model = model.named(args.model)
     cache = Cache(args.cache)
     train_clips, test_clips = clips_of_fold(cache, args)
     starts = read_starts(args)
@@ -132,6 +133,7 @@ def make_config(
         command=tuple(args.command),
         device=describe(device) + (f" x {num_processes}" if num_processes > 1 else ""),
         versions={name: version(name) for name in ("torch", "numpy", "h5py")},
+        source=model.source_of(args.model),
     )
 
 
@@ -142,7 +144,8 @@ def is_heavy(name: str, preset: str) -> bool:
 
 def count_parameters(args: argparse.Namespace) -> int:
     """The number of parameters of the network that `args` ask for."""
-    with torch.device("meta"):
+    # The code of others may compute with values, which tensors on "meta" do not have.
+    with torch.device("meta" if args.model in model.NAMES else "cpu"):
         return model.count_parameters(model.build(args.model, args.preset))
 
 
@@ -297,7 +300,8 @@ def make_parser() -> argparse.ArgumentParser:
         "fold definition: one of these, or a JSON file with the test actors of each fold, such as "
     )
     add("--split", default="paper", help=f"{own}[[1, 2], [3, 4]] (default: paper)")
-    add("--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)")
+    name = "network: a name of `python -m model --list`, or FILE.py:NAME (default: cfn_sr)"
+    add("--model", default="cfn_sr", metavar="NAME", help=name)
     add("--preset", choices=model.PRESETS, default="paper", help="network size (default: paper)")
     attention = "softmax of the cross-modal block, Eq. (8) (default: mean)"
     add("--attention", choices=ATTENTIONS, default="mean", help=attention)

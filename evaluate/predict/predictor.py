@@ -15,13 +15,14 @@ from torch.nn import functional
 
 from cache.ravdess import Clip, is_recordings
 from cache.schema import DURATION_S, FRAME_COUNT
+from evaluate.shipped import BEST, files_of
 from model.inference import TrainedNetwork
 from preprocess.clip import window_arrays
 from preprocess.decode import ClipError, open_video
 from preprocess.face import crop
 from preprocess.settings import Settings, from_config
 from preprocess.windows import Plan, read_windows
-from train.record import RunConfig, load_checkpoint
+from train.record import RunConfig, allow_code, load_checkpoint
 
 # A picture shows the faces of this many windows; nothing is kept of the pictures of others.
 SHOWN_WINDOWS = 6
@@ -149,15 +150,25 @@ class Prediction:
         return window, min(max(number, 0.0), FRAME_COUNT - 1.0)
 
 
-def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False) -> Predictor:
+def load(
+    *paths: Path | str,
+    device: torch.device | str = "cpu",
+    shipped: bool = False,
+    allowed: bool | Path = False,
+) -> Predictor:
     """Read checkpoints or published weights, with the settings of the features of their training.
 
+    Without `paths`, the best weights that come with the project. `allowed` is as for `allow_code`.
     ValueError if one cannot be used, or their features differ; ModuleNotFoundError if networks of
     landmarks find no dlib; FileNotFoundError if one is missing.
     """
-    checkpoints = [load_checkpoint(path, device) for path in paths]
+    paths, shipped = paths or files_of(BEST), shipped or not paths
+    checkpoints = [load_checkpoint(Path(path), device) for path in paths]
     configs = tuple(checkpoint.config for checkpoint in checkpoints)
-    networks = tuple(checkpoint.network(device) for checkpoint in checkpoints)
+    networks = []
+    for checkpoint in checkpoints:
+        allow_code(checkpoint.config, checkpoint.path, allowed)
+        networks.append(checkpoint.network(device))
     settings, warnings = from_config(configs[0].cache["config"]), []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         if from_config(config.cache["config"]) != settings:
@@ -167,7 +178,7 @@ def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False
         if checkpoint.epoch != config.epochs:
             progress = f"{checkpoint.epoch} of {config.epochs} epochs"
             warnings.append(f"trained for {progress}: finish that run with train.py --resume")
-    predictor = Predictor(networks, settings, configs=configs, shipped=shipped)
+    predictor = Predictor(tuple(networks), settings, configs=configs, shipped=shipped)
     if "frames" in predictor.fields and settings.faces == "landmarks":
         warnings.append("trained on crops from published landmarks, here a detector finds faces")
     if "landmarks" in predictor.fields:
