@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -46,6 +47,10 @@ class Cache:
     def of_actors(self, actors: Collection[int]) -> list[Clip]:
         """The clips of these actors, sorted by `clip_id`."""
         return [clip for clip in self.clips if clip.actor in actors]
+
+    def dataset(self, *fields: str, actors: Collection[int] = ACTORS) -> "ClipDataset":
+        """The clips of these actors with some fields, for `torch.utils.data.DataLoader`."""
+        return ClipDataset(self, self.of_actors(actors), fields)
 
     @property
     def is_jpeg(self) -> bool:
@@ -129,6 +134,26 @@ class Cache:
 
     def __reduce__(self) -> tuple:
         return Cache, (self.directory,)  # open shards and the lock belong to one process
+
+
+@dataclass(frozen=True)
+class ClipDataset:
+    """Clips by position, each a dictionary: `clip_id`, `label`, and some of `schema.FIELDS`.
+
+    A map-style dataset, as torch calls it, of numpy arrays; workers of a data loader may read it.
+    """
+
+    cache: Cache
+    clips: list[Clip]
+    fields: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        clip = self.clips[position]
+        arrays = {name: self.cache.read(clip.clip_id, name) for name in self.fields}
+        return {"clip_id": clip.clip_id, "label": clip.label} | arrays
 
 
 def check_clips(shard: Shard, clips: Sequence[Clip], config: Mapping[str, Any]) -> None:

@@ -35,11 +35,10 @@ _SMALL_NETWORK = 1_000_000
 
 def main(argv: list[str] | None = None) -> int:
     typed = sys.argv[1:] if argv is None else argv
-    args = make_parser().parse_args(typed)
-    args.command = ("train.py", *typed)
+    recorded = argparse.Namespace(command=("train.py", *typed))
     is_main = os.environ.get("RANK", "0") == "0"  # set by torchrun; only the main process prints
     with nullcontext() if is_main else redirect_stdout(io.StringIO()):
-        return run(lambda: train(args))
+        return run(lambda: train(make_parser().parse_args(typed, recorded)))
 
 
 def train(args: argparse.Namespace) -> int:

@@ -131,7 +131,9 @@ def _publish(args: argparse.Namespace, out: Path) -> int:
             shutil.copyfile(result.folder / SOURCE, folder / SOURCE)
     out_card = out.with_suffix(".md") if single else folder / "README.md"
     runs = [result for _, result in found]
-    write_text(out_card, weights_card(names, runs, args.points, half=args.half))
+    normalized = bool(found[0][0].statistics)
+    content = weights_card(names, runs, args.points, half=args.half, normalized=normalized)
+    write_text(out_card, content)
     size = sum((folder / name).stat().st_size for name in names)
     print(f"{len(names)} folds in {folder}, {size / 1e6:.2f} MB, and {out_card}")
     return 0

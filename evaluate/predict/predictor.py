@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cache.ravdess import Clip, is_recordings
+from cache.ravdess import EMOTIONS, Clip, is_recordings
 from cache.schema import DURATION_S, FRAME_COUNT
 from evaluate.shipped import BEST, files_of
 from model.inference import TrainedNetwork
@@ -21,7 +21,7 @@ from preprocess.clip import window_arrays
 from preprocess.decode import ClipError, open_video
 from preprocess.face import crop
 from preprocess.settings import Settings, from_config
-from preprocess.windows import Plan, read_windows
+from preprocess.windows import Plan, plan, read_windows
 from train.record import RunConfig, allow_code, load_checkpoint
 
 # A picture shows the faces of this many windows; nothing is kept of the pictures of others.
@@ -58,6 +58,15 @@ class Predictor:
     @property
     def hears(self) -> bool:
         return bool({"mfcc", "waveform"} & self.fields)
+
+    def __call__(self, path: Path | str) -> "Prediction":
+        """Predict one file, `load()("clip.mp4").by_emotion`; ClipError if it cannot be used."""
+        chosen, seen = self.for_file(Path(path))
+        windows = list(predict(chosen, Path(path), plan(Path(path))))
+        prediction = Prediction(windows, (*self.warnings, *seen))
+        if not prediction.usable:
+            raise ClipError(f"{path}: {prediction.problem}")
+        return prediction
 
     def for_file(self, path: Path) -> tuple["Predictor", tuple[str, ...]]:
         """The networks for one file, and a warning if its actor was in their training.
@@ -115,6 +124,7 @@ class Prediction:
     """All windows of one file, in the order of time."""
 
     windows: Sequence[WindowPrediction]
+    warnings: tuple[str, ...] = ()  # what readers should know
 
     @cached_property
     def usable(self) -> list[WindowPrediction]:
@@ -125,6 +135,11 @@ class Prediction:
     def probabilities(self) -> np.ndarray:
         """The mean over the windows that have probabilities, float (8,)."""
         return np.mean([window.probabilities for window in self.usable], axis=0)
+
+    @property
+    def by_emotion(self) -> dict[str, float]:
+        """The probability of each emotion, 0..1."""
+        return dict(zip(EMOTIONS, self.probabilities.tolist(), strict=True))
 
     @property
     def problem(self) -> str | None:
