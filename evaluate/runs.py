@@ -155,14 +155,8 @@ def start_in_words(init: dict[str, Any]) -> str:
 
 def add_code(parser: argparse.ArgumentParser) -> None:
     """Add `--allow-code [FILE.py]`, without which no code of others runs."""
-
-    def file(text: str) -> Path:
-        if not text.endswith(".py"):
-            raise argparse.ArgumentTypeError(f"{text!r}, expected a file that ends in .py, or none")
-        return Path(text)
-
     code = "run the code of networks from files: the copies beside checkpoints, or FILE.py"
-    options = {"nargs": "?", "const": True, "default": False, "type": file, "metavar": "FILE.py"}
+    options = {"nargs": "?", "const": True, "default": False, "type": Path, "metavar": "FILE.py"}
     parser.add_argument("--allow-code", help=code, **options)
 
 

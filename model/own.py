@@ -6,26 +6,20 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from torch import nn
-
 from model.inputs import INPUT_SHAPES
 from model.mfcc_cnn import MfccCnn
-from model.registry import NAMES, SYSTEMS, Preset, System, make_video
+from model.registry import NAMES, SYSTEMS, System, make_video
 
 # What a network is called with, if it has parameters of these names.
 _GIVEN = {"video": make_video, "audio": lambda p: MfccCnn(**p.audio), "preset": lambda p: p}
-_CODE: dict[str, tuple[str, bytes]] = {}  # the name and the bytes of each network's file
+_FILES: dict[str, tuple[dict[str, str], bytes]] = {}  # what `source_of` and `code_of` return
 
 
 def add_file(given: str, sha256: str | None = None) -> str:
     """Run the code of a file, which is announced on stderr, and add the network that it makes.
 
     Args:
-        given: the file and the name of a class or function, `my_fusion.py:GatedFusion`. Its
-            attribute `inputs` names the fields of the cache that the network looks at; "frames"
-            stands for landmarks at preset "landmarks". It is called with `video` and `audio`,
-            encoders as our own networks get them, and `preset`, a `registry.Preset`, as far as it
-            has such parameters, and returns a network as `model.build` does.
+        given: the file and the name of a class or function in it, as docs/extend.md describes.
         sha256: the hash that the file must have; None takes any.
 
     Returns:
@@ -47,18 +41,19 @@ def add_file(given: str, sha256: str | None = None) -> str:
         make = vars(module).get(name)
         if name in NAMES or not name.isascii() or not callable(make):
             raise ValueError("names no class or function of the file, in ASCII and not built in")
-        fields = _inputs_of(make)
+        fields = tuple(getattr(make, "inputs", ()))
+        both = {"frames", "landmarks"} <= {*fields} or {"mfcc", "waveform"} <= {*fields}
+        if both or not fields or not {*fields} <= {*INPUT_SHAPES}:
+            expected = 'such as ("frames", "mfcc"): frames or landmarks, mfcc or waveform, or both'
+            raise ValueError(f"inputs are {fields!a:.80}, expected fields of the cache, {expected}")
         signature = inspect.signature(make)
         taken = [part for part in _GIVEN if part in signature.parameters]
         signature.bind(**dict.fromkeys(taken))  # TypeError if it requires others
     except Exception as exc:
         reason = str(exc) if type(exc) is ValueError else f"{type(exc).__name__}: {exc}"
         raise ValueError(f"{given}: {reason}") from exc
-
-    def build(preset: Preset) -> nn.Module:
-        return make(**{part: _GIVEN[part](preset) for part in taken})
-
-    SYSTEMS[name], _CODE[name] = System(build, fields), (Path(path).name, code)
+    SYSTEMS[name] = System(lambda p: make(**{part: _GIVEN[part](p) for part in taken}), fields)
+    _FILES[name] = {"file": Path(path).name, "sha256": found}, code
     return name
 
 
@@ -67,26 +62,11 @@ def named(given: str) -> str:
     return add_file(given) if ":" in given else given
 
 
-def _inputs_of(make: object) -> tuple[str, ...]:
-    """The inputs that a network declares; ValueError unless they can be prepared together."""
-    fields = tuple(getattr(make, "inputs", ()))
-    known = fields and set(fields) <= set(INPUT_SHAPES)
-    if not known or {"frames", "landmarks"} <= {*fields} or {"mfcc", "waveform"} <= {*fields}:
-        raise ValueError(
-            f"inputs are {fields!a:.80}, expected the fields that the network looks at, such as "
-            '("frames", "mfcc"): frames or landmarks, mfcc or waveform, or one of each'
-        )
-    return fields
-
-
 def source_of(name: str) -> dict[str, str]:
     """What identifies the code of a network, `file` and `sha256`; empty for our own networks."""
-    if name not in _CODE:
-        return {}
-    file, code = _CODE[name]
-    return {"file": file, "sha256": hashlib.sha256(code).hexdigest()}
+    return _FILES.get(name, ({}, b""))[0]
 
 
 def code_of(name: str) -> bytes:
     """The bytes of the file that a network was added from."""
-    return _CODE[name][1]
+    return _FILES[name][1]

@@ -151,17 +151,13 @@ SYSTEMS = {
 NAMES = tuple(SYSTEMS)
 
 
-def build(
-    name: str, preset: str = "paper", *, stem_relu: bool = True, attention: str = "mean"
-) -> nn.Module:
+def build(name: str, preset: str = "paper", *, attention: str = "mean") -> nn.Module:
     """Make a network with fresh weights, drawn from torch's global generator.
 
     Args:
         name: one of `NAMES`.
         preset: "paper" for the published sizes, "tiny" for the demo and tests on a CPU,
             "landmarks" for facial landmarks in place of frames.
-        stem_relu: whether a ReLU follows the video stem's batch norm; the released fusion networks
-            lack it by accident, so False is for comparison with their weights.
         attention: the softmax of the cross-modal block, one of `cross_modal.ATTENTIONS`; "slice" is
             that of the released networks.
 
@@ -172,22 +168,13 @@ def build(
         first input is landmarks in pixels, float (B, 30, 68, 2) (see `inputs`).
 
     Raises:
-        ValueError: for an unknown name, preset or attention, a network that the preset lacks, or
-            `stem_relu=False` for a network without frames.
+        ValueError: for an unknown name, preset or attention, or a network that the preset lacks.
     """
     if name in NAMES and name not in names(preset):
         raise ValueError(f"model {name} has no preset {preset}. Use another --preset")
-    if not stem_relu and "frames" not in inputs(name, preset):
-        raise ValueError(f"stem_relu is False, but {name} has no video encoder. Leave it out")
     sizes = _preset(preset)
-    of_stem = {"stem_relu": stem_relu} if sizes.looks_at == "frames" else {}
-    return _system(name).make(
-        replace(
-            sizes,
-            video=sizes.video | of_stem,
-            cross_modal=sizes.cross_modal | {"attention": attention},
-        )
-    )
+    attention_of_block = sizes.cross_modal | {"attention": attention}
+    return _system(name).make(replace(sizes, cross_modal=attention_of_block))
 
 
 def names(preset: str) -> tuple[str, ...]:

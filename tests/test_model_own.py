@@ -44,7 +44,7 @@ def file(tmp_path):
         ("x =", "SyntaxError: invalid syntax (my_voice.py, line 1)"),
         ("import nothing_like_it", "ModuleNotFoundError: No module named 'nothing_like_it'"),
         ("Voice = 3", "names no class or function of the file"),
-        ("class Voice: pass", "inputs are (), expected the fields that the network looks at"),
+        ("class Voice: pass", "inputs are (), expected fields of the cache, such as"),
         (VOICE.replace('"mfcc",', '"mfcc", "waveform"'), "frames or landmarks, mfcc or waveform"),
         (VOICE.replace("audio):", "audio, width):"), "missing a required argument: 'width'"),
         (
@@ -99,7 +99,7 @@ def finished(tmp_path_factory):
 @pytest.fixture(params=["predict", "onnx", "safetensors", "robustness"])
 def command(request, finished, tmp_path, monkeypatch):
     """A command that uses the run, in a process that has not run its code; returns its status."""
-    monkeypatch.setattr(own, "_CODE", {})
+    monkeypatch.setattr(own, "_FILES", {})
     checkpoint = str(finished / "runs" / "Voice" / "fold_0" / "last.pt")
     sound = tmp_path / "clip.wav"
     soundfile.write(sound, tone(3.3, 44_100)[0], 44_100)
