@@ -3,7 +3,6 @@
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -47,10 +46,6 @@ class Cache:
     def of_actors(self, actors: Collection[int]) -> list[Clip]:
         """The clips of these actors, sorted by `clip_id`."""
         return [clip for clip in self.clips if clip.actor in actors]
-
-    def dataset(self, *fields: str, actors: Collection[int] = ACTORS) -> "ClipDataset":
-        """The clips of these actors with some fields, for `torch.utils.data.DataLoader`."""
-        return ClipDataset(self, self.of_actors(actors), fields)
 
     @property
     def is_jpeg(self) -> bool:
@@ -136,16 +131,15 @@ class Cache:
         return Cache, (self.directory,)  # open shards and the lock belong to one process
 
 
-@dataclass(frozen=True)
 class ClipDataset:
-    """Clips by position, each a dictionary: `clip_id`, `label`, and some of `schema.FIELDS`.
+    """Clips by position, each a dictionary: `clip_id`, `label`, and `fields` of `schema.FIELDS`.
 
-    A map-style dataset, as torch calls it, of numpy arrays; workers of a data loader may read it.
+    A map-style dataset of numpy arrays, as a data loader of torch takes, also with workers.
     """
 
-    cache: Cache
-    clips: list[Clip]
-    fields: tuple[str, ...]
+    def __init__(self, cache: Cache, fields: Sequence[str], actors: Collection[int] = ACTORS):
+        self.cache, self.fields = cache, tuple(fields)
+        self.clips = cache.of_actors(actors)
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -444,16 +444,21 @@ class Checkpoint:
     training: dict[str, Any] = field(repr=False)  # the state of the trainer, to resume from
     accuracy: float | None = None  # of published weights, on the held-out clips, 0..1
 
-    def network(self, device: torch.device | str = "cpu") -> TrainedNetwork:
+    def network(
+        self, device: torch.device | str = "cpu", allow_code: bool | Path = False
+    ) -> TrainedNetwork:
         """The trained network, ready for use; RunError if the weights are not those of it.
 
-        The code of a network from a file must have run before, see `allow_code`.
+        The code of a network from a file runs only with `allow_code`: True is for the copy beside
+        the checkpoint, a path for the file itself, which must be the one of the run.
         """
-        if model.source_of(self.config.model).get("sha256") != self.config.source.get("sha256"):
-            raise RunError(
-                f"{self.path}: its network is the code of a file, {self.config.source['file']}, "
-                "which runs only if you trust it: --allow-code"
-            )
+        name, source = self.config.model, self.config.source
+        if source.get("sha256") != model.source_of(name).get("sha256"):
+            if not allow_code:
+                code = f"the code of a file, {source.get('file')}, which runs only if you trust it"
+                raise RunError(f"{self.path}: its network is {code}: --allow-code")
+            file = self.path.with_name(SOURCE) if allow_code is True else allow_code
+            model.add_file(f"{file}:{name}", source["sha256"])
         try:
             return TrainedNetwork.build(
                 self.config.model,
@@ -467,17 +472,6 @@ class Checkpoint:
         except (ValueError, AttributeError, TypeError, RuntimeError) as exc:
             reason = " ".join(str(exc).split())[:300]
             raise RunError(f"{self.path}: incomplete or damaged checkpoint ({reason})") from exc
-
-
-def allow_code(config: RunConfig, path: Path, allowed: bool | Path) -> None:
-    """Run the code of the network of a run, if it is from a file and that is `allowed`.
-
-    True takes the copy beside `path`, a file of the run; a path is that of the file itself, which
-    must be the one that the run was trained with. ValueError if it is not.
-    """
-    if allowed and model.source_of(config.model).get("sha256") != config.source.get("sha256"):
-        file = path.with_name(SOURCE) if allowed is True else allowed
-        model.add_file(f"{file}:{config.model}", config.source["sha256"])
 
 
 def save_checkpoint(

@@ -11,7 +11,7 @@ from cache.files import atomic_path, sha256_file, write_text
 from cache.reader import Cache
 from evaluate.export.model_card import card, properties, weights_card
 from evaluate.runs import add_code, check_same_run, load_result, tested_clips
-from train.record import SOURCE, Checkpoint, Run, RunError, allow_code, read_run, save_published
+from train.record import SOURCE, Checkpoint, Run, RunError, read_run, save_published
 
 # What the folds of one card have in common.
 _COMMON = ("model", "preset", "attention", "split", "recipe", "settings", "seed", "cache", "source")
@@ -53,8 +53,7 @@ def _export(args: argparse.Namespace, path: Path, out: Path) -> int:
     # Check everything before any work.
     _check_out(out)
     checkpoint = load_result(path)
-    allow_code(checkpoint.config, path, args.allow_code)
-    trained, config = checkpoint.network(), checkpoint.config
+    trained, config = checkpoint.network(allow_code=args.allow_code), checkpoint.config
     if args.cache is None:
         fields, checked_on = random_fields(trained.fields), "random inputs (no --cache was given)"
     else:
@@ -139,9 +138,8 @@ def _publish(args: argparse.Namespace, out: Path) -> int:
     return 0
 
 
-def _read(path: Path, allowed: bool | Path) -> tuple[Checkpoint, Run]:
+def _read(path: Path, allow_code: bool | Path) -> tuple[Checkpoint, Run]:
     checkpoint, result = load_result(path), read_run(path.resolve().parent)
     check_same_run(checkpoint, result)
-    allow_code(checkpoint.config, path, allowed)
-    checkpoint.network()  # its weights are those of the network
+    checkpoint.network(allow_code=allow_code)  # its weights are those of the network
     return checkpoint, result

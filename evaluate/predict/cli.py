@@ -47,7 +47,7 @@ def _predict_all(args: argparse.Namespace) -> int:
     try:
         shipped = not args.checkpoint
         paths = args.checkpoint or files_of(args.model or BEST)
-        options = {"device": pick_device(args.device), "allowed": args.allow_code}
+        options = {"device": pick_device(args.device), "allow_code": args.allow_code}
         predictor = load(*paths, shipped=shipped, **options)
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)

@@ -16,13 +16,14 @@ from torch.nn import functional
 from cache.ravdess import EMOTIONS, Clip, is_recordings
 from cache.schema import DURATION_S, FRAME_COUNT
 from evaluate.shipped import BEST, files_of
+from model.cross_modal import CrossModalBlock
 from model.inference import TrainedNetwork
 from preprocess.clip import window_arrays
 from preprocess.decode import ClipError, open_video
 from preprocess.face import crop
 from preprocess.settings import Settings, from_config
 from preprocess.windows import Plan, plan, read_windows
-from train.record import RunConfig, allow_code, load_checkpoint
+from train.record import RunConfig, load_checkpoint
 
 # A picture shows the faces of this many windows; nothing is kept of the pictures of others.
 SHOWN_WINDOWS = 6
@@ -169,21 +170,19 @@ def load(
     *paths: Path | str,
     device: torch.device | str = "cpu",
     shipped: bool = False,
-    allowed: bool | Path = False,
+    allow_code: bool | Path = False,
 ) -> Predictor:
     """Read checkpoints or published weights, with the settings of the features of their training.
 
-    Without `paths`, the best weights that come with the project. `allowed` is as for `allow_code`.
+    Without `paths`, the best weights that come with the project. `allow_code` is as for
+    `Checkpoint.network`.
     ValueError if one cannot be used, or their features differ; ModuleNotFoundError if networks of
     landmarks find no dlib; FileNotFoundError if one is missing.
     """
     paths, shipped = paths or files_of(BEST), shipped or not paths
     checkpoints = [load_checkpoint(Path(path), device) for path in paths]
     configs = tuple(checkpoint.config for checkpoint in checkpoints)
-    networks = []
-    for checkpoint in checkpoints:
-        allow_code(checkpoint.config, checkpoint.path, allowed)
-        networks.append(checkpoint.network(device))
+    networks = tuple(checkpoint.network(device, allow_code) for checkpoint in checkpoints)
     settings, warnings = from_config(configs[0].cache["config"]), []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         if from_config(config.cache["config"]) != settings:
@@ -193,7 +192,7 @@ def load(
         if checkpoint.epoch != config.epochs:
             progress = f"{checkpoint.epoch} of {config.epochs} epochs"
             warnings.append(f"trained for {progress}: finish that run with train.py --resume")
-    predictor = Predictor(tuple(networks), settings, configs=configs, shipped=shipped)
+    predictor = Predictor(networks, settings, configs=configs, shipped=shipped)
     if "frames" in predictor.fields and settings.faces == "landmarks":
         warnings.append("trained on crops from published landmarks, here a detector finds faces")
     if "landmarks" in predictor.fields:
@@ -251,7 +250,7 @@ def _classify(
     maps: list[Tensor] = []
     hook = nullcontext()
     block = getattr(trained.net, "cross_modal", None)
-    if block is not None and block.guided == "video":
+    if isinstance(block, CrossModalBlock) and block.guided == "video":
         hook = block.register_forward_hook(lambda *call: maps.append(call[-1][1]))
     with hook:
         probabilities = trained.probabilities(fields)

@@ -14,7 +14,7 @@ from evaluate.robustness.measure import measure_run
 from evaluate.robustness.table import FILE_NAME, collect, table
 from evaluate.runs import add_code, headline, read_runs
 from model.device import pick_device
-from train.record import CHECKPOINT, Run, allow_code
+from train.record import Run
 
 _FEW_PARAMETERS = 1_000_000
 
@@ -51,8 +51,7 @@ def _measure_all(args: argparse.Namespace, only: Sequence[str]) -> int:
             bar.set_description(each.name)
             torch.set_num_threads(1 if each.config.parameters < _FEW_PARAMETERS else threads)
             try:
-                allow_code(each.config, each.folder / CHECKPOINT, args.allow_code)
-                num_new += measure_run(each, cache, device, bar.update)
+                num_new += measure_run(each, cache, device, bar.update, args.allow_code)
                 done.append(each)
             except (ValueError, OSError) as exc:
                 problems.append(f"{each.name}: {exc}")
