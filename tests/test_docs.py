@@ -1,7 +1,9 @@
 """The documents for people who extend the project, followed to the letter on small caches."""
 
+import importlib
 import json
 import re
+import shlex
 import shutil
 
 from finished import clips_with_sound
@@ -11,8 +13,10 @@ from test_evaluate_weights import SETTINGS, arrays_of
 
 from cache.ravdess import expected_clips
 
-# In a checkout that is set up.
-SHELL = 'set -e; make() { command make -o .venv/.ready "$@"; }; python() { .venv/bin/python "$@"; }'
+# In a checkout that is set up. Python is run afterwards, in this process, which has loaded torch.
+SHELL = (
+    """set -e; python() { echo python "${@@Q}"; }; make() { command make -o .venv/.ready "$@"; }"""
+)
 
 
 def blocks_of(name: str, language: str) -> list[str]:
@@ -20,7 +24,9 @@ def blocks_of(name: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / name).read_text(), re.S)
 
 
-def test_extend_leads_from_a_file_to_the_report_and_what_is_made_of_it(sample_clips, tmp_path):
+def test_extend_leads_from_a_file_to_the_report_and_what_is_made_of_it(
+    sample_clips, tmp_path, capsys
+):
     clips = [clip for actor in range(1, 9) for clip in expected_clips(actor)[:12:6]]
     write_noise_cache(tmp_path / "cache", clips, arrays_of)
     change_manifest(tmp_path / "cache", lambda found: found.update(config=SETTINGS.config()))
@@ -36,13 +42,17 @@ def test_extend_leads_from_a_file_to_the_report_and_what_is_made_of_it(sample_cl
     ):
         script = script.replace(old, str(new))
     done = run("bash", "-c", script, HOME=tmp_path, FOLDS=0, EPOCHS=1, TQDM_DISABLE=1)
+    for line in re.findall("^python .*", done.stdout, re.M):
+        _, _, name, *words = shlex.split(line)
+        main = importlib.import_module("model.__main__" if name == "model" else f"{name}.cli").main
+        assert main(words) == 0
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     compared = [(pair["first"], pair["second"]) for pair in summary["comparisons"]["pairs"]]
     assert ("cfn_sr", "GatedFusion") in compared
     folder = tmp_path / "runs" / "GatedFusion" / "fold_0"
     config = json.loads((folder / "config.json").read_text())
     assert (config["recipe"], sorted(config["init"])) == ("fusion", ["audio", "video"])
-    assert '"model": "GatedFusion", "predicted": ' in done.stdout
+    assert '"model": "GatedFusion", "predicted": ' in capsys.readouterr().out
     assert (folder / "robustness.json").exists()
     made = sorted(path.name for path in (tmp_path / "report").glob("gated*/*"))
     assert made == ["README.md", "fold_0.safetensors", "model.py"]

@@ -108,8 +108,11 @@ def command(request, finished, tmp_path, monkeypatch):
         "onnx": (export_main, "--checkpoint", checkpoint, "--out", str(tmp_path / "x.onnx")),
         "safetensors": (export_main, "--checkpoint", checkpoint, "--safetensors", str(tmp_path)),
         "robustness": (
-            *(robustness_main, "--runs", str(finished / "runs")),
-            *("--cache", str(finished / "cache")),
+            robustness_main,
+            "--runs",
+            f"{finished}/runs",
+            "--cache",
+            f"{finished}/cache",
         ),
     }[request.param]
     return lambda *more: main([*given, *map(str, more)])
