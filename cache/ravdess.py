@@ -116,19 +116,16 @@ def own_split(lists: Any) -> str:
 
     ValueError if these are not lists of actors, one is empty, or an actor is in two of them.
     """
-    if (
-        not lists
-        or not isinstance(lists, list)
-        or not all(isinstance(x, list) and x for x in lists)
-    ):
+    folds = lists if isinstance(lists, list) else []
+    if not folds or not all(isinstance(fold, list) and fold for fold in folds):
         raise ValueError("expected a list of test actors for each fold, such as [[1, 2], [3, 4]]")
-    actors = [actor for fold in lists for actor in fold]
+    actors = [actor for fold in folds for actor in fold]
     for actor in actors:
         if type(actor) is not int or actor not in ACTORS:
             raise ValueError(f"actor is {actor!a:.40}, expected 1..{len(ACTORS)}")
         if actors.count(actor) > 1:
             raise ValueError(f"actor {actor} is tested twice, expected in one fold only")
-    return "/".join(",".join(map(str, sorted(fold))) for fold in lists)
+    return "/".join(",".join(map(str, sorted(fold))) for fold in folds)
 
 
 def folds_of(split: str) -> tuple[tuple[int, ...], ...]:

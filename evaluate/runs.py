@@ -22,18 +22,8 @@ UNKNOWN_START = "a file of unknown actors"
 
 # Of config.json: what is not a setting, or is shown elsewhere.
 _NOT_SETTINGS = {
-    *(
-        "model",
-        "fold",
-        "validation",
-        "parameters",
-        "init",
-        "cache",
-        "command",
-        "versions",
-        "source",
-    ),
-    *("train_actors", "test_actors", "train_clips", "test_clips"),
+    *("model", "fold", "validation", "parameters", "init", "cache", "command", "versions"),
+    *("train_actors", "test_actors", "train_clips", "test_clips", "source"),
 }
 _FIRST = ("preset", "split", "recipe", "epochs", "batch_size", "learning_rate", "seed", "device")
 # Settings in which models may differ and still answer the same question.

@@ -295,10 +295,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--cache", type=Path, required=True, metavar="DIR", help="cache folder")
     folds = ", ".join(f"{name} 0..{len(folds_of(name)) - 1}" for name in SPLITS)
     add("--fold", type=int, required=True, metavar="K", help=f"fold to hold out: {folds}")
-    own = (
-        "fold definition: one of these, or a JSON file with the test actors of each fold, such as "
-    )
-    add("--split", default="paper", help=f"{own}[[1, 2], [3, 4]] (default: paper)")
+    own = "fold definition, or a JSON file with the test actors of each fold, [[1, 2], [3, 4]]"
+    add("--split", default="paper", metavar="NAME", help=f"{own} (default: paper)")
     name = "network: a name of `python -m model --list`, or FILE.py:NAME (default: cfn_sr)"
     add("--model", default="cfn_sr", metavar="NAME", help=name)
     add("--preset", choices=model.PRESETS, default="paper", help="network size (default: paper)")

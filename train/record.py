@@ -458,7 +458,7 @@ class Checkpoint:
                 code = f"the code of a file, {source.get('file')}, which runs only if you trust it"
                 raise RunError(f"{self.path}: its network is {code}: --allow-code")
             file = self.path.with_name(SOURCE) if allow_code is True else allow_code
-            model.add_file(f"{file}:{name}", source["sha256"])
+            model.add_file(f"{file}:{name}", source.get("sha256", ""))
         try:
             return TrainedNetwork.build(
                 self.config.model,

@@ -108,7 +108,7 @@ def _publish(args: argparse.Namespace, out: Path) -> int:
 
     `out` is a file that ends in .safetensors for one run, or a folder of `fold_<k>.safetensors`.
     """
-    read = [_read(path, args.allow_code) for path in args.checkpoint]
+    read = (_read(path, args.allow_code) for path in args.checkpoint)
     found = sorted(read, key=lambda pair: pair[1].fold)
     first = found[0][1].config
     for (checkpoint, result), (_, before) in zip(found[1:], found, strict=False):
@@ -130,9 +130,8 @@ def _publish(args: argparse.Namespace, out: Path) -> int:
             shutil.copyfile(result.folder / SOURCE, folder / SOURCE)
     out_card = out.with_suffix(".md") if single else folder / "README.md"
     runs = [result for _, result in found]
-    normalized = bool(found[0][0].statistics)
-    content = weights_card(names, runs, args.points, half=args.half, normalized=normalized)
-    write_text(out_card, content)
+    kind = {"half": args.half, "normalized": bool(found[0][0].statistics)}
+    write_text(out_card, weights_card(names, runs, args.points, **kind))
     size = sum((folder / name).stat().st_size for name in names)
     print(f"{len(names)} folds in {folder}, {size / 1e6:.2f} MB, and {out_card}")
     return 0
