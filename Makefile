@@ -10,11 +10,13 @@ CACHE   ?= $(if $(REAL),data/landmark-cache,$(if $(RAVDESS),data/ravdess-cache,d
 RUNS    ?= $(if $(REAL),runs-landmarks,runs)
 OUT     ?= $(if $(REAL),report-landmarks,report)
 
-# What `make train` and `make cv` train; ARGS is passed to train.py.
+# What `make train` and `make cv` train; ARGS is passed to train.py. MODEL may be FILE.py:NAME, of which
+# the encoders in INIT start from the unimodal networks; leave INIT empty if it has none of them.
 FOLD    ?= 0
 FOLDS   ?= 0 1 2 3 4
 SEEDS   ?= 0
 MODEL   ?= cfn_sr
+INIT    ?= video audio
 PRESET  ?= $(if $(REAL),landmarks,paper)
 LANDMARKS = $(filter landmarks,$(PRESET))
 EPOCHS  ?= $(if $(filter tiny,$(PRESET)),16)
@@ -25,7 +27,8 @@ ARGS    ?=
 TABLE1 = video_resnext50 audio_mfcc_cnn averaging multiplicative multiplication concat_fc mcbp mmtm msaf erann cfn_sr
 TABLE2 = cfn_sr cfn_sr_no_cross_modal cfn_sr_video_to_audio cfn_sr_no_self_attention cfn_sr_no_residual
 UNIMODAL = video_resnext50 audio_mfcc_cnn erann
-FUSION = $(filter-out $(UNIMODAL),$(sort $(TABLE1) $(TABLE2)))
+OWN    = $(if $(findstring .py:,$(MODEL)),$(lastword $(subst :, ,$(MODEL))))
+FUSION = $(filter-out $(UNIMODAL),$(sort $(TABLE1) $(TABLE2))) $(if $(INIT),$(OWN))
 TRAIN_JOBS ?= $(if $(filter tiny landmarks,$(PRESET)),$(JOBS),1)
 
 # The weights that come with the project, and whose facial points they were trained on.
@@ -51,7 +54,7 @@ READY = .venv/.ready
 RUN   = .venv/bin/python
 # Facial landmarks have recipes of their own; ARGS may name another.
 recipe = $(if $(LANDMARKS),--recipe $(if $(filter audio_mfcc_cnn,$(1)),modern,$(if $(filter $(1),$(FUSION)),fusion,landmarks)))
-train = $(RUN) train.py --cache '$(CACHE)' --runs '$(runs_folder)' --preset $(PRESET) --model $(1) --fold $(2) --seed $(seed) \
+train = $(RUN) train.py --cache '$(CACHE)' --runs '$(runs_folder)' --preset $(PRESET) --model '$(if $(filter $(OWN),$(1)),$(MODEL),$(1))' --fold $(2) --seed $(seed) \
 	$(recipe) $(if $(EPOCHS),--epochs $(EPOCHS)) --resume $(ARGS)
 # The report shows faces of mistakes if the cache is finished.
 EVALUATE = set -- --runs $(RUNS_OF_SEEDS) --out '$(OUT)'; \
@@ -96,12 +99,12 @@ ravdess: $(READY) ## download RAVDESS to DIR=PATH and verify it (12.4 GiB)
 real: $(READY) ## train and report MODEL on voices and facial landmarks, downloaded to DIR=PATH (0.6 GB)
 	$(RUN) -m preprocess.download --out '$(DIR)' --audio --landmarks --no-video --missing
 	$(RUN) -m preprocess --raw '$(DIR)' --landmarks '$(DIR)' --modality landmarks --audio wav --cache '$(CACHE)' --jobs $(JOBS)
-	@$(call train_table,$(MODEL))
+	@$(call train_table,$(or $(OWN),$(MODEL)))
 
 train: $(READY) ## train FOLD=K of MODEL=NAME from CACHE=DIR with seed SEEDS=S
-	$(call train,$(MODEL),$(FOLD))
+	$(call train,$(or $(OWN),$(MODEL)),$(FOLD))
 
-cv: $(call jobs_of,$(MODEL)) ## train MODEL on FOLDS with SEEDS="0 1 2", initialized from video and audio networks trained first, as in the paper
+cv: $(call jobs_of,$(or $(OWN),$(MODEL))) ## train MODEL on FOLDS with SEEDS="0 1 2", initialized from video and audio networks trained first, as in the paper
 
 table1: $(READY) ## train every row of the paper's Table 1, then write the report
 	@$(call train_table,$(TABLE1))
@@ -113,7 +116,7 @@ table2: $(READY) ## train every row of the paper's Table 2, then write the repor
 define train_table
 status=0; \
 $(if $(filter 1,$(TRAIN_JOBS)),,TQDM_DISABLE=1) $(MAKE) --no-print-directory --keep-going --jobs=$(TRAIN_JOBS) \
-	CACHE='$(CACHE)' RUNS='$(RUNS)' PRESET=$(PRESET) $(call jobs_of,$(1)) || status=$$?; \
+	CACHE='$(CACHE)' RUNS='$(RUNS)' PRESET=$(PRESET) MODEL='$(MODEL)' $(call jobs_of,$(1)) || status=$$?; \
 { $(EVALUATE); } || status=$$?; \
 exit $$status
 endef
@@ -122,16 +125,19 @@ rows: ## list all runs of both tables as make targets, unimodal first, for job a
 	@printf '%s\n' $(call jobs_of,$(UNIMODAL)) $(call jobs_of,$(FUSION))
 
 # A fusion network starts from the weights of its fold's unimodal networks, as in the paper.
+video_network = video_resnext50
+audio_network = audio_mfcc_cnn
+parts_of = $(if $(filter $(OWN),$(1)),$(INIT),video audio)
 from = --init-$(1) '$(runs_folder)/$(2)/fold_$(*F)/last.pt'
 row/%: $(READY)
 	@$(call train,$(notdir $(*D)),$(*F)) $(if $(filter $(notdir $(*D)),$(FUSION)), \
-		$(call from,video,video_resnext50) $(call from,audio,audio_mfcc_cnn))
+		$(foreach part,$(call parts_of,$(notdir $(*D))),$(call from,$(part),$($(part)_network))))
 
-$(foreach root,$(ROOTS),$(foreach fold,$(FOLDS),$(foreach model,$(FUSION),$(eval \
-	$(root)/$(model)/$(fold): $(root)/video_resnext50/$(fold) $(root)/audio_mfcc_cnn/$(fold)))))
+$(foreach root,$(ROOTS),$(foreach fold,$(FOLDS),$(foreach model,$(FUSION),$(foreach part,$(call parts_of,$(model)),$(eval \
+	$(root)/$(model)/$(fold): $(root)/$($(part)_network)/$(fold))))))
 
 robustness: $(READY) ## re-evaluate the runs in RUNS=DIR with missing or degraded inputs from CACHE=DIR
-	@for runs in $(RUNS_OF_SEEDS); do $(RUN) -m evaluate.robustness --runs "$$runs" --cache '$(CACHE)' || exit; done
+	@for runs in $(RUNS_OF_SEEDS); do $(RUN) -m evaluate.robustness --runs "$$runs" --cache '$(CACHE)' $(ARGS) || exit; done
 
 evaluate: $(READY) ## write a report on RUNS=DIR to OUT=DIR (with faces if CACHE=DIR exists)
 	@$(EVALUATE)

@@ -88,6 +88,8 @@ def run(work: Callable[[], int | None], *, extras: str = "") -> int:
 def _status_of(work: Callable[[], int | None], extras: str) -> int:
     try:
         return work() or 0
+    except SystemExit as exc:  # of argparse; it would end a notebook's cell
+        return exc.code
     except BrokenPipeError:  # the reader of results has closed the pipe
         return 1
     except ModuleNotFoundError as exc:

@@ -5,6 +5,7 @@ The only place that knows the dataset. To add another one, write a module like t
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 ACTORS = range(1, 25)
@@ -96,23 +97,51 @@ def sex(actor: int) -> str:
 
 
 # Splits. ---------------------------------------------------------------------------------------
-# Each fold is the list of actors that it tests; it trains on all others.
+# The actors that each fold tests; it trains on all others.
 # "paper": fold k tests actors 4k+1..4k+4, two men and two women (Sec. 3.2 of the paper). The
 # paper's five folds are 0..4 and never test actors 21-24; fold 5 is the rotation that does.
 # "luna5": the folds of Luna-Jimenez et al. 2021, used by much of the later work.
-SPLITS: dict[str, tuple[tuple[int, ...], ...]] = {
-    "paper": tuple(tuple(range(4 * k + 1, 4 * k + 5)) for k in range(6)),
-    "luna5": (
-        (2, 5, 14, 15, 16),
-        (3, 6, 7, 13, 18),
-        (10, 11, 12, 19, 20),
-        (8, 17, 21, 23, 24),
-        (1, 4, 9, 22),
-    ),
+# "emobox": the folds of Ma et al. 2024 (EmoBox). "loso": leave one speaker out.
+SPLITS = {
+    "paper": "1,2,3,4/5,6,7,8/9,10,11,12/13,14,15,16/17,18,19,20/21,22,23,24",
+    "luna5": "2,5,14,15,16/3,6,7,13,18/10,11,12,19,20/8,17,21,23,24/1,4,9,22",
+    "emobox": "1,11,20,21/4,10,12,14/8,9,19,23/3,5,7,24/2,15,16,18/6,13,17,22",
+    "loso": "/".join(map(str, ACTORS)),
 }
+_LISTS = re.compile(r"[0-9]{1,2}(?:[,/][0-9]{1,2})*", re.ASCII)
 
-# The folds over which a split's headline accuracy is the mean.
-HEADLINE_FOLDS = {"paper": range(5), "luna5": range(5)}
+
+def own_split(lists: Any) -> str:
+    """The name of your own split: [[1, 2], [3, 4]], the actors of each fold, is `1,2/3,4`.
+
+    ValueError if these are not lists of actors, one is empty, or an actor is in two of them.
+    """
+    folds = lists if isinstance(lists, list) else []
+    if not folds or not all(isinstance(fold, list) and fold for fold in folds):
+        raise ValueError("expected a list of test actors for each fold, such as [[1, 2], [3, 4]]")
+    actors = [actor for fold in folds for actor in fold]
+    for actor in actors:
+        if type(actor) is not int or actor not in ACTORS:
+            raise ValueError(f"actor is {actor!a:.40}, expected 1..{len(ACTORS)}")
+        if actors.count(actor) > 1:
+            raise ValueError(f"actor {actor} is tested twice, expected in one fold only")
+    return "/".join(",".join(map(str, sorted(fold))) for fold in folds)
+
+
+def folds_of(split: str) -> tuple[tuple[int, ...], ...]:
+    """The actors that each fold tests, in a named split or your own; ValueError for others."""
+    text = SPLITS.get(split, split)
+    if not _LISTS.fullmatch(text):
+        expected = f"one of {', '.join(SPLITS)}, or a file that ends in .json"
+        raise ValueError(f"split is {split!r}, expected {expected}")
+    lists = [list(map(int, fold.split(","))) for fold in text.split("/")]
+    own_split(lists)  # the name may come from somebody else's run
+    return tuple(map(tuple, lists))
+
+
+def headline_folds(split: str) -> range:
+    """The folds over which a split's headline accuracy is the mean."""
+    return range(5 if split == "paper" else len(folds_of(split)))
 
 
 def actors_of(
@@ -122,17 +151,18 @@ def actors_of(
 
     With `validate`, validation actors are held out, those that the next fold tests, instead of the
     test actors, which are then left out altogether. Folds are numbered from 0. ValueError for a
-    split or a fold that does not exist.
+    split or a fold that does not exist, or that leaves nobody to train on or to validate with.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
-    folds = SPLITS[split]
+    folds = folds_of(split)
     if not 0 <= fold < len(folds):
         raise ValueError(f"fold is {fold}, expected 0..{len(folds) - 1} for split {split!r}")
     held_out = tested = folds[fold]
     if validate:
-        held_out = folds[(fold + 1) % len(HEADLINE_FOLDS[split])]
+        held_out = folds[(fold + 1) % len(headline_folds(split))]
     trained = tuple(actor for actor in ACTORS if actor not in {*tested, *held_out})
+    if not trained or (validate and held_out == tested):
+        what = "validate with" if trained else "train on"
+        raise ValueError(f"fold {fold} of split {split!r} leaves no actor to {what}")
     return trained, held_out
 
 

@@ -131,6 +131,25 @@ class Cache:
         return Cache, (self.directory,)  # open shards and the lock belong to one process
 
 
+class ClipDataset:
+    """Clips by position, each a dictionary: `clip_id`, `label`, and `fields` of `schema.FIELDS`.
+
+    A map-style dataset of numpy arrays, as a data loader of torch takes, also with workers.
+    """
+
+    def __init__(self, cache: Cache, fields: Sequence[str], actors: Collection[int] = ACTORS):
+        self.cache, self.fields = cache, tuple(fields)
+        self.clips = cache.of_actors(actors)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        clip = self.clips[position]
+        arrays = {name: self.cache.read(clip.clip_id, name) for name in self.fields}
+        return {"clip_id": clip.clip_id, "label": clip.label} | arrays
+
+
 def check_clips(shard: Shard, clips: Sequence[Clip], config: Mapping[str, Any]) -> None:
     """Raise CacheError unless a shard contains these clips, with frames as the settings say."""
     if shard.clip_ids != [clip.clip_id for clip in clips]:

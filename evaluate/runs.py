@@ -4,6 +4,7 @@ models, left_out = read_runs(Path("runs"))  # or one folder per seed
 models["cfn_sr"][0].predictions.accuracy
 """
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,10 +14,10 @@ from typing import Any
 
 from cache.ravdess import (
     FULL_AV_ORIGIN,
-    HEADLINE_FOLDS,
     Clip,
     actors_of,
     expected_clips,
+    headline_folds,
     is_recordings,
 )
 from cache.reader import Cache
@@ -31,11 +32,11 @@ NOT_RECORDED = "not recorded"
 # Of config.json: what is not a setting, or is shown elsewhere.
 _NOT_SETTINGS = {
     *("model", "fold", "validation", "parameters", "init", "cache", "command", "versions"),
-    *("train_actors", "test_actors", "train_clips", "test_clips"),
+    *("train_actors", "test_actors", "train_clips", "test_clips", "source"),
 }
 _FIRST = ("preset", "split", "recipe", "epochs", "batch_size", "learning_rate", "seed", "device")
 # Settings in which models may differ and still answer the same question.
-_MODELS_MAY_DIFFER = {"seed", "device", "precision", "deterministic"}
+_MODELS_MAY_DIFFER = {"seed", "device", "precision", "deterministic", "code of the network"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
 
 def headline(runs: list[Run]) -> list[Run]:
     """The runs over which the result is the mean: those of the split's headline folds."""
-    return [run for run in runs if run.fold in HEADLINE_FOLDS[run.config.split]]
+    return [run for run in runs if run.fold in headline_folds(run.config.split)]
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
@@ -127,6 +128,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "cache contents": config.cache.get("contents", NOT_RECORDED),
         **{name.replace("_", " "): content[name] for name in others},
         "starting weights": start_in_words(config.init),
+        "code of the network": " ".join([*config.source.values()]) or "of this project",
     }
 
 
@@ -189,6 +191,13 @@ def start_in_words(init: dict[str, Any]) -> str:
     return "; ".join(starts) or "random weights"
 
 
+def add_code(parser: argparse.ArgumentParser) -> None:
+    """Add `--allow-code [FILE.py]`, without which no code of others runs."""
+    code = "run the code of networks from files: the copies beside checkpoints, or FILE.py"
+    options = {"nargs": "?", "const": True, "default": False, "type": Path, "metavar": "FILE.py"}
+    parser.add_argument("--allow-code", help=code, **options)
+
+
 def load_result(path: Path) -> record.Checkpoint:
     """Read the checkpoint of the last epoch of a run that tested its fold; RunError for others."""
     if not path.exists():
@@ -248,7 +257,7 @@ def _averaged(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
     problems = _disagreements(averaged or runs)
     if not averaged:
         split = runs[0].config.split
-        folds = HEADLINE_FOLDS[split]
+        folds = headline_folds(split)
         problems.append(
             f"{', '.join(run.name for run in runs)}: none of the folds {folds[0]}..{folds[-1]}, "
             f"over which the result of split {split!r} is the mean. Train one of them"

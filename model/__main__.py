@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cache.command import run
 from model import paper
 from model.inputs import INPUT_SHAPES
-from model.registry import NAMES, PRESETS, build, count_parameters, inputs, names
+from model.own import named
+from model.registry import PRESETS, build, count_parameters, inputs, names
 
 _NOT_IN_PAPER = paper.PaperRow(label="-", stage="-", parameters="-", accuracy=float("nan"))
 
@@ -76,13 +77,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="all networks with parameters and GFLOPs")
-    what.add_argument("--describe", metavar="NAME", choices=NAMES, help="the layers of one network")
+    what.add_argument("--describe", metavar="NAME", help="the layers of one, also FILE.py:NAME")
     size = "network size (default: paper)"
     parser.add_argument("--preset", choices=PRESETS, default="paper", help=size)
     args = parser.parse_args(argv)
     if args.list:
         return run(lambda: print_list(args.preset))
-    return run(lambda: print_description(args.describe, args.preset))
+    return run(lambda: print_description(named(args.describe), args.preset))
 
 
 if __name__ == "__main__":

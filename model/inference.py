@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cache.schema import MFCC_COUNT
+from cache.schema import CLASS_COUNT, MFCC_COUNT
 from model.inputs import Inputs, Prepare
 from model.registry import build, input_size
 from model.registry import inputs as fields_of
@@ -70,7 +70,10 @@ def classify(net: nn.Module, inputs: Inputs, precision: torch.dtype) -> Tensor:
     frames, sound = inputs
     device = sound.device if frames is None else frames.device
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        return net(frames, sound).float()
+        logits = net(frames, sound)
+    if logits.shape[1:] != (CLASS_COUNT,):  # of a network from a file
+        raise ValueError(f"the network returns {tuple(logits.shape)}, expected (B, {CLASS_COUNT})")
+    return logits.float()
 
 
 def _check_statistics(statistics: Mapping[str, Tensor]) -> None:

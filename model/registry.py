@@ -89,13 +89,14 @@ class System:
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
 
 
-def _video(preset: Preset) -> ResNeXt3D | LandmarkEncoder:
+def make_video(preset: Preset) -> ResNeXt3D | LandmarkEncoder:
+    """The encoder of frames, or of landmarks, of a preset."""
     encoder = LandmarkEncoder if preset.looks_at == "landmarks" else ResNeXt3D
     return encoder(**preset.video)
 
 
 def _encoders(preset: Preset) -> dict[str, nn.Module]:
-    return {"video": _video(preset), "audio": MfccCnn(**preset.audio)}
+    return {"video": make_video(preset), "audio": MfccCnn(**preset.audio)}
 
 
 def _unimodal(preset: Preset) -> dict[str, nn.Module]:
@@ -126,7 +127,7 @@ def _cfn_sr(
 
 
 SYSTEMS = {
-    "video_resnext50": System(lambda p: VideoNetwork(video=_video(p)), inputs=("frames",)),
+    "video_resnext50": System(lambda p: VideoNetwork(video=make_video(p)), inputs=("frames",)),
     "audio_mfcc_cnn": System(
         lambda preset: AudioNetwork(audio=MfccCnn(**preset.audio)), inputs=("mfcc",)
     ),
@@ -150,17 +151,13 @@ SYSTEMS = {
 NAMES = tuple(SYSTEMS)
 
 
-def build(
-    name: str, preset: str = "paper", *, stem_relu: bool = True, attention: str = "mean"
-) -> nn.Module:
+def build(name: str, preset: str = "paper", *, attention: str = "mean") -> nn.Module:
     """Make a network with fresh weights, drawn from torch's global generator.
 
     Args:
         name: one of `NAMES`.
         preset: "paper" for the published sizes, "tiny" for the demo and tests on a CPU,
             "landmarks" for facial landmarks in place of frames.
-        stem_relu: whether a ReLU follows the video stem's batch norm; the released fusion networks
-            lack it by accident, so False is for comparison with their weights.
         attention: the softmax of the cross-modal block, one of `cross_modal.ATTENTIONS`; "slice" is
             that of the released networks.
 
@@ -171,37 +168,25 @@ def build(
         first input is landmarks in pixels, float (B, 30, 68, 2) (see `inputs`).
 
     Raises:
-        ValueError: for an unknown name, preset or attention, a network that the preset lacks, or
-            `stem_relu=False` for a network without frames.
+        ValueError: for an unknown name, preset or attention, or a network that the preset lacks.
     """
-    if name not in names(preset) and name in SYSTEMS:
+    if name in NAMES and name not in names(preset):
         raise ValueError(f"model {name} has no preset {preset}. Use another --preset")
-    if not stem_relu and "frames" not in inputs(name, preset):
-        raise ValueError(f"stem_relu is False, but {name} has no video encoder. Leave it out")
     sizes = _preset(preset)
-    of_stem = {"stem_relu": stem_relu} if sizes.looks_at == "frames" else {}
-    return _system(name).make(
-        replace(
-            sizes,
-            video=sizes.video | of_stem,
-            cross_modal=sizes.cross_modal | {"attention": attention},
-        )
-    )
+    attention_of_block = sizes.cross_modal | {"attention": attention}
+    return _system(name).make(replace(sizes, cross_modal=attention_of_block))
 
 
 def names(preset: str) -> tuple[str, ...]:
     """The networks that a preset has: those that look at waveforms have none for landmarks."""
     looks_at = _preset(preset).looks_at
-    return tuple(
-        name
-        for name, system in SYSTEMS.items()
-        if looks_at == "frames" or "waveform" not in system.inputs
-    )
+    return tuple(n for n in NAMES if looks_at == "frames" or "waveform" not in SYSTEMS[n].inputs)
 
 
 def _system(name: str) -> System:
     if name not in SYSTEMS:
-        raise ValueError(f"model is {name!r}, expected one of {', '.join(SYSTEMS)}")
+        known = f"{', '.join(NAMES)}, or FILE.py:NAME"
+        raise ValueError(f"model is {name!r}, expected one of {known}")
     return SYSTEMS[name]
 
 

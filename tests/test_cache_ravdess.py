@@ -1,6 +1,15 @@
 import pytest
 
-from cache.ravdess import EMOTIONS, HEADLINE_FOLDS, SPLITS, Clip, actors_of, expected_clips
+from cache.ravdess import (
+    EMOTIONS,
+    SPLITS,
+    Clip,
+    actors_of,
+    expected_clips,
+    folds_of,
+    headline_folds,
+    own_split,
+)
 
 
 def test_a_name_is_read_into_its_seven_numbers():
@@ -42,31 +51,40 @@ def test_ravdess_has_1440_clips_60_an_actor_with_names_that_tell_them():
         assert len(expected_clips(actor)) == 60
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_every_actor_is_tested_exactly_once_and_then_not_trained_on(split):
+OWN = own_split([[3, 1], [24], list(range(4, 24)), [2]])
+
+
+@pytest.mark.parametrize("split", [*SPLITS, OWN])
+@pytest.mark.parametrize("validate", [False, True])
+def test_every_actor_is_tested_exactly_once_and_then_not_trained_on(split, validate):
     every = []
-    for fold in range(len(SPLITS[split])):
-        train, test = map(set, actors_of(split, fold))
-        assert not train & test
-        assert train | test == set(range(1, 25))
-        every += test
+    for fold, tested in enumerate(folds_of(split)):
+        trained, held_out = actors_of(split, fold, validate=validate)
+        assert not {*trained} & {*held_out, *tested}
+        assert {*trained, *held_out, *tested} == set(range(1, 25))
+        assert validate == (held_out != tested)
+        every += tested
     assert sorted(every) == list(range(1, 25))
 
 
 def test_the_papers_folds_hold_out_four_consecutive_actors_two_men_and_two_women():
     for fold in range(6):
         assert actors_of("paper", fold)[1] == tuple(range(4 * fold + 1, 4 * fold + 5))
-    assert list(HEADLINE_FOLDS["paper"]) == [0, 1, 2, 3, 4]
-
-
-def test_luna5_is_the_published_list():
-    assert [actors_of("luna5", fold)[1] for fold in range(5)] == [
-        (2, 5, 14, 15, 16),
-        (3, 6, 7, 13, 18),
-        (10, 11, 12, 19, 20),
-        (8, 17, 21, 23, 24),
-        (1, 4, 9, 22),
+    assert list(headline_folds("paper")) == [0, 1, 2, 3, 4]
+    assert [len(headline_folds(split)) for split in ("luna5", "emobox", "loso", OWN)] == [
+        5,
+        6,
+        24,
+        4,
     ]
+
+
+def test_the_fields_splits_are_the_published_lists():
+    luna5, emobox = folds_of("luna5"), folds_of("emobox")
+    assert luna5[:2] + luna5[4:] == ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (1, 4, 9, 22))
+    assert luna5[2:4] == ((10, 11, 12, 19, 20), (8, 17, 21, 23, 24))
+    assert emobox[:3] == ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23))
+    assert emobox[3:] == ((3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 
 
 @pytest.mark.parametrize(
@@ -74,9 +92,18 @@ def test_luna5_is_the_published_list():
     [
         ("paper", -1, "fold is -1, expected 0..5 for split 'paper'"),
         ("paper", 6, "fold is 6, expected 0..5 for split 'paper'"),
-        ("random", 0, "split is 'random', expected one of paper, luna5"),
+        ("random", 0, "split is 'random', expected one of paper, luna5, emobox, loso, or a file"),
+        ("1,2//3", 0, "split is '1,2//3', expected one of"),
+        ("1,2/2,3", 0, "actor 2 is tested twice, expected in one fold"),
+        (",".join(map(str, range(1, 25))), 0, "leaves no actor to train on"),
     ],
 )
 def test_a_split_or_fold_that_does_not_exist_is_refused(split, fold, message):
     with pytest.raises(ValueError, match=message):
         actors_of(split, fold)
+
+
+def test_a_single_fold_has_no_validation_actors():
+    assert actors_of("23,24", 0)[1] == (23, 24)
+    with pytest.raises(ValueError, match="split '23,24' leaves no actor to validate with"):
+        actors_of("23,24", 0, validate=True)

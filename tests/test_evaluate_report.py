@@ -45,13 +45,16 @@ def test_the_mean_is_over_the_headline_folds_and_of_the_last_epoch():
     assert list(figures["recall"]) == list(EMOTIONS)
 
 
-def test_the_sixth_rotation_is_listed_but_changes_no_figure():
+def test_the_sixth_rotation_is_listed_with_the_mean_of_all_six_and_changes_no_other_figure():
     five = [make_run(fold, 120) for fold in range(5)]
     without, with_sixth = (compute(runs).figures for runs in (five, [*five, make_run(5, 240)]))
     assert without["outside_mean"] == []
     sixth = {"fold": 5, "accuracy_last": 1.0, "accuracy_best_on_test": 1.0, "epoch": 70}
     assert with_sixth["outside_mean"] == [sixth]
     with_sixth["outside_mean"].clear()
+    assert with_sixth.pop("accuracy_all_folds") == pytest.approx((5 * 0.5 + 1) / 6)
+    assert without.pop("accuracy_all_folds") is None
+    assert without["never_tested"] == [21, 22, 23, 24]
     assert without == with_sixth
 
 

@@ -151,6 +151,36 @@ def test_two_processes_do_not_train_in_one_folder(fold_cache, tmp_path, capsys):
     assert "Wait for it, or choose another folder" in error_of(capsys)
 
 
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ("[[1, 2], [2, 3]]", "actor 2 is tested twice, expected in one fold only"),
+        ("[[1], [25]]", "actor is 25, expected 1..24"),
+        ('[["1"]]', "actor is '1', expected 1..24"),
+        ("[[1], []]", "expected a list of test actors for each fold, such as [[1, 2], [3, 4]]"),
+        ('{"0": [1]}', "expected a list of test actors"),
+        ("[[1]", "Expecting ',' delimiter"),
+    ],
+)
+def test_your_own_split_is_recorded_with_the_run_and_a_wrong_one_is_one_clear_line(
+    lists, message, fold_cache, tmp_path, capsys
+):
+    path = tmp_path / "mine.json"
+    given = [fold_cache, tmp_path / "runs", "--split", path, "--fold", 1]
+    for text, problem in ((None, "No such file"), (lists, message)):
+        if text:
+            path.write_text(text)
+        assert train(*given) == 2
+        error = error_of(capsys)
+        assert error.startswith(f"error: --split {path}: ")
+        assert problem in error
+    path.write_text("[[8, 2], [1, 3]]")
+    assert train(*given) == 0
+    config = read_run(tmp_path / "runs" / AUDIO / "fold_1").config
+    assert (config.split, config.test_actors) == ("2,8/1,3", (1, 3))
+    assert config.train_actors == (2, *range(4, 25))
+
+
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 

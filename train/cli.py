@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ import model
 from cache import manifest
 from cache.command import FailedError, add_device, run, warn
 from cache.files import locked, sweep
-from cache.ravdess import ACTORS, SPLITS, Clip, actors_of
+from cache.ravdess import ACTORS, SPLITS, Clip, actors_of, folds_of, own_split
 from cache.reader import Cache
 from cache.shard import CacheError
 from model.cross_modal import ATTENTIONS
@@ -36,16 +37,17 @@ _SMALL_NETWORK = 1_000_000
 
 def main(argv: list[str] | None = None) -> int:
     typed = sys.argv[1:] if argv is None else argv
-    args = make_parser().parse_args(typed)
-    args.command = ("train.py", *typed)
+    recorded = argparse.Namespace(command=("train.py", *typed))
     is_main = os.environ.get("RANK", "0") == "0"  # set by torchrun; only the main process prints
     with nullcontext() if is_main else redirect_stdout(io.StringIO()):
-        return run(lambda: train(args))
+        return run(lambda: train(make_parser().parse_args(typed, recorded)))
 
 
 def train(args: argparse.Namespace) -> int:
     """Train one fold; a finished run is left as it is."""
     device = pick_device(args.device)
+    args.split = read_split(args.split)
+    args.model = model.named(args.model)
     cache = Cache(args.cache)
     train_clips, test_clips = clips_of_fold(cache, args)
     starts = read_starts(args)
@@ -88,6 +90,16 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
+def read_split(given: str) -> str:
+    """The split of `--split`: its name, or the lists of a file; ValueError if they are wrong."""
+    if not given.endswith(".json"):
+        return given
+    try:
+        return own_split(json.loads(Path(given).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as exc:
+        raise ValueError(f"--split {given}: {exc}") from exc
+
+
 def make_config(
     args: argparse.Namespace,
     cache: Cache,
@@ -125,6 +137,7 @@ def make_config(
             "cfn-sr": program_version(),
             **{name: version(name) for name in ("torch", "numpy", "h5py")},
         },
+        source=model.source_of(args.model),
     )
 
 
@@ -142,7 +155,8 @@ def is_heavy(name: str, preset: str) -> bool:
 
 def count_parameters(args: argparse.Namespace) -> int:
     """The number of parameters of the network that `args` ask for."""
-    with torch.device("meta"):
+    # The code of others may compute with values, which tensors on "meta" do not have.
+    with torch.device("meta" if args.model in model.NAMES else "cpu"):
         return model.count_parameters(model.build(args.model, args.preset))
 
 
@@ -291,10 +305,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
     add = parser.add_argument
     add("--cache", type=Path, required=True, metavar="DIR", help="cache folder")
-    folds = ", ".join(f"{name} 0..{len(folds) - 1}" for name, folds in SPLITS.items())
+    folds = ", ".join(f"{name} 0..{len(folds_of(name)) - 1}" for name in SPLITS)
     add("--fold", type=int, required=True, metavar="K", help=f"fold to hold out: {folds}")
-    add("--split", choices=SPLITS, default="paper", help="fold definition (default: paper)")
-    add("--model", choices=model.NAMES, default="cfn_sr", help="network (default: cfn_sr)")
+    own = "fold definition, or a JSON file with the test actors of each fold, [[1, 2], [3, 4]]"
+    add("--split", default="paper", metavar="NAME", help=f"{own} (default: paper)")
+    name = "network: a name of `python -m model --list`, or FILE.py:NAME (default: cfn_sr)"
+    add("--model", default="cfn_sr", metavar="NAME", help=name)
     add("--preset", choices=model.PRESETS, default="paper", help="network size (default: paper)")
     attention = "softmax of the cross-modal block, Eq. (8) (default: mean)"
     add("--attention", choices=ATTENTIONS, default="mean", help=attention)

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import model
 from cache.diff import settings_apart
-from cache.files import atomic_path, write_json, write_text
+from cache.files import atomic_path, sha256_file, write_json, write_text
 from cache.ravdess import EMOTIONS, Clip, actors_of
 from model.inference import TrainedNetwork
 from model.weights import WeightsError, read_data, read_metadata
@@ -36,6 +37,7 @@ CHECKPOINT_VERSION = 5
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 PREDICTIONS, CHECKPOINT = "predictions.csv", "last.pt"
+SOURCE = "model.py"  # a copy of the file of a network that is not ours
 _COLUMNS = ["clip_id", "label", "predicted", *(f"p_{emotion}" for emotion in EMOTIONS)]
 _CHECKPOINT_KEYS = {"checkpoint_version", "epoch", "config", "model", "inputs", "training"}
 # Published weights: the entry of the metadata that describes them, as JSON, and its keys.
@@ -96,6 +98,8 @@ class RunConfig:
     command: tuple[str, ...]  # the command line as typed
     device: str  # in words
     versions: dict[str, str]  # of the program and the libraries
+    # `file` and `sha256` of the code of a network from a file; earlier runs have no such entry.
+    source: dict[str, str] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -132,6 +136,8 @@ class RunConfig:
 
         RunError if a setting is missing, unknown, of another type, or contradicts the split.
         """
+        if isinstance(content, dict):
+            content = {"source": {}} | content
         values = _typed(content, _types(Recipe) | _types(cls))
         settings = Recipe(**{name: values.pop(name) for name in _types(Recipe)})
         config = cls(**values, settings=settings)
@@ -167,6 +173,8 @@ class RunConfig:
         for name in ("fingerprint", *known):
             if not _SHA256.fullmatch(self.cache[name]):
                 raise RunError(f"cache.{name} is not a SHA-256")
+        if self.source and not _SHA256.fullmatch(self.source.get("sha256", "")):
+            raise RunError("source.sha256 is not a SHA-256")
         _check_init(self.init)
 
     def differences(self, other: "RunConfig") -> list[str]:
@@ -306,6 +314,9 @@ def read_run(folder: Path) -> Run:
         RunError: if a file is damaged or contradicts another.
     """
     config = read_config(folder)
+    copy = folder / SOURCE
+    if config.source and (not copy.is_file() or sha256_file(copy) != config.source["sha256"]):
+        raise RunError(f"{SOURCE} is missing or has changed since the run. {_AGAIN}")
     metrics = read_metrics(folder)
     if len(metrics) > config.epochs:
         raise RunError(f"{METRICS} has {len(metrics)} epochs, {CONFIG} says {config.epochs}")
@@ -338,13 +349,17 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Write config.json."""
+    """Write config.json, and beside it a copy of the network's code if it is from a file."""
+    if config.source:
+        with atomic_path(folder / SOURCE) as temporary:
+            temporary.write_bytes(model.code_of(config.model))
     write_json(folder / CONFIG, config.to_json())
 
 
 def remove_start(folder: Path) -> None:
     """Remove what a run that has no finished epoch has written."""
-    (folder / CONFIG).unlink(missing_ok=True)
+    for name in (CONFIG, SOURCE):
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
@@ -446,8 +461,21 @@ class Checkpoint:
     training: dict[str, Any] = field(repr=False)  # the state of the trainer, to resume from
     accuracy: float | None = None  # of published weights, on the held-out clips, 0..1
 
-    def network(self, device: torch.device | str = "cpu") -> TrainedNetwork:
-        """The trained network, ready for use; RunError if the weights are not those of it."""
+    def network(
+        self, device: torch.device | str = "cpu", allow_code: bool | Path = False
+    ) -> TrainedNetwork:
+        """The trained network, ready for use; RunError if the weights are not those of it.
+
+        The code of a network from a file runs only with `allow_code`: True is for the copy beside
+        the checkpoint, a path for the file itself, which must be the one of the run.
+        """
+        name, source = self.config.model, self.config.source
+        if source.get("sha256") != model.source_of(name).get("sha256"):
+            if not allow_code:
+                code = f"the code of a file, {source.get('file')}, which runs only if you trust it"
+                raise RunError(f"{self.path}: its network is {code}: --allow-code")
+            file = self.path.with_name(SOURCE) if allow_code is True else allow_code
+            model.add_file(f"{file}:{name}", source.get("sha256", ""))
         try:
             return TrainedNetwork.build(
                 self.config.model,

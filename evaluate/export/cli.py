@@ -1,20 +1,20 @@
 """The command line of exports: an ONNX file or published weights, and their card."""
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from cache.command import FailedError, run, warn
 from cache.files import atomic_path, sha256_file, write_text
 from cache.reader import Cache
 from evaluate.export.model_card import card, properties, weights_card
-from evaluate.runs import check_same_run, load_result, tested_clips
-from train.record import Checkpoint, Run, RunError, read_run, save_published
+from evaluate.runs import add_code, check_same_run, load_result, tested_clips
+from train.record import SOURCE, Checkpoint, Run, RunError, read_run, save_published
 
 # What the folds of one card have in common.
-_COMMON = ("model", "preset", "attention", "split", "recipe", "settings", "seed")
+_COMMON = ("model", "preset", "attention", "split", "recipe", "settings", "seed", "source")
 TOLERANCE = 1e-4  # of probabilities, and of logits relative to the greatest
 
 
@@ -38,28 +38,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--half", action="store_true", help=half)
     help_cache = "training cache: check on its test clips instead of random inputs"
     add("--cache", metavar="DIR", type=Path, help=help_cache)
+    add_code(parser)
     args = parser.parse_args(argv)
     if args.safetensors:
-        work = partial(
-            _publish, args.checkpoint, args.safetensors, points=args.points, half=args.half
-        )
-        return run(work, extras="report,weights")
+        return run(lambda: _publish(args, args.safetensors), extras="report,weights")
     if len(args.checkpoint) > 1:
         parser.error("--out takes one --checkpoint")
-    return run(lambda: _export(args.checkpoint[0], args.out, args.cache), extras="export,report")
+    return run(lambda: _export(args, args.checkpoint[0], args.out), extras="export,report")
 
 
-def _export(path: Path, out: Path, cache_directory: Path | None) -> int:
+def _export(args: argparse.Namespace, path: Path, out: Path) -> int:
     from evaluate.export.graph import BATCHES, cached_fields, compare, random_fields, write_graph
 
     # Check everything before any work.
     _check_out(out)
     checkpoint = load_result(path)
-    trained, config = checkpoint.network(), checkpoint.config
-    if cache_directory is None:
+    trained, config = checkpoint.network(allow_code=args.allow_code), checkpoint.config
+    if args.cache is None:
         fields, checked_on = random_fields(trained.fields), "random inputs (no --cache was given)"
     else:
-        cache = Cache(cache_directory)
+        cache = Cache(args.cache)
         fields = cached_fields(cache, tested_clips(cache, config), trained.fields)
         checked_on = f"clips of the fold's test actors ({config.cache['dataset']})"
     try:
@@ -105,12 +103,13 @@ def _contents(*paths: Path) -> list[bytes | None]:
     return [path.read_bytes() if path.is_file() else None for path in paths]
 
 
-def _publish(paths: Sequence[Path], out: Path, *, points: str | None, half: bool) -> int:
+def _publish(args: argparse.Namespace, out: Path) -> int:
     """Write the weights of finished runs, and their card: README.md, or beside a single file.
 
     `out` is a file that ends in .safetensors for one run, or a folder of `fold_<k>.safetensors`.
     """
-    found = sorted((_read(path) for path in paths), key=lambda pair: pair[1].fold)
+    read = (_read(path, args.allow_code) for path in args.checkpoint)
+    found = sorted(read, key=lambda pair: pair[1].fold)
     first = found[0][1].config
     for (checkpoint, result), (_, before) in zip(found[1:], found, strict=False):
         other = [n for n in _COMMON if getattr(result.config, n) != getattr(first, n)]
@@ -127,16 +126,20 @@ def _publish(paths: Sequence[Path], out: Path, *, points: str | None, half: bool
     for name, (checkpoint, result) in zip(names, found, strict=True):
         about = properties(result.config, sha256_file(checkpoint.path))
         accuracy = result.predictions.accuracy
-        save_published(folder / name, checkpoint, accuracy=accuracy, about=about, half=half)
+        save_published(folder / name, checkpoint, accuracy=accuracy, about=about, half=args.half)
+        if result.config.source:
+            shutil.copyfile(result.folder / SOURCE, folder / SOURCE)
     out_card = out.with_suffix(".md") if single else folder / "README.md"
-    write_text(out_card, weights_card(names, [result for _, result in found], points, half=half))
+    runs = [result for _, result in found]
+    kind = {"half": args.half, "normalized": bool(found[0][0].statistics)}
+    write_text(out_card, weights_card(names, runs, args.points, **kind))
     size = sum((folder / name).stat().st_size for name in names)
     print(f"{len(names)} folds in {folder}, {size / 1e6:.2f} MB, and {out_card}")
     return 0
 
 
-def _read(path: Path) -> tuple[Checkpoint, Run]:
+def _read(path: Path, allow_code: bool | Path) -> tuple[Checkpoint, Run]:
     checkpoint, result = load_result(path), read_run(path.resolve().parent)
     check_same_run(checkpoint, result)
-    checkpoint.network()  # its weights are those of the network
+    checkpoint.network(allow_code=allow_code)  # its weights are those of the network
     return checkpoint, result

@@ -57,11 +57,12 @@ def card(file: str, config: RunConfig, sha256: str, run: Run | None, checked: st
 
 
 def weights_card(
-    files: Sequence[str], runs: Sequence[Run], points: str | None, *, half: bool
+    files: Sequence[str], runs: Sequence[Run], points: str | None, *, half: bool, normalized: bool
 ) -> str:
     """The card of the weights of several folds, one file each, Markdown.
 
-    `points` says who found the facial points of the cache; `half` that weights are float16.
+    `points` says who found the facial points of the cache; `half` that weights are float16, and
+    `normalized` that the files have a mean and a std of MFCCs.
     """
     return _render(
         "weights_card.md.j2",
@@ -72,6 +73,7 @@ def weights_card(
         starts=sorted({start_in_words(run.config.init) for run in runs}),
         points=points,
         half=half,
+        normalized=normalized,
         subject="These are the networks of single folds",
     )
 

@@ -17,6 +17,7 @@ from cache.ravdess import EMOTIONS
 from evaluate.predict.picture import draw
 from evaluate.predict.predictor import Prediction, Predictor, WindowPrediction, load, predict
 from evaluate.predict.video import annotate
+from evaluate.runs import add_code
 from evaluate.shipped import BEST, files_of
 from model.device import pick_device
 from preprocess.decode import ClipError, open_video
@@ -46,7 +47,8 @@ def _predict_all(args: argparse.Namespace) -> int:
     try:
         shipped = not args.checkpoint
         paths = args.checkpoint or files_of(args.model or BEST)
-        predictor = load(*paths, device=pick_device(args.device), shipped=shipped)
+        options = {"device": pick_device(args.device), "allow_code": args.allow_code}
+        predictor = load(*paths, shipped=shipped, **options)
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -236,5 +238,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--video", action="store_true", help="also write an annotated mp4 beside each PNG")
     hop = "seconds from one window to the next (default: 1.225; one window for files of up to 6 s)"
     add("--hop", metavar="S", type=float, help=hop)
+    add_code(parser)
     add_device(parser)
     return parser

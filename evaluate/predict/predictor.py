@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cache.ravdess import Clip, is_recordings
+from cache.ravdess import EMOTIONS, Clip, is_recordings
 from cache.schema import DURATION_S, FRAME_COUNT
+from evaluate.shipped import BEST, files_of
+from model.cross_modal import CrossModalBlock
 from model.inference import TrainedNetwork
 from preprocess.clip import window_arrays
 from preprocess.decode import ClipError, open_video
 from preprocess.face import crop
 from preprocess.settings import Settings, from_config
-from preprocess.windows import Plan, read_windows
+from preprocess.windows import Plan, plan, read_windows
 from train.record import RunConfig, load_checkpoint
 
 # A picture shows the faces of this many windows; nothing is kept of the pictures of others.
@@ -57,6 +59,15 @@ class Predictor:
     @property
     def hears(self) -> bool:
         return bool({"mfcc", "waveform"} & self.fields)
+
+    def __call__(self, path: Path | str) -> "Prediction":
+        """Predict one file, `load()("clip.mp4").by_emotion`; ClipError if it cannot be used."""
+        chosen, seen = self.for_file(Path(path))
+        windows = list(predict(chosen, Path(path), plan(Path(path))))
+        prediction = Prediction(windows, (*self.warnings, *seen))
+        if not prediction.usable:
+            raise ClipError(f"{path}: {prediction.problem}")
+        return prediction
 
     def for_file(self, path: Path) -> tuple["Predictor", tuple[str, ...]]:
         """The networks for one file, and a warning if its actor was in their training.
@@ -114,6 +125,7 @@ class Prediction:
     """All windows of one file, in the order of time."""
 
     windows: Sequence[WindowPrediction]
+    warnings: tuple[str, ...] = ()  # what readers should know
 
     @cached_property
     def usable(self) -> list[WindowPrediction]:
@@ -124,6 +136,11 @@ class Prediction:
     def probabilities(self) -> np.ndarray:
         """The mean over the windows that have probabilities, float (8,)."""
         return np.mean([window.probabilities for window in self.usable], axis=0)
+
+    @property
+    def by_emotion(self) -> dict[str, float]:
+        """The probability of each emotion, 0..1."""
+        return dict(zip(EMOTIONS, self.probabilities.tolist(), strict=True))
 
     @property
     def problem(self) -> str | None:
@@ -149,15 +166,23 @@ class Prediction:
         return window, min(max(number, 0.0), FRAME_COUNT - 1.0)
 
 
-def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False) -> Predictor:
+def load(
+    *paths: Path | str,
+    device: torch.device | str = "cpu",
+    shipped: bool = False,
+    allow_code: bool | Path = False,
+) -> Predictor:
     """Read checkpoints or published weights, with the settings of the features of their training.
 
+    Without `paths`, the best weights that come with the project. `allow_code` is as for
+    `Checkpoint.network`.
     ValueError if one cannot be used, or their features differ; ModuleNotFoundError if networks of
     landmarks find no dlib; FileNotFoundError if one is missing.
     """
-    checkpoints = [load_checkpoint(path, device) for path in paths]
+    paths, shipped = paths or files_of(BEST), shipped or not paths
+    checkpoints = [load_checkpoint(Path(path), device) for path in paths]
     configs = tuple(checkpoint.config for checkpoint in checkpoints)
-    networks = tuple(checkpoint.network(device) for checkpoint in checkpoints)
+    networks = tuple(checkpoint.network(device, allow_code) for checkpoint in checkpoints)
     settings, warnings = from_config(configs[0].cache["config"]), []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         if from_config(config.cache["config"]) != settings:
@@ -225,7 +250,7 @@ def _classify(
     maps: list[Tensor] = []
     hook = nullcontext()
     block = getattr(trained.net, "cross_modal", None)
-    if block is not None and block.guided == "video":
+    if isinstance(block, CrossModalBlock) and block.guided == "video":
         hook = block.register_forward_hook(lambda *call: maps.append(call[-1][1]))
     with hook:
         probabilities = trained.probabilities(fields)

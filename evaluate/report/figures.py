@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from cache.ravdess import EMOTIONS, HEADLINE_FOLDS, Clip, is_recordings, sex
+from cache import ravdess
+from cache.ravdess import EMOTIONS, Clip, is_recordings, sex
 from evaluate.measures import NO_INTERVAL, emotion_scores, interval_over_actors
 from evaluate.runs import full_clips, headline, printable, shortfalls
 from train.record import Run
@@ -80,7 +81,7 @@ class ModelReport:
     folds: list[Row]  # one row per run, also for those outside the mean
     pooled: Pooled  # the test clips of the headline folds
     # The model's entry of summary.json. Everything is of the headline folds, except
-    # `outside_mean`: the other folds.
+    # `outside_mean`, the other folds, and `accuracy_all_folds`.
     figures: dict[str, Any]
 
     @property
@@ -135,18 +136,24 @@ def compute(runs: list[Run]) -> ModelReport:
     inside = [row for row, run in zip(folds, runs, strict=True) if run in used]
     outside = [row for row in folds if row not in inside]
     best = _per("fold", inside, "accuracy_best_on_test")
+    tested, scored = ravdess.folds_of(config.split), ravdess.headline_folds(config.split)
+    seeds = sorted({run.config.seed for run in used})
+    every = outside and len(folds) == len(tested) * len(seeds)
     emotions = _by_emotion(pooled)
     confusion = confusion_matrix(pooled.labels, pooled.predicted, labels=range(len(EMOTIONS)))
-    tested, full = sorted({run.fold for run in used}), list(HEADLINE_FOLDS[config.split])
-    missing = [] if tested == full else [f"{len(tested)} of {len(full)} folds"]
+    folds_used = sorted({run.fold for run in used})
+    missing = [] if folds_used == [*scored] else [f"{len(folds_used)} of {len(scored)} folds"]
     figures = {
         "missing": missing + shortfalls([run.config for run in used]),
         "preset": config.preset,
         "split": config.split,
-        "folds": tested,
-        "seeds": sorted({run.config.seed for run in used}),
-        "headline_folds": full,
+        "folds": folds_used,
+        "seeds": seeds,
+        "headline_folds": list(scored),
+        "never_tested": sorted(set(ravdess.ACTORS).difference(*(tested[fold] for fold in scored))),
         "accuracy_last": _accuracy_last(inside, pooled),
+        # Beside the result: the mean over all folds, where the split has more than the headline.
+        "accuracy_all_folds": float(np.mean(_per("fold", folds, "accuracy"))) if every else None,
         "accuracy_best_on_test": {
             "mean": float(np.mean(best)),
             "per_fold": best,

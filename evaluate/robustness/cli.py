@@ -8,12 +8,11 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import model
 from cache.command import FailedError, add_device, fail, run
 from cache.reader import Cache
 from evaluate.robustness.measure import measure_run
 from evaluate.robustness.table import FILE_NAME, collect, table
-from evaluate.runs import headline, read_runs
+from evaluate.runs import add_code, headline, read_runs
 from model.device import pick_device
 from train.record import Run
 
@@ -27,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--runs", metavar="DIR", type=Path, required=True, help="folder with <model>/fold_<k>/")
     add("--cache", metavar="DIR", type=Path, required=True, help="cache of the runs")
     only = "only these models (default: all)"
-    add("--only", metavar="MODEL", nargs="+", choices=model.NAMES, default=(), help=only)
+    add("--only", metavar="MODEL", nargs="+", default=(), help=only)
+    add_code(parser)
     add_device(parser)
     args = parser.parse_args(argv)
     return run(lambda: _measure_all(args, args.only), extras="report,features")
@@ -51,7 +51,7 @@ def _measure_all(args: argparse.Namespace, only: Sequence[str]) -> int:
             bar.set_description(each.name)
             torch.set_num_threads(1 if each.config.parameters < _FEW_PARAMETERS else threads)
             try:
-                num_new += measure_run(each, cache, device, bar.update)
+                num_new += measure_run(each, cache, device, bar.update, args.allow_code)
                 done.append(each)
             except (ValueError, OSError) as exc:
                 problems.append(f"{each.name}: {exc}")

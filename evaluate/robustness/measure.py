@@ -24,11 +24,12 @@ _ROUNDING_SHARE = 0.02
 
 
 def measure_run(
-    run: Run, cache: Cache, device: torch.device, advance: Callable[[int], Any]
+    run: Run, cache: Cache, device: torch.device, advance: Callable[[int], Any], allow_code: Any
 ) -> bool:
     """Write robustness.json of a run; returns False if it is there already.
 
-    `advance` is called with the number of clips of each batch when it is done. ValueError if cache,
+    `advance` is called with the number of clips of each batch when it is done; `allow_code` is as
+    for `Checkpoint.network`. ValueError if cache,
     checkpoint and predictions do not belong together, or one is damaged.
     """
     # The cache, the checkpoint and the predictions must belong together.
@@ -44,7 +45,7 @@ def measure_run(
             return False
 
     # Predict, and check first of all that unchanged clips are predicted as in the run.
-    trained = checkpoint.network(device)
+    trained = checkpoint.network(device, allow_code)
     in_cache = cache.fields(clips[0].clip_id)
     reasons = {each: _why_not(each, trained.fields, in_cache) for each in CONDITIONS}
     possible = [each for each in CONDITIONS if not reasons[each]]
