@@ -3,9 +3,11 @@
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import jinja2
+
+
+MAX_ZIP_LIST_BYTES = 2**21  # of the list of members; that of RAVDESS's largest zip has a tenth
 
 
 class BusyError(ValueError):
@@ -107,6 +112,22 @@ def load_template(path: Path, **filters: Callable) -> "jinja2.Template":
     )
     environment.filters |= filters
     return environment.get_template(path.name)
+
+
+class _ZipList(io.FileIO):
+    """A zip of which only the list of members is read, at once, by zipfile."""
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MAX_ZIP_LIST_BYTES:  # each member would take ten times its entry in memory
+            most = f"expected at most {MAX_ZIP_LIST_BYTES}"
+            raise zipfile.BadZipFile(f"its list of files has {size} bytes, {most}")
+        return super().read(size)
+
+
+def zip_members(path: Path) -> list[zipfile.ZipInfo]:
+    """The members of a zip; BadZipFile if it is damaged, or its list is too long to be read."""
+    with _ZipList(path) as opened, zipfile.ZipFile(opened) as archive:
+        return archive.infolist()
 
 
 def sha256_file(path: Path) -> str:

@@ -4,16 +4,21 @@ requests belongs to the extra `share`, which training does without, so it is imp
 """
 
 import hashlib
+import http.client
+import io
+import math
 import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from tqdm import tqdm
@@ -29,6 +34,8 @@ _HEADERS = {"User-Agent": "CFN-SR", "Accept-Encoding": "identity"}
 _ATTEMPTS = 4
 _TIMEOUT_S = (15, 60)  # to connect, and between two bytes
 _LONGEST_WAIT_S = 120  # before another attempt
+_SMALL_S = 120  # for a whole small file
+_SLOWEST_BYTES, _SLOWEST_S = 2**16, 60  # of a large file: what must come in which time
 _REDIRECTS = 10
 _CHUNK_BYTES = 2**16
 
@@ -97,17 +104,17 @@ def download_all(
 def read_small(address: str, most_bytes: int) -> bytes:
     """The content of a small file at a URL or path, cut off some bytes after `most_bytes`.
 
-    FailedError if it cannot be read.
+    FailedError if it cannot be read, or takes more than two minutes.
     """
-    content = bytearray()
+    content, deadline = bytearray(), _Deadline(_SMALL_S)
     try:
         if "://" not in address:
             with Path(address).open("rb") as opened:
                 return opened.read(most_bytes + 1)
-        with _get(address, {}) as response:
+        with _get(address, {}, deadline) as response:
             if response.status_code != 200:
                 raise OSError(_answer(response))
-            for chunk in _chunks(response):
+            for chunk in _chunks(response, deadline):
                 content += chunk
                 if len(content) > most_bytes:
                     break
@@ -121,7 +128,7 @@ def shown(text: object) -> str:
     return re.sub(r"(?<=://)[^/\s]*@", "", printable(text))
 
 
-class _BrokenError(OSError):
+class _BrokenError(FailedError):
     """A download stopped in a way that another attempt may repair."""
 
 
@@ -176,7 +183,7 @@ class _Downloads:
                 self._attempt(file, part)
             except _BrokenError as exc:
                 # A server without Range begins again each time, which is no progress.
-                if _size(part) >= furthest + _CHUNK_BYTES:
+                if _size(part) >= furthest + _SLOWEST_BYTES:
                     retries, furthest = fresh, _size(part)
                 else:
                     retries = retries.increment("GET", error=exc)
@@ -190,8 +197,9 @@ class _Downloads:
 
     def _attempt(self, file: RemoteFile, part: Path) -> None:
         """Request what `part` lacks; _BrokenError if not all of it came."""
-        have = _size(part)
-        with _get(file.address, {"Range": f"bytes={have}-"} if have else {}) as response:
+        have, deadline = _size(part), _Deadline(_SLOWEST_S, _SLOWEST_BYTES)
+        wanted = {"Range": f"bytes={have}-"} if have else {}
+        with _get(file.address, wanted, deadline) as response:
             status, headers = response.status_code, response.headers
             if status == 429 or status >= 500:
                 wait = headers.get("Retry-After", "")[:9]
@@ -214,7 +222,7 @@ class _Downloads:
                 have = 0
             else:
                 raise FailedError(f"{_answer(response)}, expected the file: {file.address}")
-            self._write(_chunks(response), part, have, file)
+            self._write(_chunks(response, deadline), part, have, file)
         if _size(part) < file.bytes:
             raise _BrokenError("the connection ended early")
 
@@ -240,13 +248,68 @@ class _Downloads:
             self.bar.update(count)
 
 
+class _Deadline:
+    """`seconds` for an answer, and as many again for each `amount` bytes of its content."""
+
+    def __init__(self, seconds: float, amount: float = math.inf):
+        self.seconds, self.amount = seconds, amount
+        self.ends, self.count = time.monotonic() + seconds, 0
+
+    def check(self) -> None:
+        """Raise _BrokenError if the time is over."""
+        if time.monotonic() > self.ends:
+            raise _BrokenError(
+                f"the server is too slow: only {self.count} bytes in {self.seconds} s"
+            )
+
+    def advance(self, count: int) -> None:
+        """Note that `count` bytes of content came."""
+        self.count += count
+        if self.count >= self.amount:
+            self.ends, self.count = time.monotonic() + self.seconds, 0
+
+
+class _TimedReader(io.RawIOBase):
+    """The bytes of a connection, with a look at the clock after each read from the network.
+
+    Reading a line or a chunk may take many of these: a server that sends a byte per second, or
+    headers without end, would hold it forever.
+    """
+
+    def __init__(self, connection: io.RawIOBase, deadline: _Deadline):
+        self._connection, self._deadline = connection, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int | None:
+        count = self._connection.readinto(buffer)
+        self._deadline.check()
+        return count
+
+    def close(self) -> None:
+        self._connection.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """An answer, the headers included, that is read with a deadline."""
+
+    def __init__(self, deadline: _Deadline, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), deadline))
+
+
 @contextmanager
-def _get(url: str, headers: Mapping[str, str]) -> Iterator["requests.Response"]:
+def _get(
+    url: str, headers: Mapping[str, str], deadline: _Deadline
+) -> Iterator["requests.Response"]:
     """Request a URL and follow redirects, to http(s) only, without reading what they carry.
 
     An adapter without a session: a session would send passwords from ~/.netrc and read redirects
     to their end. Proxies and certificates come from the environment all the same. _BrokenError if
-    there is no answer; FailedError if the redirects do not end, or lead elsewhere.
+    there is no answer before the deadline; FailedError if the redirects do not end, or lead
+    elsewhere.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -259,7 +322,11 @@ def _get(url: str, headers: Mapping[str, str]) -> Iterator["requests.Response"]:
         for _ in range(_REDIRECTS):
             try:
                 request = requests.Request("GET", url, {**_HEADERS, **headers}).prepare()
-                response = adapter.send(request, proxies=get_environ_proxies(url), **options)
+                proxies = get_environ_proxies(url)
+                pool = adapter.get_connection_with_tls_context(request, bundle, proxies)
+                timed = {"response_class": staticmethod(partial(_TimedResponse, deadline))}
+                pool.ConnectionCls = type("Timed", (pool.ConnectionCls,), timed)
+                response = adapter.send(request, proxies=proxies, **options)
             except (requests.RequestException, HTTPError) as exc:
                 reason = getattr(exc.args[0] if exc.args else exc, "reason", exc)
                 raise _BrokenError(reason) from exc
@@ -273,13 +340,13 @@ def _get(url: str, headers: Mapping[str, str]) -> Iterator["requests.Response"]:
         raise FailedError(f"the server redirects {_REDIRECTS} times, expected the file")
 
 
-def _chunks(response: "requests.Response") -> Iterator[bytes]:
-    """The body of a response as it arrives; _BrokenError if it breaks."""
+def _chunks(response: "requests.Response", deadline: _Deadline) -> Iterator[bytes]:
+    """The body of a response as it arrives; _BrokenError if it breaks or is too slow."""
     from urllib3.exceptions import HTTPError
 
     try:
-        # read1 returns after each read from the network, so slow bytes cannot hold it.
         while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+            deadline.advance(len(chunk))
             yield chunk
     except HTTPError as exc:
         raise _BrokenError(exc) from exc

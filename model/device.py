@@ -18,7 +18,7 @@ def pick_device(name: str) -> torch.device:
     if name == "cpu":
         return torch.device(name)
     # torchrun gives each process a GPU of its own.
-    device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))
+    device = torch.device(name, int(os.environ.get("LOCAL_RANK") or "0"))
     torch.cuda.set_device(device)
     return device
 

@@ -1,15 +1,20 @@
 """Load published weights into encoders by their public names, from torch or safetensors files."""
 
+import os
 import pickle
+import pickletools
+import re
 import struct
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
+from cache.files import zip_members
 from model.landmarks import LandmarkEncoder
 from model.mfcc_cnn import MfccCnn
 from model.resnext3d import ResNeXt3D
@@ -24,14 +29,17 @@ PARTS = tuple(_PARTS)
 
 _COUNTER = ".num_batches_tracked"  # the end of a batch norm's counter
 _SHOWN = 5  # the number of names that a message lists
-_REFUSED = "contains code or is damaged, so it was not loaded"
+# What a file may ask for: that of a full-size network with its optimizer has a tenth. Each of these
+# operations takes at most some dozens of bytes in memory, and the rest is in the file as it is.
+_MOST_OPERATIONS = 500_000
+_EARLY_PICKLES = 5  # at the beginning of a file in torch's format before 1.6
 # The keys that training scripts store their tensors under.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64)
 # What torch and pickle raise for damaged bytes.
 _DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError),
-    *(RuntimeError, TypeError, ValueError, struct.error),
+    *(RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile),
 )
 
 
@@ -54,16 +62,80 @@ def read_data(path: Path, device: torch.device | str = "cpu") -> Any:
         if path.suffix.lower() == ".safetensors":
             return _read_safetensors(path, device)
         with warnings.catch_warnings(action="ignore"):  # about old protocols and TorchScript
+            _check_memory(path)
             return torch.load(path, map_location=device, weights_only=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as exc:  # torch's own message advises running the code
-        raise WeightsError(f"{path}: {_REFUSED}") from exc
+        raise WeightsError(f"{path}: {_refusal(exc)}") from exc
     except _DAMAGE as exc:
         problem = (str(exc) or type(exc).__name__).splitlines()[0]
         if "weights_only" in problem:  # the same advice
-            raise WeightsError(f"{path}: {_REFUSED}") from exc
+            raise WeightsError(f"{path}: {_refusal(exc)}") from exc
         if isinstance(exc, KeyError):  # its text is only the key
             problem = f"KeyError: {problem}"
         raise WeightsError(f"{path}: damaged ({problem})") from exc
+
+
+def _refusal(problem: Exception) -> str:
+    """Why torch does not load a file, in our words."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(problem))
+    if not found:
+        return "contains code or is damaged, so it was not loaded"
+    return (
+        f"contains {found[1]}, expected only tensors, numbers and text. It was not loaded, because "
+        "such objects can run code. Replace them, as by float(x) or x.tolist(), and save it again"
+    )
+
+
+def _check_memory(path: Path) -> None:
+    """Raise WeightsError for a file of torch that would take much more memory than its size."""
+    with path.open("rb") as opened:
+        if opened.read(4) != b"PK\x03\x04":
+            opened.seek(0)
+            for _ in range(_EARLY_PICKLES):
+                _check_pickle(opened)
+            return
+        _check_end(opened)
+    members = zip_members(path)
+    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    if not stored or sum(member.file_size for member in members) > path.stat().st_size:
+        raise WeightsError(
+            f"{path}: is compressed, as TorchScript is, so it was not loaded. Expected a file of "
+            "torch.save, such as of a state_dict"
+        )
+    with zipfile.ZipFile(path) as archive:
+        for member in members:
+            if member.filename.lower().endswith("data.pkl"):
+                with archive.open(member) as opened:
+                    _check_pickle(opened)
+
+
+def _check_end(opened: BinaryIO) -> None:
+    """Raise ValueError unless a zip ends as torch writes it, so that all find the same members."""
+    end = opened.seek(-22, os.SEEK_END)
+    mark, size, start, comment_length = struct.unpack("<4s8xLLH", opened.read())
+    opened.seek(max(0, end - 76))
+    tail = opened.read(76)
+    expected = end
+    if tail[-20:-16] == b"PK\x06\x07":  # zip64
+        size, start, end = struct.unpack("<40xQQ8xQ4x", tail)
+        expected -= 76
+    if mark != b"PK\x05\x06" or comment_length or not start + size == end == expected:
+        raise ValueError("the zip is cut off, or was changed")
+
+
+def _check_pickle(opened: BinaryIO) -> None:
+    """Raise ValueError for a pickle that makes too many objects, or one of a declared size."""
+    try:
+        for count, (_, argument, _) in enumerate(pickletools.genops(opened)):
+            declares_size = isinstance(argument, str) and argument.endswith(" bytearray")
+            if count > _MOST_OPERATIONS or declares_size:
+                raise OverflowError
+    except OverflowError as exc:
+        raise ValueError("it asks for much more memory than a network takes") from exc
+    except (ValueError, MemoryError):  # damaged, and torch says where
+        return
 
 
 def _read_safetensors(path: Path, device: torch.device | str) -> dict[str, Tensor]:

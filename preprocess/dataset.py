@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from cache import ravdess
+from cache.files import zip_members
 from cache.manifest import CONTROL
 from cache.ravdess import AUDIO_ONLY, FULL_AV, SONG, VIDEO_ONLY, Clip
 from preprocess.decode import MAX_BYTES, ClipError
 from preprocess.settings import Settings
 
 SAMPLE_NAME = "sample.json"
-MAX_MEMBERS = 20_000  # of a zip; RAVDESS's largest has 2,452
 
 _VIDEO = {".mp4"}
 _SOUND = {".wav", ".flac"}
@@ -206,10 +206,7 @@ def _list_files(folder: Path, found: Found) -> list[RawFile]:
         raise ValueError(f"{folder}: no such folder, expected one with RAVDESS's files or zips")
     for archive in [file for file in files if file.suffix == ".zip"]:
         try:
-            with zipfile.ZipFile(archive.path) as opened:
-                members = sorted(opened.namelist())
-            if len(members) > MAX_MEMBERS:
-                raise ValueError(f"{len(members)} files, expected at most {MAX_MEMBERS}")
+            members = sorted(member.filename for member in zip_members(archive.path))
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as exc:
             found.failures[archive.name] = f"not a readable zip ({exc}). Download it again"
             continue

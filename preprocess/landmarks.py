@@ -21,12 +21,12 @@ from av.video.reformatter import ColorRange
 from cache.ravdess import FRAME_RATE_HZ
 from cache.schema import POINT_COUNT, POINT_LIMIT
 from preprocess import settings
-from preprocess.decode import ClipError
+from preprocess.decode import MAX_FRAMES, ClipError
 from preprocess.windows import frame_times_s
 
-# Limits of a CSV. That of a RAVDESS clip has 12 kB in its first line and 1 MB in all.
+# Limits of a CSV. That of a RAVDESS clip has 12 kB in its longest line, and 1 MB in all.
 MAX_TABLE_BYTES = 16 * 2**20
-MAX_HEADER_BYTES = 2**16
+MAX_LINE_BYTES = 2**16
 
 _WANTED = ("frame", "confidence", *(f"{xy}_{p}" for xy in "xy" for p in range(POINT_COUNT)))
 
@@ -109,12 +109,18 @@ def read_track(content: bytes) -> Track:
         ClipError: if it is not such a CSV, has points that are not finite or far from any picture,
             or has no frame with a face.
     """
-    header, _, rows = content.partition(b"\n")
-    if len(content) > MAX_TABLE_BYTES or len(header) > MAX_HEADER_BYTES:
+    # Before anything is made of them: a number takes many times the bytes of its text.
+    num_lines = max(content.count(b"\n"), content.count(b"\r"))
+    if len(content) > MAX_TABLE_BYTES or num_lines > MAX_FRAMES:
         raise ClipError(
-            f"the landmark file has {len(content)} bytes, {len(header)} of them in its first line, "
-            f"expected at most {MAX_TABLE_BYTES} and {MAX_HEADER_BYTES} for one short clip"
+            f"the landmark file has {len(content)} bytes in {num_lines} lines, expected at most "
+            f"{MAX_TABLE_BYTES} in {MAX_FRAMES} for one short clip"
         )
+    longest = max(map(len, content.split(b"\n")))
+    if longest > MAX_LINE_BYTES:
+        most = f"expected at most {MAX_LINE_BYTES}"
+        raise ClipError(f"the landmark file has a line of {longest} bytes, {most}")
+    header, _, rows = content.partition(b"\n")
     names = [name.strip() for name in header.decode("ascii", "replace").split(",")]
     missing = [name for name in _WANTED if name not in names]
     if missing:

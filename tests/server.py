@@ -1,5 +1,6 @@
 """A web server on this machine whose faults a test decides."""
 
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 REDIRECT_MIB = 64  # the body of a redirect, which a client should not read
@@ -33,6 +34,9 @@ class Handler(BaseHTTPRequestHandler):
         content = self.server.contents.get(name)
         faults = self.server.faults.get(name)
         fault = faults.pop(0) if faults else None
+        if isinstance(fault, bytes):
+            self.drip(fault)
+            return
         if content is None or isinstance(fault, int):
             self.send_response(fault or 404)
             self.send_header("Retry-After", "9999" if fault == 429 else "0")
@@ -58,6 +62,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(bytes(1 << 22))
         except ConnectionError:
             pass  # the client has closed the connection
+
+    def drip(self, start):
+        """Answer with these bytes, then a byte now and then, without end."""
+        try:
+            self.wfile.write(start)
+            while True:
+                self.wfile.write(b"1")
+                time.sleep(0.01)
+        except ConnectionError:
+            pass  # the client had enough
 
     def redirect(self, location):
         self.send_response(302)

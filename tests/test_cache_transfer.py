@@ -134,6 +134,31 @@ def test_a_busy_servers_wish_to_wait_is_granted_within_bounds(go, server, files,
     assert 0.3 < time.monotonic() - started < 10
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+DRIPS = {
+    "status line": b"",
+    "header": b"HTTP/1.1 200 OK\r\nX: ",
+    "content": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE,
+    "chunk size": CHUNKED,
+    "trailer": CHUNKED + b"0\r\nX: ",
+}
+
+
+@pytest.mark.parametrize("where", DRIPS)
+def test_a_server_that_drips_bytes_does_not_hold_a_download(where, go, server, monkeypatch):
+    for name in ("_SLOWEST_S", "_SMALL_S"):
+        monkeypatch.setattr(f"cache.transfer.{name}", 0.2)  # not minutes
+    server.faults["a.zip"] = [DRIPS[where]] * 5
+    started = time.monotonic()
+    done, failures = go()
+    assert done == {"b.zip": "downloaded"}
+    assert "then 4 attempts failed" in failures["a.zip"]
+    assert "(the server is too slow: only " in failures["a.zip"]
+    with pytest.raises(FailedError, match=r"cannot be read \(the server is too slow"):
+        read_small(f"{server.address}/a.zip", SIZE)
+    assert time.monotonic() - started < 10
+
+
 def test_redirects_are_followed_with_the_range_without_their_bodies(go, server, files, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(server.contents["a.zip"][:1000])
     server.redirects["a.zip"] = "/elsewhere/a.zip"

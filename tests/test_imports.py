@@ -21,6 +21,7 @@ ARROWS = {
     "preprocess": {"cache"},
     "model": {"cache.schema"},
     "model.__main__": {"cache.command"},
+    "model.weights": {"cache.files"},
     "train": {"cache", "model"},
     "evaluate": {"cache", "model", "train.record"},
     # Predictions for any clip, and sound with noise, need the preprocessing of training.

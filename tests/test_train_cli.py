@@ -217,6 +217,29 @@ def test_a_shard_of_another_manifest_is_not_trained_on(content, noise_cache, tmp
     assert not (tmp_path / "runs").exists()
 
 
+def test_too_few_clips_and_strange_numbers_of_processes_are_one_clear_line(
+    noise_cache, tmp_path, capsys, monkeypatch
+):
+    cache = noise_cache([expected_clips(actor)[0] for actor in (1, 5)])
+    assert train(cache, tmp_path / "runs") == 2
+    assert "1 training clip in this fold, expected 2 or more" in error_of(capsys)
+    shutil.rmtree(cache)
+    cache = noise_cache([expected_clips(actor)[0] for actor in (1, 5, 6)])
+    for size, message in (
+        ("2", "1 held-out clips in this fold for 2 processes, expected at least as many"),
+        ("two", "WORLD_SIZE is 'two', expected the number of processes"),
+        ("0", "WORLD_SIZE is '0', expected the number of processes"),
+    ):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        assert train(cache, tmp_path / "runs") == 2
+        assert message in error_of(capsys)
+    assert not (tmp_path / "runs").exists()
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "")
+    assert train(cache, tmp_path / "runs") == 0
+    assert "2 training clips, 1 held-out clips" in capsys.readouterr().out
+
+
 def test_a_fold_with_missing_actors_has_a_warning_and_records_what_was_there(
     fold_cache, tmp_path, capsys
 ):

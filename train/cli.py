@@ -26,7 +26,7 @@ from model.device import describe, pick_device, pick_precision
 from model.inference import PRECISIONS
 from model.weights import PARTS
 from train import record
-from train.distributed import world_of
+from train.distributed import num_processes, world_of
 from train.recipe import add_arguments, from_arguments
 from train.start import Start, how_to_train_again, read_start
 from train.trainer import Trainer
@@ -38,7 +38,10 @@ _SMALL_NETWORK = 1_000_000
 def main(argv: list[str] | None = None) -> int:
     typed = sys.argv[1:] if argv is None else argv
     recorded = argparse.Namespace(command=("train.py", *typed))
-    is_main = os.environ.get("RANK", "0") == "0"  # set by torchrun; only the main process prints
+    is_main = os.environ.get("RANK", "") in (
+        "",
+        "0",
+    )  # set by torchrun; only the main process prints
     with nullcontext() if is_main else redirect_stdout(io.StringIO()):
         return run(lambda: train(make_parser().parse_args(typed, recorded)))
 
@@ -112,7 +115,7 @@ def make_config(
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed is {args.seed}, expected 0 or more, below 2**63")
     settings = from_arguments(args)
-    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = num_processes()
     as_typed = ("model", "preset", "attention", "split", "fold", "recipe", "seed", "deterministic")
     return record.RunConfig(
         **{name: getattr(args, name) for name in as_typed},
@@ -132,7 +135,7 @@ def make_config(
             "contents": manifest.contents(cache.manifest),
         },
         command=tuple(args.command),
-        device=describe(device) + (f" x {num_processes}" if num_processes > 1 else ""),
+        device=describe(device) + (f" x {processes}" if processes > 1 else ""),
         versions={
             "cfn-sr": program_version(),
             **{name: version(name) for name in ("torch", "numpy", "h5py")},
@@ -254,9 +257,20 @@ def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], l
         if missing:
             warn(f"{cache.directory} has no clips of {what} actors {missing}: not the full fold")
         parts.append(clips)
-    check_fields(cache, parts[0][0], args.model, args.preset)
+    train_clips, test_clips = parts
+    if len(train_clips) < 2:
+        raise CacheError(
+            f"{cache.directory}: 1 training clip in this fold, expected 2 or more, since batch "
+            "norm cannot learn from one"
+        )
+    if len(test_clips) < (processes := num_processes()):
+        raise CacheError(
+            f"{cache.directory}: {len(test_clips)} held-out clips in this fold for {processes} "
+            "processes, expected at least as many. Start fewer processes"
+        )
+    check_fields(cache, train_clips[0], args.model, args.preset)
     cache.check({clip.actor for part in parts for clip in part})
-    return parts[0], parts[1]
+    return train_clips, test_clips
 
 
 def check_fields(cache: Cache, clip: Clip, name: str, preset: str) -> None:

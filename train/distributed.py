@@ -63,10 +63,21 @@ class World:
         return nn.parallel.DistributedDataParallel(net, device_ids=[device])
 
 
+def num_processes() -> int:
+    """The number of processes that torchrun started, or 1; ValueError if it is not a number."""
+    text = os.environ.get("WORLD_SIZE") or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(
+            f"WORLD_SIZE is {text!r}, expected the number of processes, which torchrun sets. Unset "
+            "it to train in one process"
+        )
+    return int(text)
+
+
 @contextmanager
 def world_of(device: torch.device) -> Iterator[World]:
     """The processes that torchrun started, or a single one."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = num_processes()
     if size == 1:
         yield World()
         return

@@ -596,6 +596,7 @@ def _parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
     if set(data) - {"accuracy"} != _CHECKPOINT_KEYS:
         raise RunError(f"{path}: incomplete or damaged checkpoint")
     try:
+        _check_plain(data["config"])
         config = RunConfig.from_json(data["config"])
     except RunError as exc:
         raise RunError(f"{path}: {exc}") from exc
@@ -629,6 +630,18 @@ def _parse(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise RunError(f"not JSON ({exc})") from exc
+
+
+def _check_plain(config: Any) -> None:
+    """Raise RunError if a setting of a checkpoint is nothing that config.json could have."""
+    for name, value in config.items() if isinstance(config, dict) else ():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise RunError(
+                f"config: {_shown(name)} is {_shown(value)}, expected plain numbers and text "
+                f"({exc}). Replace it, as by float(x) or x.tolist(), and save the file again"
+            ) from exc
 
 
 def _shown(value: Any) -> str:
