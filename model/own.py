@@ -30,7 +30,7 @@ def add_file(given: str, sha256: str | None = None) -> str:
     """
     path, _, name = given.rpartition(":")
     try:
-        code = Path(path).read_bytes()
+        code = Path(path).expanduser().read_bytes()
         found = hashlib.sha256(code).hexdigest()
         if sha256 not in (None, found):
             raise ValueError(f"has changed: sha256 {found[:12]}, the run has {sha256[:12]}")

@@ -178,5 +178,11 @@ def test_make_trains_each_seed_in_a_folder_of_its_own():
     assert "--runs 'runs/seed_0' 'runs/seed_7' --out" in report
     rows = make("-s", "rows", "SEEDS=0 7")
     assert (len(rows), rows[29], rows[30]) == (150, "row/seed_7/erann/4", "row/seed_0/averaging/0")
+    own = ("-n", "cv", "MODEL=/a b/x.py:Gate", "FOLDS=3")  # its encoders start as INIT says
+    for init, trained in (("video audio", 3), ("audio", 2), ("", 1)):
+        lines = [line for line in make(*own, f"INIT={init}") if "train.py" in line]
+        assert len(lines) == trained
+        assert " --model '/a b/x.py:Gate' " in lines[-1]
+        assert re.findall("--init-([a-z]+) 'runs/", lines[-1]) == init.split()
     (line,) = [line for line in make("-n", "row/erann/2", "SEEDS=4") if "train.py" in line]
     assert re.search("--runs 'runs' .* --seed 4 ", line)
