@@ -151,13 +151,17 @@ SYSTEMS = {
 NAMES = tuple(SYSTEMS)
 
 
-def build(name: str, preset: str = "paper", *, attention: str = "mean") -> nn.Module:
+def build(
+    name: str, preset: str = "paper", *, stem_relu: bool = True, attention: str = "mean"
+) -> nn.Module:
     """Make a network with fresh weights, drawn from torch's global generator.
 
     Args:
         name: one of `NAMES`.
         preset: "paper" for the published sizes, "tiny" for the demo and tests on a CPU,
             "landmarks" for facial landmarks in place of frames.
+        stem_relu: whether a ReLU follows the video stem's batch norm; the released fusion networks
+            lack it by accident, so False is for comparison with their weights.
         attention: the softmax of the cross-modal block, one of `cross_modal.ATTENTIONS`; "slice" is
             that of the released networks.
 
@@ -168,13 +172,17 @@ def build(name: str, preset: str = "paper", *, attention: str = "mean") -> nn.Mo
         first input is landmarks in pixels, float (B, 30, 68, 2) (see `inputs`).
 
     Raises:
-        ValueError: for an unknown name, preset or attention, or a network that the preset lacks.
+        ValueError: for an unknown name, preset or attention, a network that the preset lacks, or
+            `stem_relu=False` for a network without frames.
     """
     if name in NAMES and name not in names(preset):
         raise ValueError(f"model {name} has no preset {preset}. Use another --preset")
     sizes = _preset(preset)
-    attention_of_block = sizes.cross_modal | {"attention": attention}
-    return _system(name).make(replace(sizes, cross_modal=attention_of_block))
+    if not stem_relu and "frames" not in inputs(name, preset):
+        raise ValueError(f"stem_relu is False, but {name} has no video encoder. Leave it out")
+    video = sizes.video if stem_relu else sizes.video | {"stem_relu": False}
+    cross_modal = sizes.cross_modal | {"attention": attention}
+    return _system(name).make(replace(sizes, video=video, cross_modal=cross_modal))
 
 
 def names(preset: str) -> tuple[str, ...]:

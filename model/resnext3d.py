@@ -53,6 +53,8 @@ class ResNeXt3D(nn.Module):
         blocks: the number of bottlenecks in layer1..layer4.
         cardinality: the number of groups of every 3x3x3 convolution.
         frames, size: what the network looks at; longer inputs are subsampled, larger ones averaged.
+        stem_relu: whether a ReLU follows the stem's batch norm; the released CFN-SR lacks it by
+            accident, so False is for comparison with its weights.
     """
 
     def __init__(
@@ -64,13 +66,14 @@ class ResNeXt3D(nn.Module):
         cardinality: int = 32,
         frames: int = FRAME_COUNT,
         size: int = FRAME_SIZE,
+        stem_relu: bool = True,
     ):
         super().__init__()
         self.frames = frames
         self.size = size
         self.conv1 = nn.Conv3d(3, stem, 7, stride=(1, 2, 2), padding=3, bias=False)
         self.bn1 = nn.BatchNorm3d(stem)
-        self.relu = nn.ReLU(inplace=True)  # the released CFN-SR lacks it by accident
+        self.relu = nn.ReLU(inplace=True) if stem_relu else nn.Identity()
         self.maxpool = nn.MaxPool3d(3, stride=2, padding=1)
         inputs = stem
         for number, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):

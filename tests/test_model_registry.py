@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from networks import FUSIONS, clips, tiny
+from torch import nn
 
 import model
 from model import paper
 from model.__main__ import gflops, main, one_clip
+from model.resnext3d import ResNeXt3D
 
 PARAMETERS = {
     "video_resnext50": 25_882_056,
@@ -112,6 +114,19 @@ def test_wrong_names_presets_and_options_are_refused():
     for ask in (model.input_size, lambda preset: model.build("cfn_sr", preset)):
         with pytest.raises(ValueError, match="preset is 'huge', expected one of paper, tiny"):
             ask("huge")
+    with pytest.raises(ValueError, match="stem_relu is False, but erann has no video encoder"):
+        model.build("erann", stem_relu=False)
+
+
+@pytest.mark.parametrize("name", [n for n in model.NAMES if "frames" in model.inputs(n)])
+def test_the_stems_relu_can_be_left_out_of_every_network_with_frames(name):
+    logits = []
+    for stem_relu in (True, False):
+        net = tiny(name, stem_relu=stem_relu)
+        encoder = next(module for module in net.modules() if isinstance(module, ResNeXt3D))
+        nn.init.constant_(encoder.bn1.bias, -9.0)  # all that leaves the stem is below zero
+        logits.append(net(*clips(name, 1)))
+    assert not torch.equal(*logits)
 
 
 def test_the_list_shows_every_size_beside_the_papers(capsys):
