@@ -58,13 +58,13 @@ class Predictor:
     def hears(self) -> bool:
         return bool({"mfcc", "waveform"} & self.fields)
 
-    def for_file(self, path: Path) -> tuple["Predictor", tuple[str, ...]]:
+    def for_file(self, path: Path | str) -> tuple["Predictor", tuple[str, ...]]:
         """The networks for one file, and a warning if its actor was in their training.
 
         That is so if the file has the name of a recording of RAVDESS, and they learned from those.
         """
         try:
-            actor = Clip.parse(path.stem).actor
+            actor = Clip.parse(Path(path).stem).actor
         except ValueError:
             return self, ()
         kept, seen = [], 0
@@ -149,7 +149,9 @@ class Prediction:
         return window, min(max(number, 0.0), FRAME_COUNT - 1.0)
 
 
-def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False) -> Predictor:
+def load(
+    *paths: Path | str, device: torch.device | str = "cpu", shipped: bool = False
+) -> Predictor:
     """Read checkpoints or published weights, with the settings of the features of their training.
 
     ValueError if one cannot be used, or their features differ; ModuleNotFoundError if networks of
@@ -180,7 +182,7 @@ def load(*paths: Path, device: torch.device | str = "cpu", shipped: bool = False
     return replace(predictor, warnings=tuple(dict.fromkeys(warnings)))
 
 
-def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPrediction]:
+def predict(predictor: Predictor, path: Path | str, plan: Plan) -> Iterator[WindowPrediction]:
     """Yield what the network says about each window of a file, and what it looked at.
 
     The file is a video, or a sound file for networks that need no picture. ClipError if it lacks
