@@ -48,9 +48,12 @@ seed_folder = $(filter seed_%,$(subst /, ,$*))
 seed = $(or $(seed_folder:seed_%=%),$(SEEDS))
 runs_folder = $(RUNS)$(seed_folder:%=/%)
 
-# Messages speak of the flags of commands; this is printed after an error that has some.
+# Messages and `make -n` speak of the flags of commands; this is printed with them.
 export CFNSR_NOTE_ON_FLAGS = with make, set --cache by CACHE=DIR, --raw by RAVDESS=DIR, --runs by RUNS=DIR, --out by OUT=DIR, \
 	--jobs by JOBS=N, --fold, --model, --preset and --epochs by FOLD, MODEL, PRESET and EPOCHS, --seed by SEEDS, others by ARGS="--lr 0.001"
+ifeq ($(MAKELEVEL),0)
+$(if $(findstring n,$(firstword -$(MAKEFLAGS))),$(info note: $(CFNSR_NOTE_ON_FLAGS)))
+endif
 
 READY = .venv/.ready
 RUN   = .venv/bin/python
