@@ -1,7 +1,8 @@
 # CFN-SR: `make help` lists all targets.
 
 PYTHON  ?= python3
-JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+# nproc obeys OMP_NUM_THREADS, which is not about jobs.
+JOBS    ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
 # Folders. Without RAVDESS=DIR, features are made from the synthetic sample.
 RAVDESS ?=
@@ -49,6 +50,13 @@ RUNS_OF_SEEDS = $(if $(word 2,$(SEEDS)),$(SEEDS:%='$(RUNS)/seed_%'),'$(RUNS)')
 seed_folder = $(filter seed_%,$(subst /, ,$*))
 seed = $(or $(seed_folder:seed_%=%),$(SEEDS))
 runs_folder = $(RUNS)$(seed_folder:%=/%)
+
+# Messages and `make -n` speak of the flags of commands; this is printed with them.
+export CFNSR_NOTE_ON_FLAGS = with make, set --cache by CACHE=DIR, --raw by RAVDESS=DIR, --runs by RUNS=DIR, --out by OUT=DIR, \
+	--jobs by JOBS=N, --fold, --model, --preset and --epochs by FOLD, MODEL, PRESET and EPOCHS, --seed by SEEDS, others by ARGS="--lr 0.001"
+ifeq ($(MAKELEVEL),0)
+$(if $(findstring n,$(firstword -$(MAKEFLAGS))),$(info note: $(CFNSR_NOTE_ON_FLAGS)))
+endif
 
 READY = .venv/.ready
 RUN   = .venv/bin/python

@@ -73,8 +73,9 @@ def run(work: Callable[[], int | None], *, extras: str = "") -> int:
     """Run a command and turn what it raises into one line and an exit status.
 
     Returns what `work` returns, or 0 for None; 2 for a ValueError or a missing package of `extras`,
-    those of setup.cfg that the command needs; 1 for a `FailedError`, an OSError, an interrupt, or
-    text on standard output that was lost, unless its reader, such as `head`, had enough.
+    those of setup.cfg that the command needs; 1 for a `FailedError`, an OSError, an interrupt, too
+    little memory, or text on standard output that was lost, unless its reader, such as `head`, had
+    enough.
     """
     with _messages():
         status = _status_of(work, extras)
@@ -100,6 +101,8 @@ def _status_of(work: Callable[[], int | None], extras: str) -> int:
         return fail(exc, 2)
     except (FailedError, OSError) as exc:
         return fail(exc, 1)
+    except MemoryError:
+        return fail("out of memory. Close other programs, or use a machine with more memory", 1)
     except KeyboardInterrupt:
         return fail("interrupted. Finished work is kept; run the same command again to resume", 1)
 
@@ -131,6 +134,8 @@ def results() -> TextIO:
 def fail(problem: object, status: int) -> int:
     """Print an error on stderr; returns `status`, to end with."""
     print(f"error: {problem}", file=sys.stderr)
+    if "--" in str(problem) and (note := os.environ.get("CFNSR_NOTE_ON_FLAGS")):  # by the Makefile
+        print(f"note: {note}", file=sys.stderr)
     return status
 
 

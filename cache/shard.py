@@ -208,7 +208,7 @@ class Shard(AbstractContextManager):
         self.close()
 
 
-def open_shard(path: Path) -> Shard:
+def open_shard(path: Path | str) -> Shard:
     """Open a shard for reading, after checking that its structure is the schema's.
 
     A shard may come from a stranger, and HDF5 would silently follow links and external storage out
@@ -219,6 +219,7 @@ def open_shard(path: Path) -> Shard:
     Raises:
         CacheError: if the file is missing, damaged or not a shard.
     """
+    path = Path(path)
     try:
         # No file lock: shards are never changed in place, and NFS or a read-only disk has none.
         with h5py.File(path, "r", locking=False) as file:

@@ -47,7 +47,7 @@ _CSV_COLUMNS = {  # of clips.csv: type, meaning
 }
 
 
-def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Path]:
+def pack(cache: Path | str, out: Path | str, *, as_jpeg: bool | None, parts: int) -> list[Path]:
     """Write folders that are ready to upload, and return them; the same cache gives the same bytes.
 
     Args:
@@ -61,7 +61,7 @@ def pack(cache: Path, out: Path, *, as_jpeg: bool | None, parts: int) -> list[Pa
     Raises:
         CacheError: if the cache is not valid, or `out` contains anything else.
     """
-    source = Cache(cache)
+    source, cache, out = Cache(cache), Path(cache), Path(out)
     if out.resolve().is_relative_to(cache.resolve()):
         raise CacheError(f"{out}: is inside the cache itself. Choose a folder outside")
     if source.is_jpeg and as_jpeg is False:
@@ -201,7 +201,7 @@ def _render(
 
 
 def fetch(
-    address: str, directory: Path, *, actors: Collection[int], jobs: int
+    address: str, directory: Path | str, *, actors: Collection[int], jobs: int
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Fetch the shards of some actors from a published cache, at a URL or path, into `directory`.
 
@@ -215,7 +215,7 @@ def fetch(
         FailedError: if the manifest cannot be read.
         OSError: if `directory` cannot be written.
     """
-    base = address.rstrip("/")
+    base, directory = address.rstrip("/"), Path(directory)
     content = read_small(f"{base}/{MANIFEST_NAME}", MAX_BYTES)
     theirs = parse_manifest(content, f"{shown(base)}/{MANIFEST_NAME}")
     clips: dict[str, list[Clip]] = {}

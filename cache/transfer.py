@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 _HEADERS = {"User-Agent": "CFN-SR", "Accept-Encoding": "identity"}
 _ATTEMPTS = 4
 _TIMEOUT_S = (15, 60)  # to connect, and between two bytes
-_LONGEST_WAIT_S = 120  # before another attempt
-_SMALL_S = 120  # for a whole small file
+_LONGEST_WAIT_S = 120  # before another attempt, and for a small file
 _SLOWEST_BYTES, _SLOWEST_S = 2**16, 60  # of a large file: what must come in which time
 _REDIRECTS = 10
 _CHUNK_BYTES = 2**16
@@ -106,7 +105,7 @@ def read_small(address: str, most_bytes: int) -> bytes:
 
     FailedError if it cannot be read, or takes more than two minutes.
     """
-    content, deadline = bytearray(), _Deadline(_SMALL_S)
+    content, deadline = bytearray(), _Deadline(_LONGEST_WAIT_S)
     try:
         if "://" not in address:
             with Path(address).open("rb") as opened:
@@ -255,13 +254,6 @@ class _Deadline:
         self.seconds, self.amount = seconds, amount
         self.ends, self.count = time.monotonic() + seconds, 0
 
-    def check(self) -> None:
-        """Raise _BrokenError if the time is over."""
-        if time.monotonic() > self.ends:
-            raise _BrokenError(
-                f"the server is too slow: only {self.count} bytes in {self.seconds} s"
-            )
-
     def advance(self, count: int) -> None:
         """Note that `count` bytes of content came."""
         self.count += count
@@ -284,7 +276,8 @@ class _TimedReader(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int | None:
         count = self._connection.readinto(buffer)
-        self._deadline.check()
+        if time.monotonic() > self._deadline.ends:
+            raise _BrokenError(f"the server is too slow: not done in {self._deadline.seconds} s")
         return count
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Find and read finished runs and their checkpoints, and decide which may be averaged.
 
-models, left_out = read_runs(Path("runs"))  # or one folder per seed
+models, left_out = read_runs("runs")  # or one folder per seed
 models["cfn_sr"][0].predictions.accuracy
 """
 
@@ -52,7 +52,7 @@ class LeftOut:
         return [f"{self.name} is {self.state}: {problem}" for problem in self.problems]
 
 
-def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
+def read_runs(*folders: Path | str) -> tuple[dict[str, list[Run]], list[LeftOut]]:
     """Read all runs `<model>/fold_<k>` in one folder, or in several, of one seed per model each.
 
     Returns:
@@ -65,7 +65,7 @@ def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
     """
     models: dict[str, list[Run]] = {}
     left_out: list[LeftOut] = []
-    for folder in folders:
+    for folder in map(Path, folders):
         found, excluded = _read_folder(folder)
         for model, runs in found.items():
             kept, others = _averaged(runs)
@@ -198,8 +198,9 @@ def add_code(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-code", help=code, **options)
 
 
-def load_result(path: Path) -> record.Checkpoint:
+def load_result(path: Path | str) -> record.Checkpoint:
     """Read the checkpoint of the last epoch of a run that tested its fold; RunError for others."""
+    path = Path(path)
     if not path.exists():
         raise RunError(f"{path}: no such file")
     checkpoint = record.load_checkpoint(path)

@@ -47,13 +47,14 @@ class WeightsError(ValueError):
     """A file contains no usable weights for the encoder."""
 
 
-def read_data(path: Path, device: torch.device | str = "cpu") -> Any:
+def read_data(path: Path | str, device: torch.device | str = "cpu") -> Any:
     """Read a file of `torch.save`, or a .safetensors file; code in a file is never run.
 
     Raises:
         WeightsError: if the file is damaged or contains code.
         FileNotFoundError: if the file does not exist.
     """
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if path.is_dir():

@@ -89,7 +89,7 @@ class Found:
     warnings: list[str] = field(default_factory=list)  # one line for each other file
 
 
-def find_clips(raw: Path, settings: Settings, landmarks: Path | None = None) -> Found:
+def find_clips(raw: Path | str, settings: Settings, landmarks: Path | str | None = None) -> Found:
     """Find the RAVDESS clips in `raw`: in `Actor_NN` folders, in zips, or loose.
 
     If a clip is found twice, the first file is used; loose files come before zips. Recordings with
@@ -196,8 +196,9 @@ def _by_clip(files: list[RawFile], suffixes: set[str], found: Found) -> dict[Cli
     return chosen
 
 
-def _list_files(folder: Path, found: Found) -> list[RawFile]:
+def _list_files(folder: Path | str, found: Found) -> list[RawFile]:
     """All loose files of a folder, then the members of its zips, without hidden ones."""
+    folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() == ".zip":
         files = [RawFile(_text(folder.name), folder)]
     elif folder.is_dir():

@@ -54,7 +54,7 @@ class ClipError(ValueError):
 
 @contextmanager
 def open_video(
-    source: Path | bytes, *, picture: bool = True, sound: bool = True, clip: bool = False
+    source: Path | str | bytes, *, picture: bool = True, sound: bool = True, clip: bool = False
 ) -> "Iterator[Video]":
     """Open a video or sound file, given by its path or its bytes.
 
@@ -64,8 +64,8 @@ def open_video(
     """
     options = {"format_whitelist": _FORMATS} | ({"err_detect": "explode"} if clip else {})
     # FFmpeg gets an open file, never a name, which it would read as an address: "http:", "concat:".
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-        with _decoder_errors():
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        with _decoder_errors(f". Formats that are read: {_FORMATS.replace(',', ', ')}"):
             container = av.open(file, options=options)
         with container:
             yield Video(container, picture, sound, clip)
@@ -251,12 +251,13 @@ def filter_graph(
 
 
 @contextmanager
-def _decoder_errors() -> Iterator[None]:
-    """Turn what the decoder raises into a ClipError."""
+def _decoder_errors(advice: str = "") -> Iterator[None]:
+    """Turn what the decoder raises into a ClipError, with what to do."""
     try:
         yield
     except av.FFmpegError as exc:
-        raise ClipError(f"not a readable video or recording: {exc.strerror or exc}") from exc
+        reason = f"{exc.strerror or exc}{advice}"
+        raise ClipError(f"not a readable video or recording: {reason}") from exc
 
 
 def _check_size(picture: av.VideoCodecContext | av.VideoFrame) -> None:

@@ -50,7 +50,7 @@ class Plan:
         return (self.first_s + number * self.hop_s for number in itertools.count())
 
 
-def plan(path: Path, hop_s: float | None = None) -> Plan:
+def plan(path: Path | str, hop_s: float | None = None) -> Plan:
     """Choose the windows of a file by its length; ClipError if it is too short or unreadable.
 
     A file of up to 6 s is one clip: its window starts at 0.5 s as in training, or earlier if it

@@ -11,10 +11,11 @@ import platform
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from contextlib import suppress
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -34,6 +35,7 @@ from preprocess.settings import Settings
 _CONNECT_S = 60  # a dask cluster that does not answer for this long is missing
 _SILENCE_S = 900  # and one that finishes no clip for this long is lost
 _DIED_TWICE = "its worker process died twice: a crash, or out of memory (try fewer --jobs)"
+_MEMORY = "If memory is short, close other programs, or use fewer --jobs: each takes 0.6 GB"
 
 # What becomes of a clip: its record, or the reason why it failed.
 Result = dict[str, Any] | str
@@ -44,6 +46,7 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
 
     The record has `source`, `source_sha256` and `notes`, as in the manifest, and `stamps`.
     """
+    check_machine(settings)
     # Imported here: a run without work need not wait for the decoder and librosa.
     from preprocess.clip import compute
     from preprocess.landmarks import MAX_TABLE_BYTES
@@ -62,6 +65,8 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
                 landmarks=source.landmarks and source.landmarks.read(MAX_TABLE_BYTES),
                 synthetic=synthetic,
             )
+    except MemoryError as exc:  # sizes of clips are limited, so it is not the clip's fault
+        raise FailedError(f"out of memory in {source.name}. {_MEMORY}") from exc
     except (ClipError, OSError) as exc:
         return str(exc)
     except Exception as exc:  # an unexpected error in one file must not stop the others
@@ -71,6 +76,24 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
     with atomic_path(folder / f"{source.clip.clip_id}.npz") as path, path.open("wb") as opened:
         np.savez(opened, record=np.array(json.dumps(record)), **arrays)
     return record
+
+
+@lru_cache(maxsize=1)
+def check_machine(settings: Settings) -> None:
+    """Process an empty clip, once per process; FailedError says why this machine cannot.
+
+    So a fault of the machine is one error, and never the failure of every clip.
+    """
+    try:
+        from preprocess.clip import compute_empty
+
+        with threadpool_limits(1):
+            compute_empty(settings)
+    except Exception as exc:
+        reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
+        is_numba = "cannot cache" in reason
+        cure = "Set NUMBA_CACHE_DIR to a folder that can be written" if is_numba else _MEMORY
+        raise FailedError(f"no clip can be processed on this machine: {reason}. {cure}") from exc
 
 
 def load_clip(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -132,18 +155,35 @@ def _run_loky(todo: list[Source], task: partial, jobs: int) -> Iterator[tuple[So
 
 
 def _run_alone(source: Source, task: partial) -> Result:
+    with suppress(BrokenProcessPool):
+        return _in_worker(task, source)
+    try:  # is it the clip, or the machine?
+        if settings := task.keywords.get("settings"):
+            _in_worker(check_machine, settings)
+    except BrokenProcessPool as exc:
+        raise FailedError(f"worker processes die even of an empty clip. {_MEMORY}") from exc
+    return _DIED_TWICE
+
+
+def _in_worker(function: Callable, argument: Any) -> Any:
+    """Call a function in a worker of its own."""
     worker = _start_workers(1)
     try:
-        return worker.submit(task, source).result()
-    except BrokenProcessPool:
-        return _DIED_TWICE
+        return worker.submit(function, argument).result()
     finally:
         worker.shutdown(kill_workers=True)
 
 
 def _start_workers(jobs: int) -> ProcessPoolExecutor:
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    return ProcessPoolExecutor(jobs, initializer=_end_with, initargs=(os.getpid(),), env=one_thread)
+    options = {"initializer": _end_with, "initargs": (os.getpid(),), "env": one_thread}
+    try:
+        return ProcessPoolExecutor(jobs, **options)
+    except (OSError, ImportError) as exc:
+        raise FailedError(
+            f"worker processes cannot start ({exc}). They share memory, as through /dev/shm. Make "
+            "that writable, or use --jobs 1, which needs none"
+        ) from exc
 
 
 def _end_with(parent_pid: int) -> None:

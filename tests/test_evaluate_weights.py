@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,17 +21,22 @@ from cache.files import sha256_file
 from cache.ravdess import EMOTIONS, LANDMARKS_ORIGIN, expected_clips
 from cache.reader import Cache
 from cache.schema import SAMPLE_COUNT, SAMPLE_RATE_HZ
+from cache.shard import open_shard
+from cache.share import fetch, pack
 from evaluate import shipped, weights_check
 from evaluate.export.cli import main as export_main
 from evaluate.predict.cli import main as predict_main
 from evaluate.predict.picture import glowing
 from evaluate.predict.predictor import WindowPrediction, load, predict
+from evaluate.runs import load_result, read_runs
 from model.landmarks import PLACES
 from preprocess.audio import mfcc
+from preprocess.dataset import find_clips
 from preprocess.settings import Settings
 from preprocess.windows import plan
-from train.record import load_checkpoint, read_config, read_run, save_published
+from train.record import load_checkpoint, read_config, read_metrics, read_run, save_published
 
+RECORDING = "03-01-06-01-02-01-05"
 VOICE, FACE, BOTH = "audio_mfcc_cnn", "video_resnext50", "cfn_sr"
 SETTINGS = Settings(modality="landmarks", faces="landmarks", audio="wav", landmarks="csv")
 
@@ -195,6 +201,22 @@ def test_strangers_get_the_mean_of_the_folds_and_actors_of_ravdess_the_fold_that
         assert json.loads(capsys.readouterr().out) == lines[0]
     assert predict_main([str(files[0]), "--model", "mmtm"]) == 2
     assert "no weights of mmtm come with the project, found audio_m" in capsys.readouterr().err
+
+
+def test_python_calls_take_the_names_of_files_and_folders_as_text(runs, landmark_cache, tmp_path):
+    folder = str(runs / VOICE / "fold_0")
+    assert read_run(folder).config == read_config(folder)
+    assert read_runs(str(runs))[0][VOICE][0].metrics == tuple(read_metrics(folder))
+    assert load_result(f"{folder}/last.pt").network().name == VOICE
+    assert open_shard(f"{landmark_cache}/actor_01.h5").clip_ids
+    pack(str(landmark_cache), str(tmp_path / "pack"), as_jpeg=None, parts=1)
+    fetch(str(tmp_path / "pack"), str(tmp_path / "fetched"), actors=[1], jobs=1)
+    assert {clip.actor for clip in Cache(str(tmp_path / "fetched")).clips} == {1}
+    clip = f"{tmp_path}/{RECORDING}.wav"
+    soundfile.write(clip, np.zeros(3 * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
+    assert find_clips(str(tmp_path), Settings(modality="audio")).sources[0].file.path == Path(clip)
+    predictor, _ = load(f"{folder}/last.pt").for_file(clip)
+    assert len(list(predict(predictor, clip, plan(clip)))) == 1
 
 
 def test_shipped_weights_are_tested_on_a_cache(weights, landmark_cache, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import re
 
 import pytest
@@ -46,6 +47,18 @@ def test_what_lies_there_as_loose_files_is_not_downloaded(at_server, tmp_path, c
     (tmp_path / "recordings/Actor_07/03-01-06-01-02-01-07.wav").unlink()
     assert main(command) == 0
     assert (tmp_path / "audio.zip").read_bytes() == b"recordings"
+
+
+def test_make_speaks_of_variables_and_takes_a_job_per_cpu(tmp_path):
+    ready = ("make", "-o", ".venv/.ready", "-s")
+    done = run(*ready, "evaluate", f"RUNS={tmp_path}/none", f"OUT={tmp_path}/out", status=2)
+    assert "error: --runs is" in done.stderr
+    note = "note: with make, set --cache by CACHE=DIR, --raw by RAVDESS=DIR"
+    assert note in done.stderr
+    cpus = len(os.sched_getaffinity(0))
+    planned = run("make", "-n", "features", OMP_NUM_THREADS=1, OMP_THREAD_LIMIT=1).stdout
+    assert planned.startswith(note)
+    assert f"--cache 'data/sample-cache' --jobs {cpus} " in planned
 
 
 def test_make_real_needs_a_folder_and_downloads_no_video(tmp_path):

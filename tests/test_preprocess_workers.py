@@ -2,24 +2,25 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 from media import contents, record
+from processes import ROOT, run
 
 from cache.command import FailedError
 from cache.ravdess import expected_clips
 from cache.shard import CacheError
 from preprocess.cli import main
 from preprocess.dataset import RawFile, Source
-from preprocess.workers import process_all
-
-ROOT = Path(__file__).parent.parent
+from preprocess.settings import Settings
+from preprocess.workers import process, process_all
 
 
 @pytest.fixture
@@ -47,6 +48,79 @@ def test_a_clip_that_kills_its_worker_twice_has_failed_and_all_others_are_proces
     named = {source.name: result for source, result in results}
     assert "its worker process died twice" in named.pop("3")
     assert named == {str(n): {"source": str(n)} for n in range(12) if n != 3}
+
+
+class Deadly:
+    """Settings with which even the empty clip kills its process."""
+
+    def __hash__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die(source, *, folder, settings):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_machine_on_which_workers_die_without_a_clip_is_one_error(todo, tmp_path):
+    task = partial(die, folder=tmp_path, settings=Deadly())
+    with pytest.raises(FailedError, match="worker processes die even of an empty clip"):
+        list(process_all(todo, task, {}, 2, None))
+
+
+class Hungry(RawFile):
+    """A file for which the memory does not suffice."""
+
+    def read(self, most=0):
+        raise MemoryError
+
+
+def test_too_little_memory_is_one_error_and_not_a_failure_of_clips(todo, tmp_path):
+    todo = [replace(source, file=Hungry(source.name, tmp_path)) for source in todo]
+    settings = Settings(modality="audio")
+    task = partial(process, folder=tmp_path, settings=settings, synthetic=False)
+    with pytest.raises(FailedError, match=r"out of memory in 0\. .* use fewer --jobs"):
+        list(process_all(todo, task, {}, 1, None))
+
+
+NO_CACHE = {"NUMBA_CACHE_DIR": "/proc/none"}
+NO_CACHE["NUMBA_CACHE_LOCATOR_CLASSES"] = "UserProvidedCacheLocator"
+# What a machine without /dev/shm does.
+NO_SHARED = """
+import _multiprocessing, sys
+
+def lock(*_, **__):
+    raise FileNotFoundError(2, "No such file or directory")
+
+_multiprocessing.SemLock = type("SemLock", (), {"__new__": lock, "SEM_VALUE_MAX": 2**31 - 1})
+from preprocess.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "jobs", "variables", "problem"),
+    [
+        (("-m", "preprocess"), 1, NO_CACHE, "cannot cache function .* Set NUMBA_CACHE_DIR to a"),
+        (("-m", "preprocess"), 2, NO_CACHE, "cannot cache function .* Set NUMBA_CACHE_DIR to a"),
+        (("-c", NO_SHARED), 2, {}, r"worker processes cannot start .*/dev/shm.* use --jobs 1"),
+        (("-c", NO_SHARED), 1, {}, None),
+    ],
+)
+def test_a_fault_of_the_machine_is_one_error_and_no_failed_clips(
+    start, jobs, variables, problem, tmp_path
+):
+    for clip in expected_clips(1)[:3]:
+        record(tmp_path / "raw", f"03{clip.clip_id[2:]}", 440)
+    words = ["--raw", tmp_path / "raw", "--modality", "audio", "--cache", tmp_path / "cache"]
+    status = 1 if problem else 0
+    done = run("python", *start, *words, "--jobs", jobs, status=status, **variables)
+    if problem:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert re.search(problem, errors[0])
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "cache" / "manifest.json").exists() == (problem is None)
+    assert not (tmp_path / "cache" / "failures.json").exists()
 
 
 class Cluster:
@@ -80,9 +154,9 @@ def cluster(tmp_path):
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
     running = Cluster(tmp_path)
     yield running
-    for process in running.processes:
-        process.kill()
-        process.wait()
+    for each in running.processes:
+        each.kill()
+        each.wait()
 
 
 def test_a_killed_dask_worker_loses_no_clip_and_a_lost_cluster_is_named(cluster, todo, tmp_path):

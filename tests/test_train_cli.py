@@ -222,11 +222,11 @@ def test_too_few_clips_and_strange_numbers_of_processes_are_one_clear_line(
 ):
     cache = noise_cache([expected_clips(actor)[0] for actor in (1, 5)])
     assert train(cache, tmp_path / "runs") == 2
-    assert "1 training clip in this fold, expected 2 or more" in error_of(capsys)
+    assert "1 training and 1 held-out clips in this fold for 1 processes" in error_of(capsys)
     shutil.rmtree(cache)
     cache = noise_cache([expected_clips(actor)[0] for actor in (1, 5, 6)])
     for size, message in (
-        ("2", "1 held-out clips in this fold for 2 processes, expected at least as many"),
+        ("2", "1 held-out clips in this fold for 2 processes, expected 2 to train on, and one"),
         ("two", "WORLD_SIZE is 'two', expected the number of processes"),
         ("0", "WORLD_SIZE is '0', expected the number of processes"),
     ):

@@ -17,6 +17,8 @@ from train.start import read_start
 
 TEST_ACTORS = (1, 2, 3, 4)  # of fold 0
 VIDEO = "video_resnext50"
+CACHE = {"dataset": "noise", "fingerprint": "0f" * 32, "schema_version": 2}
+CACHE["config"] = {"mean": [torch.zeros(2)]}
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +177,8 @@ def test_a_public_file_is_used_with_a_warning_that_passes_on(cache, public, tmp_
         ({"epochs": 2}, "1 of 2 epochs are done. Finish that run first"),
         ({"train_actors": list(range(1, 25))}, "train_actors are [1, 2, 3"),
         ({"fold": 1}, "train_actors are [5, 6, 7"),
-        ({"ema": torch.zeros(2)}, "config: 'ema' is tensor([0., 0.]), expected plain numbers"),
-        ({"cache": {"config": [torch.zeros(2)]}}, "config: 'cache' is {'config': [tensor("),
+        ({"ema": torch.zeros(2)}, "ema is tensor([0., 0.]), expected float"),
+        ({"cache": CACHE}, "not a config (Object of type Tensor is not JSON serializable). Save"),
         ({"model": {"a": 3}}, "expected only dense numeric tensors, also found a"),
     ],
 )

@@ -257,20 +257,15 @@ def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], l
         if missing:
             warn(f"{cache.directory} has no clips of {what} actors {missing}: not the full fold")
         parts.append(clips)
-    train_clips, test_clips = parts
-    if len(train_clips) < 2:
+    counts, processes = tuple(map(len, parts)), num_processes()
+    if counts[0] < 2 or counts[1] < processes:
         raise CacheError(
-            f"{cache.directory}: 1 training clip in this fold, expected 2 or more, since batch "
-            "norm cannot learn from one"
+            f"{cache.directory}: {counts[0]} training and {counts[1]} held-out clips in this fold "
+            f"for {processes} processes, expected 2 to train on, and one per process to hold out"
         )
-    if len(test_clips) < (processes := num_processes()):
-        raise CacheError(
-            f"{cache.directory}: {len(test_clips)} held-out clips in this fold for {processes} "
-            "processes, expected at least as many. Start fewer processes"
-        )
-    check_fields(cache, train_clips[0], args.model, args.preset)
+    check_fields(cache, parts[0][0], args.model, args.preset)
     cache.check({clip.actor for part in parts for clip in part})
-    return train_clips, test_clips
+    return parts[0], parts[1]
 
 
 def check_fields(cache: Cache, clip: Clip, name: str, preset: str) -> None:

@@ -67,10 +67,7 @@ def num_processes() -> int:
     """The number of processes that torchrun started, or 1; ValueError if it is not a number."""
     text = os.environ.get("WORLD_SIZE") or "1"
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError(
-            f"WORLD_SIZE is {text!r}, expected the number of processes, which torchrun sets. Unset "
-            "it to train in one process"
-        )
+        raise ValueError(f"WORLD_SIZE is {text!r}, expected the number of processes, or unset")
     return int(text)
 
 

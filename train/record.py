@@ -6,7 +6,7 @@ A run is one fold of one network, in `RUNS/<model>/fold_<k>` (`validation_<k>` w
 Runs are passed on, so what is read is checked: types, the actors of the fold, the number of
 epochs, and predictions against the accuracy of the last epoch.
 
-    run = read_run(Path("runs/cfn_sr/fold_0"))
+    run = read_run("runs/cfn_sr/fold_0")
     run.config.seed, run.metrics[-1].test_accuracy, run.predictions.probabilities
 """
 
@@ -306,13 +306,14 @@ class Run:
         return self.config.folder.as_posix()
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path | str) -> Run:
     """Read a finished run and check it against its split and against itself.
 
     Raises:
         UnfinishedRunError: if epochs or predictions are still missing.
         RunError: if a file is damaged or contradicts another.
     """
+    folder = Path(folder)
     config = read_config(folder)
     copy = folder / SOURCE
     if config.source and (not copy.is_file() or sha256_file(copy) != config.source["sha256"]):
@@ -336,8 +337,9 @@ def read_run(folder: Path) -> Run:
 _AGAIN = "Remove the run and train it again"
 
 
-def read_config(folder: Path) -> RunConfig:
+def read_config(folder: Path | str) -> RunConfig:
     """Read config.json; RunError if it is damaged, or belongs to another folder."""
+    folder = Path(folder)
     try:
         config = RunConfig.from_json(_parse(_read_text(folder / CONFIG)))
     except RunError as exc:
@@ -363,11 +365,12 @@ def remove_start(folder: Path) -> None:
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
-def read_metrics(folder: Path) -> list[EpochMetrics]:
+def read_metrics(folder: Path | str) -> list[EpochMetrics]:
     """Read metrics.jsonl, one line per epoch from 1 on; empty if there is none.
 
     RunError if it is damaged.
     """
+    folder = Path(folder)
     if not (folder / METRICS).is_file():
         return []
     metrics = []
@@ -521,13 +524,14 @@ def save_checkpoint(
         raise OSError(errno.EIO, f"{path} cannot be written: {str(exc).splitlines()[0]}") from exc
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     """Read last.pt or published weights; code in the file is refused.
 
     Raises:
         RunError: if the file is damaged, is not a checkpoint, or has another version.
         FileNotFoundError: if the file does not exist.
     """
+    path = Path(path)
     try:
         found = read_saved(path, device)
     except WeightsError as exc:
@@ -596,10 +600,13 @@ def _parse_checkpoint(path: Path, data: Mapping[str, Any]) -> Checkpoint:
     if set(data) - {"accuracy"} != _CHECKPOINT_KEYS:
         raise RunError(f"{path}: incomplete or damaged checkpoint")
     try:
-        _check_plain(data["config"])
         config = RunConfig.from_json(data["config"])
+        json.dumps(data["config"])  # as that of a run, also inside of settings
     except RunError as exc:
         raise RunError(f"{path}: {exc}") from exc
+    except (TypeError, ValueError, RecursionError) as exc:
+        cure = "Save it again with plain numbers and text, such as float(x) or x.tolist()"
+        raise RunError(f"{path}: not a config ({exc}). {cure}") from exc
     epoch = data["epoch"]
     if type(epoch) is not int or not 1 <= epoch <= config.epochs:
         raise RunError(f"{path}: epoch is {_shown(epoch)}, expected 1..{config.epochs}")
@@ -630,18 +637,6 @@ def _parse(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise RunError(f"not JSON ({exc})") from exc
-
-
-def _check_plain(config: Any) -> None:
-    """Raise RunError if a setting of a checkpoint is nothing that config.json could have."""
-    for name, value in config.items() if isinstance(config, dict) else ():
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError, RecursionError) as exc:
-            raise RunError(
-                f"config: {_shown(name)} is {_shown(value)}, expected plain numbers and text "
-                f"({exc}). Replace it, as by float(x) or x.tolist(), and save the file again"
-            ) from exc
 
 
 def _shown(value: Any) -> str:

@@ -88,7 +88,7 @@ class Trainer:
     is resumed after any epoch is, on the CPU, the run that was never stopped, to the bit.
 
         trainer = Trainer(config, cache, train_clips, test_clips, device=device)
-        metrics = trainer.fit(Path("runs/cfn_sr/fold_0"))
+        metrics = trainer.fit("runs/cfn_sr/fold_0")
 
     Args:
         config: the settings of the run.
@@ -165,7 +165,7 @@ class Trainer:
         """The network that is evaluated and saved: the average of the weights if there is one."""
         return self.averaged.module if self.averaged else self.net
 
-    def fit(self, folder: Path) -> list[EpochMetrics]:
+    def fit(self, folder: Path | str) -> list[EpochMetrics]:
         """Train from the last finished epoch to the end, and write the run's files to `folder`.
 
         Returns:
@@ -175,6 +175,7 @@ class Trainer:
             TrainingError: if a loss is not finite, or memory runs out.
             OSError: if a file cannot be read or written.
         """
+        folder = Path(folder)
         log = Log(folder, self.config, self.epoch) if self.world.is_main else None
         if log:
             tqdm.write(self.where)

@@ -22,6 +22,7 @@ from evaluate.shipped import BEST, files_of
 from model.device import pick_device
 from preprocess.decode import ClipError, open_video
 from preprocess.windows import plan
+from preprocess.workers import check_machine
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 VIDEOS += (".3gp", ".ogv")
@@ -53,6 +54,7 @@ def _predict_all(args: argparse.Namespace) -> int:
             args.out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ValueError(exc) from exc
+    check_machine(predictor.settings)
     suffixes = VIDEOS if predictor.sees else (*VIDEOS, *SOUNDS)
     paths, warnings, errors = list_files(args.clips, suffixes)
     for warning in (*predictor.warnings, *warnings):

@@ -69,13 +69,13 @@ class Predictor:
             raise ClipError(f"{path}: {prediction.problem}")
         return prediction
 
-    def for_file(self, path: Path) -> tuple["Predictor", tuple[str, ...]]:
+    def for_file(self, path: Path | str) -> tuple["Predictor", tuple[str, ...]]:
         """The networks for one file, and a warning if its actor was in their training.
 
         That is so if the file has the name of a recording of RAVDESS, and they learned from those.
         """
         try:
-            actor = Clip.parse(path.stem).actor
+            actor = Clip.parse(Path(path).stem).actor
         except ValueError:
             return self, ()
         kept, seen = [], 0
@@ -205,7 +205,7 @@ def load(
     return replace(predictor, warnings=tuple(dict.fromkeys(warnings)))
 
 
-def predict(predictor: Predictor, path: Path, plan: Plan) -> Iterator[WindowPrediction]:
+def predict(predictor: Predictor, path: Path | str, plan: Plan) -> Iterator[WindowPrediction]:
     """Yield what the network says about each window of a file, and what it looked at.
 
     The file is a video, or a sound file for networks that need no picture. ClipError if it lacks
