@@ -123,6 +123,14 @@ def test_sound_and_picture_of_an_annotated_video_belong_together(tmp_path):
     assert np.abs(heard).argmax() / 44_100 == pytest.approx(2.0, abs=0.03)
 
 
+@pytest.mark.parametrize(("count", "inches"), [(1, 6.5), (3, 12)])
+def test_the_picture_of_a_network_of_sound_is_as_wide_as_what_it_shows(count, inches):
+    windows = [window(1.225 * number, "calm") for number in range(count)]
+    figure = figure_of("a" * 200, Prediction(windows), ["word " * 40])
+    assert figure.get_figwidth() == inches
+    assert max(map(len, figure.get_suptitle().splitlines())) <= 10 * inches
+
+
 def test_warnings_are_below_each_frame_of_an_annotated_video(tmp_path):
     black = encode(np.zeros((10, 160, 320, 3), np.uint8), None, frame_rate=20)
     with open_video(black, sound=False) as video:

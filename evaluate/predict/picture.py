@@ -84,21 +84,23 @@ def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -
     """
     first = prediction.usable[0]
     rows = (first.crops is not None) + (first.attention is not None)  # of faces
-    figure = Figure(figsize=(12, 3.6 + 2.3 * rows), layout="constrained", dpi=110)
+    wide = first.frame is not None or len(prediction.windows) > 1  # else bars are all there is
+    width, columns = (12, 110) if wide else (6.5, 60)
+    figure = Figure(figsize=(width, 3.6 + 2.3 * rows), layout="constrained", dpi=110)
     heights = [3.6, 2.3 * rows] if rows else [3.6]
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     best = int(prediction.probabilities.argmax())
     title = f"{printable(name)}: {EMOTIONS[best]}, {prediction.probabilities[best]:.0%}"
     # parse_math=False: the name of a file may contain anything, "$" and "_" too.
-    lines = [textwrap.shorten(title, 110)]
-    lines += [line for each in warnings for line in textwrap.wrap(printable(each), 110)]
+    lines = [textwrap.shorten(title, columns)]
+    lines += [line for each in warnings for line in textwrap.wrap(printable(each), columns)]
     figure.suptitle("\n".join(lines), fontweight="bold", parse_math=False)
     # Above: the whole frame, if there is one, and the probabilities.
     axes = parts[0].subplots(1, 1 + (first.frame is not None), squeeze=False)[0]
     if first.frame is not None:
         scale = _FRAME_HEIGHT / first.frame.height
-        width = max(1, round(first.frame.width * scale))
-        axes[0].imshow(first.frame.reformat(width, _FRAME_HEIGHT, "rgb24").to_ndarray())
+        pixels = max(1, round(first.frame.width * scale))
+        axes[0].imshow(first.frame.reformat(pixels, _FRAME_HEIGHT, "rgb24").to_ndarray())
         x1, y1, x2, y2 = first.boxes[MIDDLE] * scale
         axes[0].add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=BOX, lw=2))
         if first.points is not None:
