@@ -6,7 +6,7 @@ models["cfn_sr"][0].predictions.accuracy
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -135,10 +135,13 @@ def settings(config: RunConfig) -> dict[str, Any]:
 def differing(configs: Sequence[RunConfig]) -> list[str]:
     """Titles of the settings because of which the results of different models do not compare.
 
-    Unimodal networks may start otherwise than those that start from them, as in the paper.
+    A recipe stands for its settings. Unimodal networks may start otherwise than those that start
+    from them, as in the paper.
     """
     recorded = [settings(config) for config in configs]
     for config, own in zip(configs, recorded, strict=True):
+        for name in asdict(config.settings).keys() - config.changed.keys():
+            own[name.replace("_", " ")] = "as in the recipe"
         if config.model in NAMES and len(inputs(config.model)) == 1:
             own["starting weights"] = NOT_RECORDED
     titles = [title for title in recorded[0] if title not in _MODELS_MAY_DIFFER]

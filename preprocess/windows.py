@@ -20,6 +20,9 @@ HOP_S = DURATION_S / 2
 # A window with fewer different frames than this (6 per second) does not show how a face moves.
 FEW_FRAMES = FRAME_COUNT // 2
 
+_SILENT_PEAK = 1e-4  # of full scale, -80 dB: no voice, at most the noise of a codec
+SILENT = "the sound is silent: it stays below -80 dB"
+
 
 @dataclass(frozen=True)
 class Window:
@@ -206,6 +209,6 @@ def _sound_windows(
         if missing > SHORTFALL_S * SAMPLE_RATE_HZ:
             return
         notes = [f"sound ends at {end_s:.3f} s: {missing} zero samples appended"] * bool(missing)
-        notes += ["sound is silent: every sample is zero"] * (not window.any())
+        notes += [SILENT] * bool(np.abs(window).max(initial=0) < _SILENT_PEAK)
         yield np.pad(window, (0, missing)), tuple(notes)
     deque(pieces, maxlen=0)

@@ -77,24 +77,25 @@ def axe(text: str, folder: Path, scheme: int) -> dict[str, Any]:
     return _found(open_page(copy, scheme).stdout)
 
 
-def width_of(text: str, folder: Path, width: int) -> int:
-    """How wide a page gets, in pixels, in a window of `width` pixels with everything open."""
+def measured(text: str, folder: Path, width: int, expression: str) -> Any:
+    """The value of JavaScript about `page`, in a window so many pixels wide, everything open."""
     frame = folder / f"frame_{width}.html"
     script = """
       const page = document.querySelector("iframe").contentDocument;
       page.querySelectorAll("details").forEach(each => each.open = true);
       const result = document.createElement("pre");
       result.id = "found";
-      result.textContent = JSON.stringify({width: page.documentElement.scrollWidth});
+      result.textContent = JSON.stringify({value: EXPRESSION});
       document.body.append(result);
     """
+    script = script.replace("EXPRESSION", expression)
     frame.write_text(
         f'<!DOCTYPE html><body><iframe style="width: {width}px; border: 0" '
         f'srcdoc="{html.escape(text)}"></iframe>'
         f"<script>addEventListener('load', () => {{{script}}})</script></body>",
         encoding="utf-8",
     )
-    return _found(open_page(frame, LIGHT).stdout)["width"]
+    return _found(open_page(frame, LIGHT).stdout)["value"]
 
 
 def _found(dumped: str) -> dict[str, Any]:

@@ -87,6 +87,9 @@ def test_the_page_says_how_many_comparisons_are_made(tmp_path):
     text = report_of(tmp_path, *runs, make_run(1, 99, model="x"))
     assert "2 comparisons are made here, and p is adjusted for that number" in text
     assert "comparisons.csv has all 3 pairs, adjusted for 3." in text
-    assert "msaf 62.50 % +12.50 \N{MINUS SIGN}27.15 to +48.52" in text
+    assert (
+        "msaf 1 of 5 folds: not the full result 62.50 % +12.50 \N{MINUS SIGN}27.15 to +48.52"
+        in text
+    )
     assert " 30 0 < 0.0001 < 0.0001" in text
     assert "Not compared, because they were not tested on the same clips: x: different f" in text

@@ -38,6 +38,16 @@ def test_headings_are_in_order_under_one_h1(page):
     assert all(lower <= upper + 1 for upper, lower in pairwise(levels))
 
 
+def test_the_navigation_names_the_headings_as_they_begin(page):
+    text = {
+        identifier: " ".join("".join(Tags(heading).text).split())
+        for identifier, heading in re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', page)
+    }
+    links = re.findall(r'<a href="#([\w-]+)">(.*?)</a>', page.split("<nav")[1].split("</nav>")[0])
+    assert [identifier for identifier, _ in links] == list(text)
+    assert all(text[identifier].startswith(name) for identifier, name in links)
+
+
 def test_all_pictures_have_words(page):
     seen = Tags(page).seen
     by_id = {attributes.get("id"): name for name, attributes in seen}
@@ -109,5 +119,10 @@ def test_axe_finds_nothing_in_either_color_scheme(page, scheme, tmp_path):
     assert {"color-contrast", "svg-img-alt", "td-headers-attr"} <= set(found["checked"])
 
 
-def test_a_narrow_window_does_not_scroll_sideways(page, tmp_path):
-    assert browser.width_of(page, tmp_path, 360) <= 360
+def test_a_narrow_window_does_not_scroll_sideways_and_shows_shadows_where_tables_do(page, tmp_path):
+    widths = """[page.documentElement.scrollWidth, ...new Set([...page.querySelectorAll(".scroll")]
+      .filter(box => box.scrollWidth > box.clientWidth)
+      .map(box => page.defaultView.getComputedStyle(box).backgroundAttachment))]"""
+    width, *shadows = browser.measured(page, tmp_path, 390, widths)
+    assert width <= 390
+    assert shadows == ["local, local, scroll, scroll"]

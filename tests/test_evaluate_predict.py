@@ -22,7 +22,7 @@ from evaluate.predict.cli import main
 from evaluate.predict.predictor import load, predict
 from preprocess.cli import main as preprocess_main
 from preprocess.decode import open_video
-from preprocess.windows import plan
+from preprocess.windows import SILENT, plan
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,20 @@ def test_a_network_of_one_modality_needs_only_that_track(clips, ask, tmp_path):
     assert Path(lines[1]["video"]).is_file()
 
 
+def test_a_silent_track_is_not_taken_for_a_voice_and_every_output_says_so(clips, ask, tmp_path):
+    """Nearly silent: no sample is zero."""
+    hiss = np.full((1, round(3.3 * 44_100)), 5e-5, np.float32)
+    silent = put(tmp_path, "silent.mp4", encode(frames_of(clips[0]), hiss, rate_hz=44_100))
+    status, [line], err = ask("cfn_sr", silent, "--out", tmp_path, "--video")
+    assert status == 0
+    assert line["warnings"][-1] == SILENT
+    assert f"warning: {silent}: {SILENT}" in err
+    with av.open(line["video"]) as video:
+        assert video.streams.video[0].height > 180  # the warnings are below the picture
+    status, [line], err = ask("audio_mfcc_cnn", silent)
+    assert (status, SILENT in line["error"]) == (1, True)
+
+
 def test_a_folder_and_a_list_on_standard_input_name_files(clips, ask, tmp_path, monkeypatch):
     for path in clips[:2]:
         put(tmp_path, f"deep/{path.name.upper()}", path.read_bytes())
@@ -240,9 +254,8 @@ def test_attention_is_that_of_the_network_over_its_mean(checkpoint_of, clips, fe
         _, attention = net.cross_modal(net.video(frames), heard)
     assert attention.mean() == pytest.approx(1, abs=1e-5)
     slices = attention[0].numpy()
-    np.testing.assert_allclose(window.attention[0], slices[0], atol=1e-4)
-    np.testing.assert_allclose(window.attention[-1], slices[-1], atol=1e-4)
-    assert (window.attention.shape[0], window.attention.mean()) == (30, pytest.approx(1, abs=1e-3))
+    of_frames = [slices[number * len(slices) // 30] for number in range(30)]
+    np.testing.assert_allclose(window.attention, of_frames, atol=1e-4)
     other = load(checkpoint_of("multiplicative"))
     [window] = predict(other, clips[0], plan(clips[0]))
     assert window.attention is None

@@ -12,9 +12,11 @@ from finished import clips_with_sound, finished_run
 from noise import noise_arrays, write_noise_cache
 from torch.nn import functional
 
+import model
 from cache.ravdess import Clip, expected_clips
 from cache.reader import Cache
 from cache.schema import FIELDS, SAMPLE_COUNT
+from evaluate.robustness import measure as measuring
 from evaluate.robustness.cli import main
 from evaluate.robustness.conditions import CONDITIONS, brighter, frozen, generator, noisy
 from evaluate.robustness.measure import measure
@@ -98,6 +100,11 @@ def test_a_missing_picture_is_zero_to_networks_and_sound_changes_as_in_preproces
     expected = noisy(fields["waveform"], 10, generator(clip, 0)) / np.float32(32_768)
     assert np.array_equal(noise["mfcc"], mfcc(expected))
     assert np.abs(noise["mfcc"] - fields["mfcc"]).max() > 1
+    mean = np.arange(13, dtype=np.float32)[:, None]
+    found = OF["sound_mean"].change(clip, fields | {"mfcc_mean": mean})
+    assert (found["mfcc"] == mean).all()
+    assert not found["waveform"].any()  # the mean of a waveform
+    assert not OF["sound_mean"].change(clip, fields)["mfcc"].any()
 
 
 def test_predictions_do_not_depend_on_the_order_of_clips(measured, cache):
@@ -122,14 +129,18 @@ def test_known_answers_of_a_network_that_sees_light_and_hears_silence(tmp_path):
 
     clips = [clip for clip in expected_clips(1) if (clip.intensity, clip.repetition) == (1, 1)]
     opened = Cache(write_noise_cache(tmp_path / "cache", clips, arrays))
-    stub = SimpleNamespace(fields=("frames", "mfcc"), probabilities=probabilities)
+    stub = SimpleNamespace(
+        fields=("frames", "mfcc"),
+        probabilities=probabilities,
+        prepare=SimpleNamespace(mfcc_mean=torch.full((13, 1), -2_000.0)),
+    )
     possible = [condition for condition in CONDITIONS if not condition.needs]
     found = measure(stub, opened, opened.clips, possible, CPU)
     labels = [clip.label for clip in opened.clips]
     assert set(labels) == set(range(8))
     for name in ("as_cached", "frames_frozen_50", "frames_frozen_80"):
         assert found[name].tolist() == labels
-    assert set(found["sound_missing"]) == {3}
+    assert set(found["sound_missing"]) == set(found["sound_mean"]) == {3}
     assert set(found["picture_missing"]) == {7}  # (124 + 116 + 104) / 3 is as bright as any
     darker = [max(0, round((10 * label + 10) * 0.5 / 10 - 1)) for label in labels]
     assert found["brightness_0.5"].tolist() == darker
@@ -143,10 +154,19 @@ def test_a_condition_that_cannot_be_measured_has_a_reason(measured, fold_cache, 
         for run in (folder, *(measured / name / "fold_0" for name in NETWORKS))
     )
     of_video = [each.name for each in CONDITIONS if each.modality == "video"]
-    no_video = dict.fromkeys(of_video, "the network has no video input")
+    no_video = dict.fromkeys(of_video, "the network does not look at frames")
     assert (sound, wave, both) == (no_video, no_video, {})
     noise = [each.name for each in CONDITIONS if each.needs]
     assert no_waveform == no_video | dict.fromkeys(noise, "the cache contains no waveform")
+
+
+@pytest.mark.parametrize("name", ["video_resnext50", "cfn_sr"])
+def test_facial_points_are_no_sound_and_no_frames(name):
+    fields = model.inputs(name, "landmarks")
+    reasons = {each.name: measuring._why_not(each, fields, FIELDS) for each in CONDITIONS}
+    assert reasons["as_cached"] is None
+    assert reasons["picture_missing"] == "the network does not look at frames"
+    assert (reasons["sound_missing"] is None) == (name == "cfn_sr")
 
 
 def test_a_run_is_measured_again_if_its_checkpoint_or_predictions_changed(run, cache, capsys):
@@ -218,7 +238,7 @@ def test_rows_are_means_over_folds_with_their_difference_from_as_cached(measured
     [
         (r"(?s).*", "[" * 100_000, "cannot be used"),
         (r'"clips"', '"more": 0, "clips"', "a key is missing or unknown"),
-        (r'"schema_version": 1', '"schema_version": 2', "another schema version"),
+        (r'"schema_version": 2', '"schema_version": 3', "another schema version"),
         (r'"as_cached"', '"other"', "different conditions"),
         (r'"clips": 8', '"clips": -8', "expected clips"),
         (r'"accuracy": [0-9.]+', '"accuracy": null', "an accuracy or a reason"),

@@ -1,10 +1,13 @@
 """Settings side by side, the commands that made the runs, and what makes models incomparable."""
 
+from dataclasses import asdict
+
 import pytest
 from fake_runs import evaluate, make_run, origin, page_text, report_of, start, write
 
 from evaluate.report.report import Report
 from evaluate.runs import differing
+from train.recipe import RECIPES
 from train.record import Run
 
 RECIPE = {"mixup": 0.2, "ema": 0.99, "cosine": True}
@@ -58,6 +61,8 @@ def test_the_chain_of_the_paper_is_no_difference_but_another_start_of_a_fusion_i
     fused, alone = (make_run(0, 180, init=init).config for init in ({"audio": start({})}, {}))
     assert differing([fused, voice]) == differing([alone, voice]) == []
     assert differing([fused, voice, alone]) == ["starting weights"]
+    other = make_run(0, 180, **asdict(RECIPES["modern"]) | {"recipe": "modern", "ema": 0.5}).config
+    assert differing([alone, other]) == ["recipe", "ema"]  # not all that follows from the recipe
 
 
 def test_the_page_marks_differing_settings_and_names_them_at_the_models(tmp_path):

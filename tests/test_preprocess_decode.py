@@ -83,7 +83,7 @@ def test_silence_is_noted():
     """Here because opposite channels cancel out."""
     left = tone(3.2, channels=1)
     content = recording(np.concatenate([left, -left]), subtype="FLOAT")
-    assert decode(content, picture=False).notes == ("sound is silent: every sample is zero",)
+    assert decode(content, picture=False).notes == ("the sound is silent: it stays below -80 dB",)
 
 
 def test_sound_that_starts_late_is_at_its_time():

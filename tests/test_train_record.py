@@ -246,11 +246,14 @@ class Dangerous:
         return print, ("executed",)
 
 
-def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, capsys):
+def test_code_in_a_checkpoint_and_files_of_anything_else_are_refused(tmp_path, capsys):
     torch.save({"checkpoint_version": 4, "model": Dangerous()}, tmp_path / "last.pt")
     with pytest.raises(RunError, match=r"last\.pt: contains code"):
         load_checkpoint(tmp_path / "last.pt")
     assert "executed" not in capsys.readouterr().out
+    torch.save({"weights": torch.ones(2)}, tmp_path / "other.pt")
+    with pytest.raises(RunError, match=r"other\.pt: not a checkpoint of this program"):
+        load_checkpoint(tmp_path / "other.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"hello", "cut"])
@@ -299,12 +302,6 @@ def test_what_is_not_a_whole_checkpoint_is_refused(place, value, message, folder
         load_checkpoint(path).network()
     assert str(refused.value).startswith(f"{path}: ")
     assert "\n" not in str(refused.value)
-
-
-def test_a_file_of_anything_else_is_not_a_checkpoint(tmp_path):
-    torch.save({"weights": torch.ones(2)}, tmp_path / "other.pt")
-    with pytest.raises(RunError, match=r"other\.pt: not a checkpoint of this program"):
-        load_checkpoint(tmp_path / "other.pt")
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(folder):

@@ -165,39 +165,27 @@ def from_arguments(args: argparse.Namespace) -> Recipe:
     recipe = replace(
         RECIPES[args.recipe], **{name: value for name, value in given.items() if value is not None}
     )
-    for name, fits, expected in (
+    highest = {
+        **dict.fromkeys(("started_rate", "landmark_stretch", "landmark_exchange"), 1),
+        **{"landmark_gain": 1, "landmark_shift": FRAME_COUNT // 2, "modality_dropout": 1},
+        **{"mfcc_style": 100, "mfcc_shift": MFCC_STEPS // 2, "mfcc_mask_steps": MFCC_STEPS - 1},
+        **{"mfcc_mask_coefficients": MFCC_COUNT - 1, "vocal_tract": 0.5},
+    }
+    batch_size = "2 or more, since batch norm cannot learn from one clip"
+    checks = [
         ("epochs", recipe.epochs >= 1, "1 or more"),
-        (
-            "batch_size",
-            recipe.batch_size >= 2,
-            "2 or more, since batch norm cannot learn from one clip",
-        ),
+        ("batch_size", recipe.batch_size >= 2, batch_size),
         ("learning_rate", 0 < recipe.learning_rate < math.inf, "a number above 0"),
-        ("warmup", 0 <= recipe.warmup < 1, "0 or more, below 1"),
-        ("weight_decay", 0 <= recipe.weight_decay < math.inf, "0 or more"),
-        ("label_smoothing", 0 <= recipe.label_smoothing < 1, "0 or more, below 1"),
-        ("ema", 0 <= recipe.ema < 1, "0 or more, below 1"),
-        ("mfcc_style", 0 <= recipe.mfcc_style <= 100, "0 to 100"),
-        ("vocal_tract", 0 <= recipe.vocal_tract <= 0.5, "0 to 0.5"),
-        ("mfcc_shift", 0 <= recipe.mfcc_shift <= MFCC_STEPS // 2, f"0 to {MFCC_STEPS // 2}"),
-        ("mfcc_mask_steps", 0 <= recipe.mfcc_mask_steps < MFCC_STEPS, f"0 to {MFCC_STEPS - 1}"),
-        (
-            *("mfcc_mask_coefficients", 0 <= recipe.mfcc_mask_coefficients < MFCC_COUNT),
-            f"0 to {MFCC_COUNT - 1}",
-        ),
-        *(
-            (name, 0 <= getattr(recipe, name) <= highest, f"0 to {highest}")
-            for name, highest in (
-                ("started_rate", 1),
-                ("landmark_shift", FRAME_COUNT // 2),
-                ("landmark_stretch", 1),
-                ("landmark_exchange", 1),
-                ("landmark_gain", 1),
-            )
-        ),
-        ("mixup", 0 <= recipe.mixup < math.inf, "0 or more"),
-        ("modality_dropout", 0 <= recipe.modality_dropout <= 1, "0 to 1"),
-    ):
+    ]
+    for each in fields(Recipe):
+        value = getattr(recipe, each.name)
+        if each.name in ("warmup", "label_smoothing", "ema"):
+            checks.append((each.name, 0 <= value < 1, "0 or more, below 1"))
+        elif each.name in ("weight_decay", "mixup"):
+            checks.append((each.name, 0 <= value < math.inf, "0 or more"))
+        elif most := highest.get(each.name):
+            checks.append((each.name, 0 <= value <= most, f"0 to {most}"))
+    for name, fits, expected in checks:
         if not fits:
             raise ValueError(f"{name} is {getattr(recipe, name)}, expected {expected}")
     return recipe

@@ -95,6 +95,7 @@ def _predict_file(
     if not prediction.usable:
         line.setdefault("error", prediction.problem)
         return line, line["error"]
+    warnings += prediction.notes
     line |= {
         "predicted": EMOTIONS[int(prediction.probabilities.argmax())],
         "probabilities": _by_emotion(prediction.probabilities),
@@ -109,11 +110,11 @@ def _predict_file(
             line["picture"] = str(picture)
         if args.video:
             with open_video(path, sound=predictor.hears) as video:
-                annotate(video, prediction, annotated)
+                annotate(video, prediction, annotated, warnings=warnings)
             line["video"] = str(annotated)
     except Exception as exc:
         line["error"] = f"the picture could not be drawn: {_reason(exc)}"
-    told = "; ".join([*seen, *filter(None, [prediction.problem])])
+    told = "; ".join([*seen, *prediction.notes, *filter(None, [prediction.problem])])
     return line, line.get("error", told or None)
 
 

@@ -34,10 +34,11 @@ _FRAME_HEIGHT = 360  # of the whole frame, in pixels
 def overlay(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
     """A face with the attention over it: gray where it is low, glowing where it is high.
 
-    Faces are uint8 RGB (H, W, 3), attention is float (h, w), as multiples of its mean.
+    Each part of the face that the attention tells apart is a cell of one strength. Faces are uint8
+    RGB (H, W, 3), attention is float (h, w), as multiples of its mean.
     """
     weights = torch.from_numpy(attention)[None, None]
-    sized = functional.interpolate(weights, crop.shape[:2], mode="bilinear")[0, 0].numpy()
+    sized = functional.interpolate(weights, crop.shape[:2], mode="nearest")[0, 0].numpy()
     strength = np.clip(sized / STRONGEST, 0, 1)
     glow = 255 * colormaps["inferno"](strength)[..., :3]
     share = 0.65 * strength[..., None]
@@ -83,20 +84,23 @@ def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -
     """
     first = prediction.usable[0]
     rows = (first.crops is not None) + (first.attention is not None)  # of faces
-    figure = Figure(figsize=(12, 3.6 + 2.3 * rows), layout="constrained", dpi=110)
+    wide = first.frame is not None or len(prediction.windows) > 1  # else bars are all there is
+    width, columns = (12, 110) if wide else (6.5, 60)
+    figure = Figure(figsize=(width, 3.6 + 2.3 * rows), layout="constrained", dpi=110)
     heights = [3.6, 2.3 * rows] if rows else [3.6]
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     best = int(prediction.probabilities.argmax())
     title = f"{printable(name)}: {EMOTIONS[best]}, {prediction.probabilities[best]:.0%}"
     # parse_math=False: the name of a file may contain anything, "$" and "_" too.
-    lines = [textwrap.shorten(title, 110), *map(printable, warnings)]
+    lines = [textwrap.shorten(title, columns)]
+    lines += [line for each in warnings for line in textwrap.wrap(printable(each), columns)]
     figure.suptitle("\n".join(lines), fontweight="bold", parse_math=False)
     # Above: the whole frame, if there is one, and the probabilities.
     axes = parts[0].subplots(1, 1 + (first.frame is not None), squeeze=False)[0]
     if first.frame is not None:
         scale = _FRAME_HEIGHT / first.frame.height
-        width = max(1, round(first.frame.width * scale))
-        axes[0].imshow(first.frame.reformat(width, _FRAME_HEIGHT, "rgb24").to_ndarray())
+        pixels = max(1, round(first.frame.width * scale))
+        axes[0].imshow(first.frame.reformat(pixels, _FRAME_HEIGHT, "rgb24").to_ndarray())
         x1, y1, x2, y2 = first.boxes[MIDDLE] * scale
         axes[0].add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=BOX, lw=2))
         if first.points is not None:
@@ -109,7 +113,8 @@ def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -
     if rows:
         _draw_faces(parts[1].subplots(rows, SHOWN_WINDOWS, squeeze=False), prediction)
     if rows == 2:
-        note = "lower row: where the sound makes the network look, bright from "
+        note = "lower row: where the sound makes the network look, in the parts that it tells "
+        note += "apart, bright from "
         parts[1].supxlabel(f"{note}{STRONGEST:.0f} times the mean on", fontsize=9)
     return figure
 

@@ -1,6 +1,7 @@
 """What trained networks say about any video, window by window."""
 
 import bisect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,7 +12,6 @@ import av
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cache.ravdess import EMOTIONS, Clip, is_recordings
 from cache.schema import DURATION_S, FRAME_COUNT
@@ -22,12 +22,13 @@ from preprocess.clip import window_arrays
 from preprocess.decode import ClipError, open_video
 from preprocess.face import crop
 from preprocess.settings import Settings, from_config
-from preprocess.windows import Plan, plan, read_windows
+from preprocess.windows import SILENT, Plan, plan, read_windows
 from train.record import RunConfig, load_checkpoint
 
 # A picture shows the faces of this many windows; nothing is kept of the pictures of others.
 SHOWN_WINDOWS = 6
 MIDDLE = FRAME_COUNT // 2
+_SHOWN_NOTES = 3
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,16 @@ class Prediction:
         return dict(zip(EMOTIONS, self.probabilities.tolist(), strict=True))
 
     @property
+    def notes(self) -> list[str]:
+        """What was padded, repeated or unusual in windows with probabilities, one line each."""
+        counted = Counter(note for window in self.usable for note in dict.fromkeys(window.notes))
+        windows = len(self.windows)
+        where = (f" ({count} of {windows} windows)" * (windows > 1) for count in counted.values())
+        lines = [f"{note}{place}" for note, place in zip(counted, where, strict=True)]
+        more = len(lines) - _SHOWN_NOTES
+        return lines[:_SHOWN_NOTES] + [f"{more} more notes, see windows"] * (more > 0)
+
+    @property
     def problem(self) -> str | None:
         """How many windows have no probabilities, and the first reason; None if all have."""
         without = [window for window in self.windows if window.problem is not None]
@@ -218,6 +229,8 @@ def predict(predictor: Predictor, path: Path | str, plan: Plan) -> Iterator[Wind
             try:
                 if window.problem:
                     raise ClipError(window.problem)
+                if not predictor.sees and SILENT in window.notes:
+                    raise ClipError(SILENT)
                 arrays, notes = window_arrays(window, predictor.settings)
                 found = [_classify(network, arrays) for network in predictor.networks]
             except ClipError as exc:
@@ -260,10 +273,7 @@ def _classify(
     if maps:
         # Multiples of the mean, for each frame.
         relative = maps[0].float() / maps[0].float().mean()
-        if relative.dim() == 3:  # (1, S, P) -> (30, P): each part of time has its own frames
-            attention = relative[0].repeat_interleave(FRAME_COUNT // relative.shape[1], dim=0)
-        else:  # (1, S, h, w) -> (1, 1, S, h, w) -> (30, h, w)
-            size = (FRAME_COUNT, *relative.shape[-2:])
-            attention = functional.interpolate(relative[None], size, mode="trilinear")[0, 0]
-        attention = attention.cpu().numpy()
+        # (1, S, ...) -> (30, ...): each of S parts of time has its own frames.
+        parts = torch.arange(FRAME_COUNT, device=device) * relative.shape[1] // FRAME_COUNT
+        attention = relative[0, parts].cpu().numpy()
     return probabilities[0].cpu().numpy(), attention

@@ -1,6 +1,7 @@
 """An annotated copy of a video, with the predictions beside the picture."""
 
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cache.command import printable
 from cache.files import atomic_path
 from cache.ravdess import EMOTIONS
 from cache.schema import FRAME_COUNT, SAMPLE_RATE_HZ
@@ -17,13 +19,17 @@ from preprocess.decode import Video, upright
 
 _HEIGHT = 720  # the largest height of the picture in pixels
 PANEL = 320  # the width of the panel beside it in pixels
+_BANNER_SIZE = 14  # of the warnings below it, in pixels
 _TICKS = 90_000  # the unit of the written time stamps, per second
 
 
-def annotate(video: Video, prediction: Prediction, path: Path) -> None:
+def annotate(
+    video: Video, prediction: Prediction, path: Path, *, warnings: Sequence[str] = ()
+) -> None:
     """Write an mp4: the picture with the face's box, and beside it what was found at that moment.
 
-    The sound is written too if the video was opened with sound. The file appears whole or not.
+    The warnings are below it all the time. The sound is written too if the video was opened with
+    sound. The file appears whole or not.
     """
     with atomic_path(path) as temporary, av.open(temporary, "w", format="mp4") as mp4:
         picture, last = None, -1
@@ -36,7 +42,9 @@ def annotate(video: Video, prediction: Prediction, path: Path) -> None:
                 scale = min(1, _HEIGHT / frame.height)
                 # H.264 takes only even sizes.
                 width, height = (2 * round(n * scale / 2) for n in (frame.width, frame.height))
-                size = {"width": width + PANEL, "height": height, "pix_fmt": "yuv420p"}
+                below = _banner(warnings, width + PANEL)
+                height_in_all = height + len(below)
+                size = {"width": width + PANEL, "height": height_in_all, "pix_fmt": "yuv420p"}
                 picture = mp4.add_stream("libx264", 30, options={"preset": "veryfast"}, **size)
                 picture.codec_context.time_base = Fraction(1, _TICKS)
             # The sound up to this frame, so that both stay together in the file.
@@ -45,7 +53,7 @@ def annotate(video: Video, prediction: Prediction, path: Path) -> None:
                 piece = next(pieces, None)
             shown = frame.reformat(width, height, "rgb24").to_ndarray()
             annotated = _beside(shown, time_s, prediction, frame.width)
-            out = av.VideoFrame.from_ndarray(annotated, format="rgb24")
+            out = av.VideoFrame.from_ndarray(np.concatenate([annotated, below]), format="rgb24")
             last = max(last + 1, round(time_s * _TICKS))
             out.pts, out.time_base = last, Fraction(1, _TICKS)
             mp4.mux(picture.encode(out))
@@ -55,6 +63,17 @@ def annotate(video: Video, prediction: Prediction, path: Path) -> None:
             piece = next(pieces, None)
         if video.has_sound:
             mp4.mux(voice.encode())
+
+
+def _banner(warnings: Sequence[str], width: int) -> np.ndarray:
+    """Warnings in black on yellow, uint8 (H, width, 3) with an even height; 0 without any."""
+    font = ImageFont.load_default(_BANNER_SIZE)
+    columns = int(width / (0.55 * _BANNER_SIZE))  # of characters of medium width
+    lines = [line for each in warnings for line in textwrap.wrap(printable(each), columns)]
+    height = 2 * _BANNER_SIZE * len(lines)
+    image = Image.new("RGB", (width, height), BOX)
+    ImageDraw.Draw(image).text((_BANNER_SIZE, 4), "\n".join(lines), fill="black", font=font)
+    return np.asarray(image).reshape(height, width, 3)
 
 
 def _audio_frames(sound: Iterable[np.ndarray]) -> Iterator[av.AudioFrame]:

@@ -72,6 +72,15 @@ def _silence(_clip: Clip, fields: Fields) -> Fields:
     return _with_sound(np.zeros(SAMPLE_COUNT, np.int16), fields)
 
 
+def _mean_sound(clip: Clip, fields: Fields) -> Fields:
+    """Zero to the networks, as where training drops the sound: the mean of the training clips."""
+    silent = _silence(clip, fields)
+    if "mfcc" in fields:
+        mean = fields.get("mfcc_mean", np.zeros((1, 1), np.float32))  # (13, 1)
+        silent["mfcc"] = np.broadcast_to(mean, fields["mfcc"].shape)
+    return silent
+
+
 def _gray(_clip: Clip, fields: Fields) -> Fields:
     """The mean color, in whole steps of 255: zero to the networks, within 0.01."""
     color = np.rint(np.multiply(MEAN, 255)).astype(np.uint8)
@@ -95,7 +104,8 @@ def _light(factor: float) -> Change:
 
 CONDITIONS = (
     Condition("as_cached", None, "as cached", lambda _clip, _fields: {}),
-    Condition("sound_missing", "audio", "no sound", _silence),
+    Condition("sound_missing", "audio", "silence", _silence),
+    Condition("sound_mean", "audio", "mean sound", _mean_sound),
     Condition("noise_20_db", "audio", "20 dB SNR", _noise(20), needs="waveform"),
     Condition("noise_10_db", "audio", "10 dB SNR", _noise(10), needs="waveform"),
     Condition("noise_0_db", "audio", "0 dB SNR", _noise(0), needs="waveform"),

@@ -73,11 +73,15 @@ def measure(
     advance: Callable[[int], Any] = lambda clips: None,
 ) -> dict[str, np.ndarray]:
     """The classes that a network on `device` predicts, int64 (N,) by the name of the condition."""
+    mean = trained.prepare.mfcc_mean  # of the training clips, (13, 1); None if not normalized
+    constants = {} if mean is None else {"mfcc_mean": mean.cpu().numpy()}
     wanted = {*trained.fields, *(each.needs for each in conditions if each.needs)}
     predicted: dict[str, list[np.ndarray]] = {each.name: [] for each in conditions}
     for start in range(0, len(clips), _BATCH_SIZE):
         batch = clips[start : start + _BATCH_SIZE]
-        read = [{name: cache.read(clip.clip_id, name) for name in wanted} for clip in batch]
+        read = [
+            constants | {name: cache.read(clip.clip_id, name) for name in wanted} for clip in batch
+        ]
         for condition in conditions:
             both = zip(batch, read, strict=True)
             changed = [fields | condition.change(clip, fields) for clip, fields in both]
@@ -93,9 +97,9 @@ def measure(
 
 def _why_not(condition: Condition, fields: Sequence[str], in_cache: Sequence[str]) -> str | None:
     """Why a network that looks at `fields` is not measured under a condition; None if it is."""
-    looks_at = {"video" if name == "frames" else "audio" for name in fields}
-    if condition.modality not in {None, *looks_at}:
-        return f"the network has no {condition.modality} input"
+    changed = {None: fields, "audio": ("mfcc", "waveform"), "video": ("frames",)}
+    if not set(fields) & set(changed[condition.modality]):
+        return f"the network does not look at {' or '.join(changed[condition.modality])}"
     if condition.needs and condition.needs not in in_cache:
         return f"the cache contains no {condition.needs}"
     return None

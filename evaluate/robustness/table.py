@@ -11,7 +11,7 @@ from evaluate.robustness.conditions import CONDITIONS
 from train.record import PREDICTIONS
 
 FILE_NAME = "robustness.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Row = dict[str, Any]  # one condition of one model, the values by the name of their column
 
