@@ -283,7 +283,7 @@ class Video:
                 gap = 0
             self._check_gap(gap / rate_hz, count / rate_hz)
             if looks != (looks := (frame.format.name, frame.layout.name)):
-                to_float = av.AudioResampler(format="fltp")
+                to_float = av.AudioResampler(format="flt")  # PyAV crashes on eight planes
             mono = np.concatenate([self._mixed(part) for part in to_float.resample(frame)])
             if not np.isfinite(mono).all():
                 raise ClipError("the sound contains NaN or Inf")
@@ -314,12 +314,15 @@ class Video:
             self._gaps.append((end_s, end_s + gap_s, note))
 
     def _mixed(self, frame: av.AudioFrame) -> np.ndarray:
-        """A piece of sound, planes of float32, as mono, float32 (samples,)."""
-        planes = frame.to_ndarray()
+        """A piece of sound, packed float32, as mono, float32 (samples,)."""
+        layout = frame.layout
+        planes = frame.to_ndarray().reshape(-1, layout.nb_channels).T
         if len(planes) > 2:
-            self._notes[f"{len(planes)} channels of sound ({frame.layout.name}) are mixed"] = None
-            names = [channel.name for channel in frame.layout.channels]
-            return np.float32([_SHARES.get(name, _OTHERS) for name in names]) @ planes
+            self._notes[f"{len(planes)} channels of sound ({layout.name}) are mixed"] = None
+            if layout.name.endswith("channels"):  # the file does not say which
+                layout = av.AudioLayout(f"{len(planes)}c")
+            shares = [_SHARES.get(channel.name, _OTHERS) for channel in layout.channels]
+            return np.float32(shares) @ planes
         mono = planes.mean(axis=0, dtype=np.float32)
         half = (planes[0] - planes[-1]) / 2
         if mono @ mono < _CANCELS * (half @ half):
@@ -347,15 +350,18 @@ class Video:
             is_lost = track.index in self._damaged and track.type == "video"
             if is_lost and packet.size and not packet.is_keyframe:
                 continue
+            is_damaged = packet.is_corrupt and not self.is_clip  # a part of it is missing
             with self._bounded.call():
                 try:
-                    frames = packet.decode()
+                    frames = [] if is_damaged else packet.decode()
                 except av.FFmpegError as exc:
                     if self.is_clip or isinstance(exc, MemoryError):
                         raise
-                    self._damaged.add(track.index)
-                    track.codec_context.flush_buffers()
-                    continue
+                    is_damaged = True
+            if is_damaged:
+                self._damaged.add(track.index)
+                track.codec_context.flush_buffers()
+                continue
             yield from frames
 
     def _demuxed(self) -> Iterator[av.Packet]:
@@ -377,9 +383,11 @@ class Video:
                 if self._may_jump and track.index in ends_s:
                     late_s = time_s - ends_s[track.index]
                     if not _is_steady(late_s + shifts_s[track.index]):
-                        shift_s = shift_s if _is_steady(late_s + shift_s) else -late_s
+                        if not _is_steady(late_s + shift_s):
+                            shift_s, at_s = -late_s, ends_s[track.index] - self._zero_s
+                            note = f"the clock of the file jumps at {at_s:.2f} s"
+                            self._gaps.append((at_s, at_s, f"{note}: taken as one recording"))
                         shifts_s[track.index] = shift_s
-                        self._notes["the clock of the file jumps: taken as one recording"] = None
                 ticks = round(shifts_s[track.index] / time_base)
                 packet.dts += ticks
                 if packet.pts is not None:
@@ -432,11 +440,13 @@ def _to_show(
     notes = []
     if frame.colorspace not in _MATRICES:
         raise ClipError(f"the colors have matrix {frame.colorspace}, expected one of {_MATRICES}")
-    curve = _HDR.get(frame.color_trc)
-    if curve or frame.format.name not in _SIMPLE:
-        to_sdr = ":out_transfer=bt709:out_primaries=bt709" if curve else ""
-        filters += [("scale", f"flags={SCALING}{to_sdr}"), ("format", "rgb24")]
-        notes += [f"converted from HDR ({curve}) to BT.709"] if curve else []
+    if curve := _HDR.get(frame.color_trc):  # with `full_chroma_int`, swscale gets its colors wrong
+        smooth = SCALING.replace("+full_chroma_int", "")
+        filters.append(("scale", f"flags={smooth}:out_transfer=bt709:out_primaries=bt709"))
+        notes.append(f"converted from HDR ({curve}) to BT.709")
+    elif frame.format.name not in _SIMPLE:
+        filters.append(("scale", f"flags={SCALING}"))
+    filters += [("format", "rgb24")] * len(filters)
     left, right, top, bottom = rectangle
     width, height = frame.width - left - right, frame.height - top - bottom
     if any(rectangle):
