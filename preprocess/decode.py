@@ -138,6 +138,8 @@ class _Bounded:
             yield
         except (av.FFmpegError, MemoryError) as exc:
             reason = getattr(exc, "strerror", None) or exc
+            if isinstance(exc, MemoryError):
+                reason = f"it claims more than {MAX_MEMORY >> 20} MB of memory"
             raise ClipError(f"not a readable video or recording: {reason}") from exc
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

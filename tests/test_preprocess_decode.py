@@ -1,6 +1,10 @@
 """Files to frames and sound: strict for a clip of a cache, lenient for a prediction."""
 
 import io
+import resource
+import subprocess
+import sys
+import zlib
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -8,7 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from media import claiming, encode, moved_to_front, noise_pictures, swept, tone, turned
+from media import (
+    box,
+    claiming,
+    claiming_samples,
+    encode,
+    moved_to_front,
+    noise_pictures,
+    numbers,
+    swept,
+    tone,
+    turned,
+)
 
 from preprocess.decode import ClipError, open_video
 from preprocess.windows import Plan, decode, frame_times_s, read_windows
@@ -250,3 +265,50 @@ def test_a_name_is_the_name_of_a_file_whatever_addresses_it_looks_like(name, tmp
     path.write_bytes(recording(tone(2)))
     with open_video(path, picture=False) as video:
         assert video.length_s(6) == pytest.approx(2)
+
+
+def compressed_index() -> bytes:
+    """An mp4 of 0.7 MB whose index claims to be of 700 MB, all of them zero."""
+    zeros = zlib.compressobj(9)
+    part = zeros.compress(bytes(2**20)) + zeros.flush(zlib.Z_FULL_FLUSH)
+    repeated = zeros.compress(bytes(2**20)) + zeros.flush(zlib.Z_FULL_FLUSH)
+    packed = box(b"cmvd", numbers(700 * 2**20), part, repeated * 699)
+    moov = box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), packed))
+    return box(b"ftyp", b"isom", numbers(512), b"isom") + moov
+
+
+BOMBS = {
+    "index": (lambda: claiming_samples(85_000_000), "no frame could be read"),
+    "smaller index": (lambda: claiming_samples(11_000_000), "claims more than 10000000 frames"),
+    "fragments": (lambda: claiming_samples(9_000_000, in_fragments=9), "512 MB of memory"),
+    "compressed index": (compressed_index, "it claims more than 512 MB of memory"),
+}
+
+
+@pytest.mark.parametrize(("content", "problem"), BOMBS.values(), ids=BOMBS)
+def test_a_small_file_cannot_take_any_amount_of_memory(content, problem, tmp_path):
+    path = tmp_path / "bomb.mp4"
+    path.write_bytes(content())
+    code = f"""
+import resource, pathlib
+from preprocess.decode import open_video
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    with open_video(pathlib.Path({str(path)!r}), sound=False) as video:
+        list(video.frames())
+except ValueError as exc:
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print((after - before) // 1024, resource.getrlimit(resource.RLIMIT_DATA), exc)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert problem in done.stdout
+    assert int(done.stdout.split()[0]) < 600
+    assert str(resource.getrlimit(resource.RLIMIT_DATA)) in done.stdout
+
+
+@pytest.mark.parametrize("limit", ["OPENING_S", "WORK_S"])
+def test_a_file_that_takes_too_much_time_is_left(limit, monkeypatch):
+    monkeypatch.setattr("preprocess.decode.OPENING_S", 0.02)
+    monkeypatch.setattr("preprocess.decode.WORK_S", 0 if limit == "WORK_S" else -1)
+    with pytest.raises(ClipError, match="takes too long to read"):
+        decode(ordinary())
