@@ -20,8 +20,9 @@ from typing import BinaryIO
 import av
 import numpy as np
 import soxr
+from av.container import InputContainer
 from av.format import Flags
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.reformatter import ColorTrc
 
 from cache.schema import OFFSET_S, SAMPLE_RATE_HZ
@@ -29,7 +30,6 @@ from cache.schema import OFFSET_S, SAMPLE_RATE_HZ
 # Limits of a clip.
 MAX_BYTES = 256 * 2**20
 MAX_DURATION_S = 60
-MAX_FRAMES = 7200
 
 # Limits of every file. Beyond them, a small hostile file could claim any amount of memory or time.
 MAX_PIXELS = 4096 * 2304
@@ -37,8 +37,8 @@ MAX_ASPECT = 4
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 MAX_GAP_S = 60
 MAX_INDEX = 10**7  # entries, one per frame
-MAX_MEMORY = 2**29  # bytes beyond those that the process has, for one call of the decoder
-# Processor time for opening a file, and then for each second of it.
+MAX_MEMORY = 2**29  # bytes that a call of the decoder may add to those of the process
+# Seconds for opening a file, and then for each second of it.
 OPENING_S, WORK_S = 60, 30
 
 # Time stamps of sound may be wrong by this much; more is a gap or an overlap.
@@ -56,8 +56,9 @@ _FORMATS = (
 # Those whose duration FFmpeg guesses, as for all formats whose clock may jump.
 _GUESSED = ("mp3", "aac", "mpegvideo")
 
-# Within these seconds a clock goes on; beyond, recordings were joined, or it started over.
-_STEADY_S = (-0.5, 10.0)
+# From one packet to the next, a clock may go back and forth by these seconds. Beyond them, another
+# recording follows, or the clock started over.
+_BACK_S, _FORTH_S = 0.5, 10.0
 
 # How swscale converts and resizes: the mean of the area under each pixel (bilinear where it
 # enlarges), color at full resolution, and the same bytes on every processor.
@@ -71,9 +72,6 @@ _SIMPLE = {f"{yuv}{part}p" for yuv in ("yuv", "yuvj") for part in (420, 422, 444
 # the brightness curves that it must convert, because only HDR displays show them.
 _MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
 _HDR = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
-
-# Pixels that are less than 1 % from square stay as they are.
-_SQUARE = 0.01
 
 # ITU-R BS.775: what each channel adds if many are mixed to two, and these to their mean.
 _SHARES = {"FL": 0.5, "FR": 0.5, "FC": math.sqrt(0.5), "LFE": 0.0, "LFE2": 0.0}
@@ -108,7 +106,7 @@ def open_video(
 
 
 class _Bounded:
-    """A file for the decoder, and limits on the memory and processor time of the decoder's calls.
+    """A file for the decoder, and limits on the memory and time of the decoder's calls.
 
     FFmpeg believes what a file declares: an mp4 of 600 bytes can claim three gigabytes.
     """
@@ -116,24 +114,25 @@ class _Bounded:
     def __init__(self, file: BinaryIO):
         self.seek, self.tell, self._read = file.seek, file.tell, file.read
         self.left_s = float(OPENING_S)
-        self._began_s = 0.0
+        self._began_s = self._measured_s = -math.inf
+        self._most = resource.getrlimit(resource.RLIMIT_DATA)[0]
 
     def read(self, size: int) -> bytes:
         """Read on; if the time is up, the file ends here."""
-        return b"" if time.thread_time() - self._began_s > self.left_s else self._read(size)
+        return b"" if time.monotonic() - self._began_s > self.left_s else self._read(size)
 
     @contextmanager
     def call(self) -> Iterator[None]:
         """Limit a call of the decoder, and turn what it raises into a ClipError."""
-        self._began_s = time.thread_time()
+        self._began_s = time.monotonic()
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if sys.platform == "linux":
+        # Measured now and then, because it would take a tenth of the time of decoding.
+        if sys.platform == "linux" and self._began_s - self._measured_s > 0.02:
+            self._measured_s = self._began_s
             pages = int(Path("/proc/self/statm").read_bytes().split()[5])
-            most = pages * resource.getpagesize() + MAX_MEMORY
-            most = min(
-                [most, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
-            )
-            resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+            limits = pages * resource.getpagesize() + MAX_MEMORY, soft, hard
+            self._most = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_DATA, (self._most, hard))
         try:
             yield
         except (av.FFmpegError, MemoryError) as exc:
@@ -143,7 +142,7 @@ class _Bounded:
             raise ClipError(f"not a readable video or recording: {reason}") from exc
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-            self.left_s -= time.thread_time() - self._began_s
+            self.left_s -= time.monotonic() - self._began_s
             if self.left_s < 0:
                 raise ClipError("takes too long to read: the file is damaged or hostile")
 
@@ -152,12 +151,7 @@ class Video:
     """An open file. Picture and sound can each be read once, from front to end."""
 
     def __init__(
-        self,
-        container: av.container.InputContainer,
-        bounded: _Bounded,
-        picture: bool,
-        sound: bool,
-        clip: bool,
+        self, container: InputContainer, bounded: _Bounded, picture: bool, sound: bool, clip: bool
     ):
         self._container, self._bounded = container, bounded
         self._notes: dict[str, None] = {}  # on the whole file, each once
@@ -191,7 +185,7 @@ class Video:
         self._damaged: set[int] = set()  # tracks whose last packets could not be decoded
         self._looks: tuple | None = None  # of the frame for which `_graph` and `_shown` are
 
-    def _choose(self, kind: str) -> av.stream.Stream:
+    def _choose(self, kind: str) -> Stream:
         """The track that players take: the default one, or the first, of those with a decoder."""
         tracks = [track for track in self._container.streams if track.type == kind]
         tracks = [track for track in tracks if not track.disposition & Disposition.attached_pic]
@@ -231,8 +225,6 @@ class Video:
             time_s = frame.time - self._zero_s
             if time_s - previous_s > MAX_GAP_S:
                 raise ClipError(f"the picture is missing for {time_s - previous_s:.0f} s")
-            if self.is_clip and count == MAX_FRAMES:
-                raise ClipError(f"more than {MAX_FRAMES} frames, expected one short clip")
             if track.index in self._damaged:
                 self._damaged.remove(track.index)
                 note = f"the picture is damaged from {previous_s:.2f} to {time_s:.2f} s"
@@ -291,8 +283,6 @@ class Video:
                 raise ClipError("the sound contains NaN or Inf")
             mono = np.pad(mono, (gap, 0)) if gap > 0 else mono[-gap:]
             count += len(mono)
-            if self.is_clip and count > MAX_DURATION_S * rate_hz:
-                raise ClipError(f"the sound is longer than {MAX_DURATION_S} s")
             yield rate_hz, mono
         # In a video, the frames are counted instead; its sound may well be shorter than declared.
         declared_s = float((track.duration or 0) * track.time_base) + delay_s
@@ -332,7 +322,7 @@ class Video:
             return half
         return mono
 
-    def _decoded(self, track: av.stream.Stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
+    def _decoded(self, track: Stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
         """Yield what a track decodes to, in one pass over the file for both tracks.
 
         Packets of the other track wait until it is read, still compressed.
@@ -381,15 +371,16 @@ class Video:
                 raise ClipError(f"the file claims more than {MAX_INDEX} frames")
             if track.type in ("video", "audio") and packet.dts is not None:
                 time_s = float(packet.dts * time_base)
-                # Where the clock jumps, tracks that jump together stay together.
                 if self._may_jump and track.index in ends_s:
+                    # Its own shift still fits, or that of a track that jumped before, or a new one.
                     late_s = time_s - ends_s[track.index]
-                    if not _is_steady(late_s + shifts_s[track.index]):
-                        if not _is_steady(late_s + shift_s):
-                            shift_s, at_s = -late_s, ends_s[track.index] - self._zero_s
-                            note = f"the clock of the file jumps at {at_s:.2f} s"
-                            self._gaps.append((at_s, at_s, f"{note}: taken as one recording"))
-                        shifts_s[track.index] = shift_s
+                    shifts = shifts_s[track.index], shift_s, -late_s
+                    fitting = [each for each in shifts if -_BACK_S <= late_s + each <= _FORTH_S]
+                    shifts_s[track.index] = fitting[0]
+                    if len(fitting) == 1:
+                        shift_s, at_s = -late_s, ends_s[track.index] - self._zero_s
+                        note = f"the clock of the file jumps at {at_s:.2f} s"
+                        self._gaps.append((at_s, at_s, f"{note}: taken as one recording"))
                 ticks = round(shifts_s[track.index] / time_base)
                 packet.dts += ticks
                 if packet.pts is not None:
@@ -399,6 +390,8 @@ class Video:
                 end_s = max(self._end_s, ends_s[track.index] - self._zero_s)
                 self._bounded.left_s += WORK_S * min(end_s - self._end_s, MAX_GAP_S)
                 self._end_s = end_s
+                if self.is_clip and end_s > MAX_DURATION_S:
+                    raise ClipError(f"longer than {MAX_DURATION_S} s, expected one short clip")
             if track in self._tracks:
                 yield packet
 
@@ -424,19 +417,13 @@ class Video:
         return frame, self._shown
 
 
-def _is_steady(step_s: float) -> bool:
-    return _STEADY_S[0] <= step_s <= _STEADY_S[1]
-
-
 def _to_show(
     frame: av.VideoFrame, matrix: bytes, aspect: Fraction, rectangle: tuple[int, ...]
 ) -> tuple[list[tuple[str, str | None]], tuple[str, ...]]:
     """The filters for `Video.shown`, and notes.
 
-    Args:
-        matrix: the display matrix, nine int32 (phones record portraits sideways), or nothing.
-        aspect: the width of a pixel by its height.
-        rectangle: the pixels to cut off on the left, right, top and bottom.
+    The file declares a display matrix (nine int32, or nothing), the aspect of a pixel (its width by
+    its height), and how many pixels to cut off on the left, right, top and bottom.
     """
     filters: list[tuple[str, str | None]] = []
     notes = []
@@ -454,7 +441,7 @@ def _to_show(
     if any(rectangle):
         filters.append(("crop", f"{width}:{height}:{left}:{top}:exact=1"))
         notes.append(f"cut to the {width}x{height} pixels that the file shows")
-    if abs(aspect - 1) > _SQUARE:  # enlarge the shorter side
+    if abs(aspect - 1) > 0.01:  # enlarge the shorter side
         width, height = round(width * max(aspect, 1)), round(height / min(aspect, 1))
         filters.append(("scale", f"{width}:{height}:flags={SCALING}"))
         notes.append(f"pixels of {aspect.numerator}:{aspect.denominator} made square")
@@ -476,9 +463,7 @@ def _to_show(
     return filters, tuple(notes)
 
 
-def _crop_rectangle(
-    container: av.container.InputContainer, track: av.stream.Stream
-) -> tuple[int, ...]:
+def _crop_rectangle(container: InputContainer, track: Stream) -> tuple[int, ...]:
     """What the container cuts off a picture on the left, right, top and bottom, in pixels."""
     # FFmpeg leaves this to its caller, and PyAV only shows it in the description of a file.
     level = av.logging.get_level()

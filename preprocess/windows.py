@@ -175,11 +175,11 @@ def _picture_window(
 ) -> Window:
     """The window with these 30 numbered frames, as they are to be shown."""
     numbers, frames = zip(*kept, strict=True)
-    looks = {(each.width, each.height, each.format.name, each.rotation % 360) for each in frames}
+    shown, more = zip(*map(video.shown, frames), strict=True)
+    looks = {(each.width, each.height, each.format.name) for each in shown}
     if len(looks) > 1:
         return Window(start_s, problem=f"the video format changes mid-window: {sorted(looks)}")
-    shown, more = zip(*map(video.shown, frames), strict=True)
-    notes += more[0]
+    notes += tuple(dict.fromkeys(itertools.chain(*more)))
     different = len(set(numbers))
     if different < FEW_FRAMES:
         notes += (f"the picture stands still: {different} different frames in {DURATION_S} s",)
