@@ -204,4 +204,4 @@ def test_after_a_damaged_spot_a_prediction_goes_on_and_says_where(container, tmp
     missing = [any("sound is missing from" in note for note in w.notes) for w in windows]
     assert 1 <= sum(missing) <= 3
     with pytest.raises(ClipError, match=r"not a readable video|the sound jumps"):
-        decode(bytes(content))
+        decode(bytes(content))  # a clip is refused
