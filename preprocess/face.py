@@ -10,15 +10,11 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from cache.schema import DURATION_S, FRAME_COUNT, FRAME_SIZE
-from preprocess.decode import ClipError, filter_graph
+from preprocess.decode import SCALING, ClipError, filter_graph
 from preprocess.settings import MIN_FOUND, FaceSettings
 
 # A smaller face shows nothing. The detector does not find one, but landmarks may say anything.
 MIN_SIDE = 16
-
-# How swscale converts and resizes: the mean of the area under each pixel (bilinear where it
-# enlarges), color at full resolution, and the same bytes on every processor.
-_SCALING = "area+full_chroma_inp+full_chroma_int+accurate_rnd+bitexact"
 
 
 def detect_faces(
@@ -130,7 +126,7 @@ def crop(frames: Sequence[av.VideoFrame], boxes: np.ndarray) -> np.ndarray:
     The file's own matrix (RAVDESS: BT.709, limited range) decides the colors.
 
     Args:
-        frames: 30 frames of one size and format.
+        frames: 30 frames of one size and format, as from `Video.shown`.
         boxes: (30, 4), whole x1, y1, x2, y2 in pixels, squares of equal side within the frames.
     """
     side = int(boxes[0, 2] - boxes[0, 0])
@@ -139,7 +135,7 @@ def crop(frames: Sequence[av.VideoFrame], boxes: np.ndarray) -> np.ndarray:
         # exact=1: color has half the resolution of light, so at odd pixels it is half of its pixel
         # off. Without it, crops would jump by two pixels, which is worse.
         ("crop", f"{side}:{side}:0:0:exact=1"),
-        ("scale", f"{FRAME_SIZE}:{FRAME_SIZE}:flags={_SCALING}"),
+        ("scale", f"{FRAME_SIZE}:{FRAME_SIZE}:flags={SCALING}"),
         ("format", "rgb24"),
     )
     crops = np.empty((len(frames), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)

@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from cache.schema import DURATION_S, FRAME_COUNT, OFFSET_S, SAMPLE_COUNT, SAMPLE_RATE_HZ
-from preprocess.decode import MAX_BYTES, ClipError, Video, open_video, upright
+from preprocess.decode import MAX_BYTES, ClipError, Video, open_video
 from preprocess.settings import SHORTFALL_S
 
 # A file of up to 6 s is one clip; a longer one has a window every half window.
@@ -29,8 +29,8 @@ class Window:
     """2.45 s of a file; the 30 frames are those in the middle of 30 equal parts of it."""
 
     start_s: float  # in seconds from the start of the file
-    # Upright, as decoded (RGB would take twice the memory, and only the crops need it). None
-    # without a picture, or where `problem` says why.
+    # As shown, mostly as decoded (RGB would take twice the memory, and only the crops need it).
+    # None without a picture, or where `problem` says why.
     frames: list[av.VideoFrame] | None = None
     frame_index: np.ndarray | None = None  # uint16 (30,), the number of each in the file, from 0
     waveform: np.ndarray | None = None  # float32 (108045,) in -1..1, mono at 44.1 kHz
@@ -61,7 +61,7 @@ def plan(path: Path | str, hop_s: float | None = None) -> Plan:
     default every half window, and a clip has only one.
     """
     with open_video(path, picture=False, sound=False) as video:
-        length_s = video.length_s()
+        length_s = video.length_s(CLIP_S)
     least_s = DURATION_S - SHORTFALL_S
     if length_s < least_s:
         raise ClipError(f"lasts {length_s:.2f} s, expected at least {least_s:.2f} s")
@@ -103,7 +103,7 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
     windows: Iterator[Window] = map(Window, plan.starts_s())
     sounds: Iterator[tuple[np.ndarray | None, tuple[str, ...]]] = itertools.repeat((None, ()))
     if video.has_picture:
-        windows = _picture_windows(video.frames(), plan)
+        windows = _picture_windows(video, plan)
     if video.has_sound:
         sounds = _sound_windows(video.sound(sound_delay_s), plan)
     for start_s in plan.starts_s():
@@ -112,9 +112,14 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
             if video.has_picture and video.has_sound and (window or heard):
                 ended = "sound" if window else "picture"
                 yield Window(start_s, problem=f"the {ended} ends before this window does")
+            elif start_s + DURATION_S - SHORTFALL_S <= video.declared_s:
+                ended = (
+                    f"the file ends before this window does, and declares {video.declared_s:.2f} s"
+                )
+                yield Window(start_s, problem=f"{ended}: it is cut off or damaged")
             return
         waveform, notes = heard
-        notes = (*window.notes, *notes)
+        notes = (*window.notes, *notes, *video.notes(start_s, start_s + DURATION_S))
         yield replace(window, waveform=waveform, notes=notes, synthetic=video.is_synthetic)
     if video.is_clip:
         deque(windows, maxlen=0)
@@ -126,14 +131,14 @@ def frame_times_s(start_s: float = OFFSET_S) -> np.ndarray:
     return start_s + (np.arange(FRAME_COUNT) + 0.5) * (DURATION_S / FRAME_COUNT)
 
 
-def _picture_windows(frames: Iterator[tuple[float, av.VideoFrame]], plan: Plan) -> Iterator[Window]:
+def _picture_windows(video: Video, plan: Plan) -> Iterator[Window]:
     """Yield each window with its frames. See `read_windows`."""
     starts = plan.starts_s()
     upcoming = next(starts)
     # Windows under way: start, times of the frames, and the (number, frame) kept so far.
     under_way: deque[tuple[float, np.ndarray, list[tuple[int, av.VideoFrame]]]] = deque()
     shown, shown_s, done = None, 0.0, False
-    for number, (time_s, frame) in enumerate(frames):
+    for number, (time_s, frame) in enumerate(video.frames()):
         # Begin the windows whose first frame is due before this one.
         while upcoming is not None and (times := frame_times_s(upcoming))[0] < time_s:
             if shown:
@@ -148,7 +153,7 @@ def _picture_windows(frames: Iterator[tuple[float, av.VideoFrame]], plan: Plan) 
             kept += [shown] * (int(np.searchsorted(times, time_s)) - len(kept))
         while under_way and len(under_way[0][2]) == FRAME_COUNT:
             start_s, _, kept = under_way.popleft()
-            yield _picture_window(start_s, kept)
+            yield _picture_window(video, start_s, kept)
             done = True
         shown, shown_s = (number, frame), time_s
     # The file has ended. Its last frame may be repeated for up to 0.25 s.
@@ -164,23 +169,24 @@ def _picture_windows(frames: Iterator[tuple[float, av.VideoFrame]], plan: Plan) 
         late = (times > end_s).sum()
         note = f"video ends at {end_s:.3f} s: last frame repeated {late} times"
         kept += [shown] * (FRAME_COUNT - len(kept))
-        yield _picture_window(start_s, kept, *([note] if late else []))
+        yield _picture_window(video, start_s, kept, *([note] if late else []))
         done = True
 
 
-def _picture_window(start_s: float, kept: list[tuple[int, av.VideoFrame]], *notes: str) -> Window:
-    """The window with these 30 numbered frames, turned upright."""
+def _picture_window(
+    video: Video, start_s: float, kept: list[tuple[int, av.VideoFrame]], *notes: str
+) -> Window:
+    """The window with these 30 numbered frames, as they are to be shown."""
     numbers, frames = zip(*kept, strict=True)
-    looks = {(each.width, each.height, each.format.name, each.rotation % 360) for each in frames}
+    shown, more = zip(*map(video.shown, frames), strict=True)
+    looks = {(each.width, each.height, each.format.name) for each in shown}
     if len(looks) > 1:
         return Window(start_s, problem=f"the video format changes mid-window: {sorted(looks)}")
-    if angle := frames[0].rotation % 360:
-        notes += (f"turned by {angle} degrees",)
+    notes += tuple(dict.fromkeys(itertools.chain(*more)))
     different = len(set(numbers))
     if different < FEW_FRAMES:
         notes += (f"the picture stands still: {different} different frames in {DURATION_S} s",)
-    index = np.array(numbers).astype(np.uint16)
-    return Window(start_s, [upright(frame) for frame in frames], index, notes=notes)
+    return Window(start_s, list(shown), np.array(numbers).astype(np.uint16), notes=notes)
 
 
 def _sound_windows(

@@ -131,3 +131,46 @@ def record(folder: Path, clip_id: str, hertz: float) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     """The bytes of every file of a cache by name, but of the stamps; nothing else is hidden."""
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != ".stamps.json"}
+
+
+def box(kind: bytes, *parts: bytes) -> bytes:
+    """A box of an mp4."""
+    content = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def numbers(*values: int) -> bytes:
+    return struct.pack(f">{len(values)}I", *values)
+
+
+def claiming_samples(count: int, *, in_fragments: int = 0) -> bytes:
+    """An mp4 of under a kilobyte whose tables claim so many frames of one byte each.
+
+    They are claimed in the index, or in each of these fragments.
+    """
+    whole = (0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    tkhd = box(b"tkhd", numbers(1, 0, 0, 1, 0, 100, 0, 0, 0, 0, *whole, 64 << 16, 64 << 16))
+    mdhd = box(b"mdhd", numbers(0, 0, 0, 8_000, 80_000, 0))
+    hdlr = box(b"hdlr", bytes(8), b"vide", bytes(13))
+    size = struct.pack(">HHIIIH", 64, 64, 72 << 16, 72 << 16, 0, 1)
+    entry = box(b"jpeg", bytes(6), b"\0\1", bytes(16), size, bytes(32), b"\0\x18\xff\xff")
+    listed = 0 if in_fragments else count
+    tables = [
+        box(b"stsd", numbers(0, 1), entry),
+        box(b"stts", numbers(0, 1, listed, 1)),
+        box(b"stsc", numbers(0, 1, 1, listed, 1)),
+        box(b"stsz", numbers(0, 1, listed)),
+        box(b"stco", numbers(0, 1, 8)),
+    ]
+    media = box(b"mdia", mdhd, hdlr, box(b"minf", box(b"vmhd", bytes(12)), box(b"stbl", *tables)))
+    mvhd = box(b"mvhd", numbers(0, 0, 0, 1_000, 10_000, 0x10000), bytes(70), numbers(2))
+    trex = box(b"mvex", box(b"trex", numbers(0, 1, 1, 1, 1, 0))) if in_fragments else b""
+    moov = box(b"moov", mvhd, box(b"trak", tkhd, media), trex)
+    run = box(b"traf", box(b"tfhd", numbers(0, 1)), box(b"trun", numbers(0, count)))
+    moof = box(b"moof", box(b"mfhd", numbers(0, 1)), run) + box(b"mdat", bytes(16))
+    return (
+        box(b"ftyp", b"isom", numbers(512), b"isom")
+        + moov
+        + box(b"mdat", bytes(64))
+        + moof * in_fragments
+    )

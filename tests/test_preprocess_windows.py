@@ -1,12 +1,14 @@
 """A file of any length as windows, each as long as what is used of a clip."""
 
+import itertools
+import re
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from media import encode, noise_pictures, put, remuxed, swept, tone
+from media import encode, moved_to_front, noise_pictures, put, remuxed, swept, tone
 
 from cache.schema import DURATION_S, SAMPLE_COUNT, SAMPLE_RATE_HZ
 from preprocess.decode import ClipError, open_video
@@ -148,3 +150,58 @@ def test_tracks_that_follow_each_other_in_the_file_are_read_as_each_alone(tmp_pa
     for together, picture, sound in zip(both, seen, heard, strict=True):
         assert np.array_equal(together.frame_index, picture.frame_index)
         assert np.array_equal(together.waveform, sound.waveform)
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_streams_that_were_joined_are_judged_to_their_end(times, tmp_path):
+    """Each starts its own clock; FFmpeg takes the length of the last one for that of the file."""
+    part = remuxed(encode(noise(3.3), swept(3.3)), "mpegts")
+    windows = windows_of(put(tmp_path, "joined.ts", part * times))
+    assert len(windows) == (1 if times == 1 else 9)
+    assert not any(window.problem for window in windows)
+    jumps = [[note for note in window.notes if "clock" in note] for window in windows]
+    jumps = sorted(set(itertools.chain(*jumps)))
+    assert len(jumps) == times - 1
+    if jumps:
+        assert jumps[0] == "the clock of the file jumps at 3.33 s: taken as one recording"
+        heard = np.concatenate([windows[0].waveform, windows[2].waveform[: SAMPLE_RATE_HZ // 10]])
+        assert (np.abs(heard).reshape(-1, 5).max(axis=1) > 0.001).mean() > 0.95
+
+
+def test_a_clock_that_wraps_goes_on(tmp_path):
+    """As that of a transport stream does every 26.5 hours."""
+    options = {"output_ts_offset": "95439.7"}
+    content = remuxed(encode(noise(8), swept(8)), "mpegts", **options)
+    windows = windows_of(put(tmp_path, "wraps.ts", content))
+    assert [window.problem for window in windows] == [None] * 5
+
+
+@pytest.mark.parametrize("container", ["matroska", "mp4"])
+def test_a_file_that_was_cut_off_says_how_long_it_should_be(container, tmp_path):
+    content = encode(noise(13), swept(13), container=container)
+    content = moved_to_front(content) if container == "mp4" else content
+    *whole, last = windows_of(put(tmp_path, "cut", content[: len(content) * 6 // 10]))
+    assert len(whole) == 5
+    assert not any(window.problem for window in whole)
+    assert re.fullmatch(
+        r"the file ends .* declares 13.0\d s: it is cut off or damaged", last.problem
+    )
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_after_a_damaged_spot_a_prediction_goes_on_and_says_where(container, tmp_path):
+    content = encode(noise(12), swept(12))
+    content = bytearray(content if container == "mp4" else remuxed(content, container))
+    at = len(content) * 2 // 5
+    content[at : at + 5_000] = np.random.default_rng(0).bytes(5_000)
+    path = put(tmp_path, "damaged", bytes(content))
+    windows = windows_of(path)
+    assert [window.problem for window in windows] == [None] * 8
+    damaged = [any("is damaged from 4." in note for note in window.notes) for window in windows]
+    assert damaged == [
+        window.start_s < 8.4 and window.start_s + DURATION_S > 4.9 for window in windows
+    ]
+    missing = [any("sound is missing from" in note for note in w.notes) for w in windows]
+    assert 1 <= sum(missing) <= 3
+    with pytest.raises(ClipError, match=r"not a readable video|the sound jumps"):
+        decode(bytes(content))  # a clip is refused

@@ -15,7 +15,7 @@ from cache.ravdess import EMOTIONS
 from cache.schema import FRAME_COUNT, SAMPLE_RATE_HZ
 from evaluate.predict.picture import BOX, COLORS, dot, glowing
 from evaluate.predict.predictor import Prediction
-from preprocess.decode import Video, upright
+from preprocess.decode import Video
 
 _HEIGHT = 720  # the largest height of the picture in pixels
 PANEL = 320  # the width of the panel beside it in pixels
@@ -37,7 +37,7 @@ def annotate(
         if piece := next(pieces, None):
             voice = mp4.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono", bit_rate=128_000)
         for time_s, raw in video.frames():
-            frame = upright(raw)
+            frame, _ = video.shown(raw)
             if picture is None:
                 scale = min(1, _HEIGHT / frame.height)
                 # H.264 takes only even sizes.
