@@ -28,7 +28,13 @@ from tqdm import tqdm
 
 from cache.diff import settings_apart
 from cache.files import sha256_file, sweep, sync, write_json
-from cache.manifest import MANIFEST_NAME, describe_shard, read_manifest, write_manifest
+from cache.manifest import (
+    FAILURES_NAME,
+    MANIFEST_NAME,
+    describe_shard,
+    read_manifest,
+    write_manifest,
+)
 from cache.ravdess import Clip, is_sample
 from cache.reader import Cache
 from cache.schema import shard_name
@@ -38,7 +44,6 @@ from preprocess.decode import ClipError
 from preprocess.settings import Settings
 from preprocess.workers import load_clip, process, process_all
 
-FAILURES_NAME = "failures.json"
 WORK_NAME = ".work"
 # Size and ctime of each raw file as it was read, so that an unchanged one need not be hashed.
 STAMPS_NAME = ".stamps.json"

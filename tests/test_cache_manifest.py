@@ -33,8 +33,8 @@ def test_the_manifest_lists_every_shard_and_has_the_same_bytes_each_time(noise_c
     [
         ("nowhere", "no such folder, expected a cache"),
         ("cache.zip", "is a file, expected the folder of a cache"),
-        ("unfinished", "an unfinished cache. Finish it with the command"),
-        ("raw", r"has no manifest\.json, so it is not a cache. .*make features RAVDESS=DIR"),
+        ("unfinished", "an unfinished cache. Run the command that began it"),
+        ("raw", r"has no manifest\.json, so it is not a cache. .*make features RAVDESS=DIR CACHE"),
     ],
 )
 def test_what_is_not_a_finished_cache_is_told_apart(tmp_path, path, problem):
