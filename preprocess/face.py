@@ -41,7 +41,8 @@ def detect_faces(
     candidates = _candidates(np.stack(small), settings)
     found = [number for number, faces in enumerate(candidates) if len(faces)]
     if len(found) < MIN_FOUND * len(looked_at):
-        raise ClipError(f"a face in {len(found)} of {len(looked_at)} frames, expected half or more")
+        problem = f"a face in {len(found)} of {len(looked_at)} frames, expected half or more"
+        raise ClipError(problem + _turn_hint(small[len(small) // 2], settings))
     # Of several faces, take the one nearest to where the largest usually is.
     faces = [candidates[number] for number in found]
     centers = [(each[:, :2] + each[:, 2:4]) / 2 for each in faces]
@@ -61,6 +62,19 @@ def detect_faces(
     if crowd > 1:
         notes.append(f"up to {crowd} faces in a frame: the largest, most central in time, was kept")
     return boxes, scores, tuple(notes)
+
+
+def _turn_hint(picture: np.ndarray, settings: FaceSettings) -> str:
+    """How to turn a picture without a face, uint8 RGB (H, W, 3), if it then shows one."""
+    turns = {"by 180": 2, "clockwise by 90": 3, "counterclockwise by 90": 1}
+    scores = {}
+    for turn, quarters in turns.items():
+        faces = _candidates(np.rot90(picture, quarters)[None].copy(), settings)[0]
+        scores[turn] = faces[:, 4].max(initial=0)
+    turn = max(scores, key=scores.get)
+    if not scores[turn]:
+        return ""
+    return f". There is one if the picture is turned {turn} degrees: turn the video upright first"
 
 
 def _candidates(pictures: np.ndarray, settings: FaceSettings) -> list[np.ndarray]:
