@@ -1,7 +1,7 @@
 # CFN-SR: `make help` lists all targets.
 
 PYTHON  ?= python3
-JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+JOBS    ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc || echo 1)
 
 # Folders. Without RAVDESS=DIR, features are made from the synthetic sample.
 RAVDESS ?=

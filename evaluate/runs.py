@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from cache.diff import settings_apart
 from cache.ravdess import FULL_AV_ORIGIN, HEADLINE_FOLDS, Clip, is_recordings
 from cache.reader import Cache
 from model.paper import ROWS
@@ -134,7 +135,7 @@ def start_in_words(init: dict[str, Any]) -> str:
         run = start["run"]
         source = f"{run['model']}, {run['epochs']} epochs" if run else UNKNOWN_START
         if run and run["recipe"] != "paper":
-            source += f" of {run['recipe']}"
+            source += f" of recipe {run['recipe']}"
         if run and record.is_unknown(start):
             source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")
@@ -166,11 +167,11 @@ def check_same_run(checkpoint: record.Checkpoint, run: Run) -> None:
 
 def tested_clips(cache: Cache, config: RunConfig) -> list[Clip]:
     """The clips of a run's test actors, sorted; RunError for another cache, or one without any."""
-    found, expected = cache.manifest["fingerprint"], config.cache["fingerprint"]
-    if found != expected:
+    if cache.manifest["fingerprint"] != config.cache["fingerprint"]:
+        apart = "; ".join(settings_apart("", config.cache["config"], cache.manifest["config"]))
         raise RunError(
-            f"{cache.directory} has fingerprint {found[:12]}, the run was trained on "
-            f"{expected[:12]}. Use the cache of the run"
+            f"{cache.directory} has other settings than the cache of the run (recorded and "
+            f"current: {apart:.200}). Use the cache of the run"
         )
     clips = cache.of_actors(config.test_actors)
     if not clips:

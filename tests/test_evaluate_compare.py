@@ -123,7 +123,7 @@ def test_models_and_starting_weights_are_settings_but_the_folds_of_these_are_not
             write(tmp_path / name, make_run(fold, 150, validation=True, **settings))
     rows = compare(*(tmp_path / name for name in "abc"))
     assert [(row["model"], row["starting weights"], row["runs"]) for row in rows] == [
-        ("cfn_sr", "audio: audio_mfcc_cnn, 70 epochs of modern", "2"),
+        ("cfn_sr", "audio: audio_mfcc_cnn, 70 epochs of recipe modern", "2"),
         ("cfn_sr", "random weights", "2"),
         ("msaf", "random weights", "2"),
         ("cfn_sr", "audio: a file of unknown actors", "2"),
