@@ -23,7 +23,7 @@ SMALL |= {"DEMO_CLIPS": "1", "DEMO_EPOCHS": "1"}
 
 # Commands, by what they begin with, that need other data or are too long as they are.
 INSTEAD = [
-    (r"make demo", "make demo FOLDS=0"),
+    (r"make demo", 'make demo FOLDS="0 1 2 3 4"'),
     (r"make real (.*)", r"make real \1 PRESET=landmarks"),
     (r"make features table1 table2 (.*)", r"make -n features table1 table2 \1"),  # half an hour
     (r"make weights RUNS=(\S+)", r"make weights RUNS=\1 PRESET=landmarks"),

@@ -121,9 +121,8 @@ def _why_no_cache(path: Path) -> str:
 def parse_manifest(content: bytes, path: Path | str) -> dict[str, Any]:
     """Parse and check the bytes of a manifest that came from `path`.
 
-    Raises:
-        CacheError: if it is not JSON, or its schema version, layout, fingerprint, checksum, shard
-            names or clip names are wrong.
+    CacheError if it is not JSON, or its schema version, layout, fingerprint, checksum, shard names
+    or clip names are wrong.
     """
     if len(content) > MAX_BYTES:
         raise CacheError(f"{path}: more than {MAX_BYTES} bytes, so not a manifest")

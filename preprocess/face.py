@@ -26,11 +26,9 @@ def detect_faces(
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Find the speaker's face in every `settings.every`-th of 30 frames, interpolate between.
 
-    ClipError if fewer than half of the frames looked at show a face.
-
-    Returns:
-        Boxes float64 (30, 4), x1, y1, x2, y2 in pixels of the frames; scores float32 (30,), 0
-        where interpolated; notes for the manifest.
+    Returns boxes float64 (30, 4), x1, y1, x2, y2 in pixels of the frames; scores float32 (30,), 0
+    where interpolated; and notes for the manifest. ClipError if fewer than half of the frames
+    looked at show a face.
     """
     looked_at = sorted({*range(0, FRAME_COUNT, settings.every), FRAME_COUNT - 1})
     scale = settings.detect_height / frames[0].height
@@ -118,10 +116,8 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
     One side length for the clip, `settings.margin` times the median of the boxes' longer sides;
     centers smoothed over time by a Gaussian of `settings.smoothing_s`, so that the crop follows
     the head and does not tremble with the detector; shifted inside where it would leave the frame,
-    of `height` and `width` pixels. ClipError if the boxes are too small to be a face.
-
-    Returns:
-        x1, y1, x2, y2, float32 (30, 4), whole pixels, squares of equal side within the frame.
+    of `height` and `width` pixels. Returns x1, y1, x2, y2, float32 (30, 4), whole pixels. ClipError
+    if the boxes are too small to be a face.
     """
     longer = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     side = int(min(round(settings.margin * np.median(longer)), height, width))
@@ -141,11 +137,8 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
 def crop(frames: Sequence[av.VideoFrame], boxes: np.ndarray) -> np.ndarray:
     """Cut out each frame's box, and resize and convert no more: uint8 RGB (30, 224, 224, 3).
 
-    The file's own matrix (RAVDESS: BT.709, limited range) decides the colors.
-
-    Args:
-        frames: 30 frames of one size and format.
-        boxes: (30, 4), whole x1, y1, x2, y2 in pixels, squares of equal side within the frames.
+    The file's own matrix (RAVDESS: BT.709, limited range) decides the colors. The 30 frames have
+    one size and format; boxes are as from `crop_boxes`.
     """
     side = int(boxes[0, 2] - boxes[0, 0])
     graph, (cut, *_) = filter_graph(

@@ -59,16 +59,6 @@ def test_the_papers_folds_hold_out_four_consecutive_actors_two_men_and_two_women
     assert list(HEADLINE_FOLDS["paper"]) == [0, 1, 2, 3, 4]
 
 
-def test_luna5_is_the_published_list():
-    assert [actors_of("luna5", fold)[1] for fold in range(5)] == [
-        (2, 5, 14, 15, 16),
-        (3, 6, 7, 13, 18),
-        (10, 11, 12, 19, 20),
-        (8, 17, 21, 23, 24),
-        (1, 4, 9, 22),
-    ]
-
-
 @pytest.mark.parametrize(
     ("split", "fold", "message"),
     [

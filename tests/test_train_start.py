@@ -10,7 +10,7 @@ from networks import tiny
 from noise import write_noise_cache
 from training import AUDIO, checkpoint_of, train
 
-from cache.ravdess import ACTORS, actors_of, expected_clips
+from cache.ravdess import actors_of, expected_clips
 from train.cli import make_parser, read_starts
 from train.record import START_SETTINGS, read_config
 from train.start import read_start
@@ -75,16 +75,6 @@ def test_fusion_starts_from_the_unimodal_runs_of_its_fold(cache, unimodal_runs, 
     assert "with other settings (recorded and current: init.audio: {" in capsys.readouterr().err
 
 
-def test_no_run_starts_from_weights_that_have_seen_one_of_its_held_out_actors(audio):
-    """The run of fold 0 has seen all actors but 1..4."""
-    for actor in ACTORS:
-        if actor in TEST_ACTORS:
-            read_start(audio, "audio", (actor,))
-        else:
-            with pytest.raises(ValueError, match=rf"were trained on actors \[{actor}\] "):
-                read_start(audio, "audio", (actor,))
-
-
 def started(audio: Path, folder: Path, *chain: str) -> Path:
     """A checkpoint of the audio network as if trained as the first of `chain`, such as
     `validation_0` or `luna5/fold_2`, from a run of the next, and so on; returns its path."""
@@ -138,23 +128,6 @@ def test_no_actor_leaks_into_a_run_from_its_start_or_through_a_chain(
     assert train(cache, tmp_path, *run.split(), "--init-audio", start) == 2
     assert f"error: {start}: its weights were trained on actors" in capsys.readouterr().err
     assert not (tmp_path / AUDIO).exists()
-
-
-def test_a_validation_run_has_seen_neither_its_own_held_out_actors_nor_those_of_its_fold(
-    cache, unimodal_runs, tmp_path
-):
-    assert train(cache, tmp_path, "--validate") == 0
-    path = tmp_path / AUDIO / "validation_0" / "last.pt"
-    for unseen in ((1, 2, 3, 4), (5, 6, 7, 8)):
-        assert read_start(path, "audio", unseen).record["run"]["validation"]
-    with pytest.raises(ValueError, match=r"actors \[9\] \(audio_mfcc_cnn, validation run of fold"):
-        read_start(path, "audio", (9,))
-    # Nor does it pass for a run of the fold itself.
-    state = torch.load(path, weights_only=True)
-    state["config"]["validation"] = False
-    torch.save(state, path)
-    with pytest.raises(ValueError, match="train_actors are"):
-        read_start(path, "audio", TEST_ACTORS)
 
 
 def test_a_public_file_is_used_with_a_warning_that_passes_on(cache, public, tmp_path, capsys):
