@@ -43,6 +43,9 @@ def seeds(folder: Path) -> list[bytes]:
     return contents
 
 
+LEAST = 40  # inputs, on a machine however busy
+
+
 def mutated(content: bytes, dice: random.Random) -> bytes:
     """The content with one or a few changes."""
     changed = bytearray(content)
@@ -68,11 +71,11 @@ def mutated(content: bytes, dice: random.Random) -> bytes:
 
 
 def trial(path: Path, seed: int, seconds: float, counts) -> None:
-    """Try inputs for some seconds; what is done is counted in `counts`: tried, refused."""
+    """Try inputs for some seconds, at least `LEAST`; counts those tried and refused in `counts`."""
     dice = random.Random(seed)
     contents = seeds(path.parent)
     ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+    while time.monotonic() < ends or counts[0] < LEAST:
         path.write_bytes(mutated(dice.choice(contents), dice))
         counts[0] += 1
         try:

@@ -80,7 +80,7 @@ def read_runs(*folders: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
 def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
     """The runs of each model in one folder, and those that cannot be read."""
     if not folder.is_dir():
-        raise ValueError(f"--runs is {str(folder)!r}, which is not a folder. Train a run first")
+        raise ValueError(f"{str(folder)!r} is not a folder, expected one with <model>/fold_<k>/")
     found = sorted(path for path in folder.glob("*/fold_*") if path.is_dir())
     if not found:
         raise ValueError(f"{str(folder)!r} contains no runs, expected folders <model>/fold_<k>")

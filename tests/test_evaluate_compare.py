@@ -132,6 +132,8 @@ def test_models_and_starting_weights_are_settings_but_the_folds_of_these_are_not
 
 def test_test_runs_are_only_read_on_request_and_it_is_said_loudly(runs, capsys):
     write(runs / "tested", *(make_run(fold, 150) for fold in range(2)))
+    compare(runs / "nowhere", status=2)
+    assert "nowhere' is not a folder, expected <model>/validation_<k>" in capsys.readouterr().err
     compare(runs / "tested", status=2)
     assert "contains no runs, expected <model>/validation_<k>" in capsys.readouterr().err
     compare(runs / "base", test=True, status=2)
