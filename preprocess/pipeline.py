@@ -104,12 +104,13 @@ def build(
     with suppress(OSError):  # stamps only save time, and a complete cache may be read-only
         finished.write_stamps()
     failures = _update_failures(cache, failures, excluded, records.values())
+    own = {name: why for name, why in failures.items() if concerns(name, only)}
     hashes = {record["source"]: record["source_sha256"] for _, record in sorted(records.items())}
     return Outcome(
         made=sum(source.clip.clip_id in records for source in todo),
         total=len(records),
-        failures={name: why for name, why in failures.items() if name not in excluded},
-        excluded_failures=len(failures.keys() & excluded),
+        failures=own,
+        excluded_failures=len(failures) - len(own),
         duplicates=_equal(hashes),
         same_landmarks=_equal(_landmark_hashes(cache) if settings.landmarks and records else {}),
     )

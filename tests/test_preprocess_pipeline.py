@@ -132,6 +132,8 @@ def test_a_lost_clip_stays_listed_until_it_is_back(raw, cache, tmp_path):
         assert sound_features(raw, cache) == 1
         assert "missing or damaged" in (cache / "failures.json").read_text()
         assert len(Cache(cache).clips) == 3
+    assert sound_features(raw, cache, "--only", "2") == 0  # no failure of this actor
+    assert "missing or damaged" in (cache / "failures.json").read_text()
     lost.rename(raw / f"{NAMES[3]}.wav")
     assert sound_features(raw, cache) == 0
     assert contents(cache) == before
