@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cache.command import add_only, fail, positive, run
+from cache.command import add_only, fail, positive, printable, run
 from cache.diff import differences
 from cache.inspect import choose, contact_sheet
-from cache.manifest import MANIFEST_NAME
-from cache.ravdess import EMOTIONS
+from cache.manifest import FAILURES_NAME, MANIFEST_NAME
+from cache.ravdess import EMOTIONS, expected_clips, is_recordings
 from cache.reader import Cache
 from cache.schema import POINT_COUNT
 from cache.shard import CacheError
@@ -45,6 +45,14 @@ def _info(args: argparse.Namespace) -> int:
     print(f"\n{len(noted)} clips with notes")
     for name, notes in noted.items():
         print(f"  {name}: {'; '.join(notes)}")
+    if is_recordings(manifest["dataset"]):
+        missing = len(expected_clips()) - len(cache.clips)
+        print(f"{missing} clips of RAVDESS are missing")
+    if (listed := args.directory / FAILURES_NAME).exists():
+        failures = json.loads(listed.read_text(encoding="utf-8"))
+        print(f"{len(failures)} files failed, listed in {listed}")
+        for name, reason in sorted(failures.items())[:20]:
+            print(f"  {printable(name)}: {printable(reason)}")
     return 0
 
 
@@ -65,6 +73,8 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace) -> int:
     cache = Cache(args.directory)
+    if args.out.is_dir():
+        raise ValueError(f"--out is the folder {args.out}, expected a file such as sheet.png")
     clips = choose(cache.clips, args.clips)
     contact_sheet(cache, clips, args.out)
     print(f"{len(clips)} of {len(cache.clips)} clips in {args.out}")

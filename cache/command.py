@@ -1,7 +1,7 @@
 """How every command of this project takes its arguments, fails, and ends.
 
-Exit status: 0 done; 1 done, but something failed; 2 wrong use or unusable input. An error is one
-line on stderr that starts with `error:`, never a traceback.
+Exit status: 0 done; 1 done, but something failed; 2 wrong use or unusable input. An expected error
+is one line on stderr that starts with `error:`; only a bug of the program shows a traceback.
 """
 
 import argparse
@@ -25,15 +25,18 @@ class FailedError(Exception):
 class Messages:
     """A stream of text for people. What cannot be shown is dropped, and never ends the work.
 
-    `stream` is the text stream, or None where a program starts without one. `problem` is set where
-    text was lost although there is a reader, such as on a full disk.
+    `stream` is the text stream, or None where a program starts without one, or after text was lost.
+    `problem` is why, unless the reader closed the stream, as `head` does.
     """
 
     def __init__(self, stream: TextIO | None):
         self.stream, self.problem = stream, None
 
     def write(self, text: str) -> int:
-        """Write what the stream's encoding has, and the rest as escapes; returns the length."""
+        """Write a text, or all of it in ASCII with escapes if the stream's encoding lacks a letter.
+
+        Returns the length of the text, whatever was shown.
+        """
         try:
             if self.stream is not None:
                 self.stream.write(text)
@@ -73,9 +76,9 @@ def run(work: Callable[[], int | None], *, extras: str = "") -> int:
     """Run a command and turn what it raises into one line and an exit status.
 
     Returns what `work` returns, or 0 for None; 2 for a ValueError or a missing package of `extras`,
-    those of setup.cfg that the command needs; 1 for a `FailedError`, an OSError, an interrupt, too
-    little memory, or text on standard output that was lost, unless its reader, such as `head`, had
-    enough.
+    those of setup.cfg that the command needs; 1 for a `FailedError`, an OSError (without a message
+    if the reader of `results` closed the pipe), an interrupt, or too little memory. Lost text on
+    standard output makes 0 to 1, unless its reader had enough.
     """
     with _messages():
         status = _status_of(work, extras)
@@ -121,7 +124,7 @@ def _messages() -> Iterator[None]:
 
 
 def results() -> TextIO:
-    """Standard output for results that a program reads; unlike `Messages`, it raises OSError.
+    """Standard output for results that a program reads: writing to it may raise OSError.
 
     ValueError if it is closed.
     """
@@ -145,7 +148,7 @@ def warn(problem: object) -> None:
 
 
 def printable(text: object) -> str:
-    """Text that may contain anything, such as a file's name, safe to show on a terminal."""
+    """Text such as a file's name, safe to show on a terminal: control characters become `?`."""
     return "".join(character if character.isprintable() else "?" for character in str(text))
 
 
@@ -158,7 +161,7 @@ def launch(module: str, extras: str) -> None:
 
 
 def add_only(parser: argparse.ArgumentParser) -> None:
-    """Add `--only ACTOR ...`: a list of actors, by default all."""
+    """Add `--only ACTOR ...`: a list of numbers of actors, by default all."""
     only = f"only these actors, {ACTORS[0]}..{ACTORS[-1]} (default: all)"
     several = {"type": int, "choices": ACTORS, "nargs": "+", "default": list(ACTORS)}
     parser.add_argument("--only", metavar="ACTOR", help=only, **several)

@@ -15,6 +15,7 @@ from cache.schema import SCHEMA_VERSION, shard_name
 from cache.shard import ADVICE, CacheError
 
 MANIFEST_NAME = "manifest.json"
+FAILURES_NAME = "failures.json"  # beside it, where clips failed: source name to reason
 MAX_BYTES = 8 * 2**20  # RAVDESS's manifest has 0.3 MB
 
 # Control characters, which a terminal obeys, and surrogates, which no file can contain.
@@ -112,22 +113,21 @@ def _why_no_cache(path: Path) -> str:
     if not path.exists():
         return "no such folder, expected a cache"
     if path.is_file():
-        return "is a file, expected the folder of a cache. Unpack an archive first"
+        return "is a file, expected the folder of a cache (if it is an archive, unpack it first)"
     names = {each.name for each in path.iterdir()}
     if ".work" in names or any(name.startswith("actor_") for name in names):
-        return "an unfinished cache. Finish it with the command that it was begun with"
+        return "an unfinished cache. Run the command that began it again to resume"
     return (
-        f"has no {MANIFEST_NAME}, so it is not a cache. Build one with `make features RAVDESS=DIR` "
-        "from the folder of the clips, and name that one"
+        f"has no {MANIFEST_NAME}, so it is not a cache. Check the path, or build a cache from the "
+        "folder of the clips: make features RAVDESS=DIR CACHE=DIR"
     )
 
 
 def parse_manifest(content: bytes, path: Path | str) -> dict[str, Any]:
     """Parse and check the bytes of a manifest that came from `path`.
 
-    Raises:
-        CacheError: if it is not JSON, or its schema version, layout, fingerprint, checksum, shard
-            names or clip names are wrong.
+    CacheError if it is not JSON, or its schema version, layout, fingerprint, checksum, shard names
+    or clip names are wrong.
     """
     if len(content) > MAX_BYTES:
         raise CacheError(f"{path}: more than {MAX_BYTES} bytes, so not a manifest")

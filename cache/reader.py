@@ -60,11 +60,8 @@ class Cache:
     def read(self, clip_id: str, field: str, out: np.ndarray | None = None) -> np.ndarray:
         """Read one field of one clip, with the type and shape of `schema.FIELDS`.
 
-        `out` is the contiguous array to fill; by default a new one.
-
-        Raises:
-            ValueError: if `out` has the wrong type or shape.
-            CacheError: if the clip or field is not in the cache, or its shard is damaged.
+        `out` is the contiguous array to fill, by default a new one; ValueError if it has the wrong
+        type or shape. CacheError if the clip or field is not in the cache, or its shard is damaged.
         """
         if clip_id not in self._row:
             raise CacheError(f"{self.directory}: no clip {clip_id} in this cache")

@@ -42,9 +42,8 @@ def write_shard(
         rows: each clip with its computed arrays, sorted by `clip_id`. Only one row at a time is
             held in memory (with `as_jpeg` the JPEG files of all rows too, about 35 MB).
 
-    Raises:
-        ValueError: if the rows are not sorted, or an array has the wrong type or shape.
-        OSError: if the disk is full or fails.
+    ValueError if the rows are not sorted, or an array has the wrong type or shape; OSError if the
+    disk is full or fails.
     """
     stored = {name: FIELDS[name] for name in FIELDS if name in NAMED or name in computed}
     needed = count * sum(_row_bytes(field) for field in stored.values())
@@ -140,11 +139,8 @@ class Shard(AbstractContextManager):
         """Read one field of one clip, with the type and shape of `schema.FIELDS`.
 
         The shard must contain the field; `row` is the clip's, 0..N-1, and `out` the contiguous
-        array to fill, by default a new one.
-
-        Raises:
-            ValueError: if `out` has the wrong type or shape.
-            CacheError: if the file cannot be read.
+        array to fill, by default a new one. ValueError if `out` has the wrong type or shape,
+        CacheError if the file cannot be read.
         """
         field = FIELDS[name]
         if out is None:
@@ -214,10 +210,8 @@ def open_shard(path: Path | str) -> Shard:
     A shard may come from a stranger, and HDF5 would silently follow links and external storage out
     of the file, decompress without bounds, and load plug-ins. So HDF5 only reads metadata here,
     and only plain contiguous datasets of the expected types and shapes pass that are inside the
-    file and do not overlap. Their bytes are then read without HDF5.
-
-    Raises:
-        CacheError: if the file is missing, damaged or not a shard.
+    file and do not overlap. Their bytes are then read without HDF5. CacheError if the file is
+    missing, damaged or not a shard.
     """
     path = Path(path)
     try:

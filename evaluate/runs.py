@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from cache.diff import settings_apart
 from cache.ravdess import (
     FULL_AV_ORIGIN,
     Clip,
@@ -89,7 +90,7 @@ def read_runs(*folders: Path | str) -> tuple[dict[str, list[Run]], list[LeftOut]
 def _read_folder(folder: Path) -> tuple[dict[str, list[Run]], list[LeftOut]]:
     """The runs of each model in one folder, and those that cannot be read."""
     if not folder.is_dir():
-        raise ValueError(f"--runs is {str(folder)!r}, which is not a folder. Train a run first")
+        raise ValueError(f"{str(folder)!r} is not a folder, expected one with <model>/fold_<k>/")
     found = sorted(path for path in folder.glob("*/fold_*") if path.is_dir())
     if not found:
         raise ValueError(f"{str(folder)!r} contains no runs, expected folders <model>/fold_<k>")
@@ -187,7 +188,7 @@ def start_in_words(init: dict[str, Any]) -> str:
         run = start["run"]
         source = f"{run['model']}, {run['epochs']} epochs" if run else UNKNOWN_START
         if run and run["recipe"] != "paper":
-            source += f" of {run['recipe']}"
+            source += f" of recipe {run['recipe']}"
         if run and record.is_unknown(start):
             source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")
@@ -227,11 +228,11 @@ def check_same_run(checkpoint: record.Checkpoint, run: Run) -> None:
 
 def tested_clips(cache: Cache, config: RunConfig) -> list[Clip]:
     """The clips of a run's test actors, sorted; RunError for another cache, or one without any."""
-    found, expected = cache.manifest["fingerprint"], config.cache["fingerprint"]
-    if found != expected:
+    if cache.manifest["fingerprint"] != config.cache["fingerprint"]:
+        apart = "; ".join(settings_apart("", config.cache["config"], cache.manifest["config"]))
         raise RunError(
-            f"{cache.directory} has fingerprint {found[:12]}, the run was trained on "
-            f"{expected[:12]}. Use the cache of the run"
+            f"{cache.directory} has other settings than the cache of the run (recorded and "
+            f"current: {apart:.200}). Use the cache of the run"
         )
     clips = cache.of_actors(config.test_actors)
     if not clips:

@@ -26,15 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{TOLERANCE:.0%} is an error; points of another program may give another one.",
     )
     parser.add_argument("--cache", metavar="DIR", type=Path, required=True, help="cache folder")
-    models = "networks (default: all)"
-    parser.add_argument("--model", metavar="NAME", nargs="+", default=None, help=models)
     args = parser.parse_args(argv)
-    return run(lambda: _check(Cache(args.cache), args.model or names()), extras="weights")
+    return run(lambda: _check(Cache(args.cache)), extras="weights")
 
 
-def _check(cache: Cache, models: Sequence[str]) -> int:
+def _check(cache: Cache) -> int:
     different = []
-    for name in models or [BEST]:  # none at all is an error of `files_of`
+    for name in names() or [BEST]:  # none at all is an error of `files_of`
         found = []
         for path in files_of(name):
             checkpoint = load_checkpoint(path)

@@ -50,9 +50,7 @@ class CfnSr(nn.Module):
 
         The sum is that of late fusion by multiplication, as long as the block attends evenly. Ours,
         not the paper's: a fusion that starts there need not learn again what each modality says.
-
-        Args:
-            video, audio: weight (classes, features) and bias (classes,) of each.
+        `video` and `audio` are weight (classes, features) and bias (classes,) of each.
         """
         gain = {"video": 1.0, "audio": 1.0}
         block = self.cross_modal
@@ -64,14 +62,9 @@ class CfnSr(nn.Module):
             self.head.bias.copy_(video[1] + audio[1])
 
     def forward(self, frames: Tensor, mfcc: Tensor) -> Tensor:
-        """Classify clips; in evaluation mode, each clip's logits depend on that clip only.
+        """Classify normalized frames (B, 3, 30, 224, 224) and MFCCs (B, 13, 212): (B, classes).
 
-        Args:
-            frames: normalized RGB frames, float (B, 3, 30, 224, 224).
-            mfcc: MFCCs, float (B, 13, 212).
-
-        Returns:
-            Logits, (B, classes).
+        In evaluation mode, each clip's logits depend on that clip only.
         """
         video = self.video(frames)  # (B, 2048, 2, 7, 7)
         audio = self.audio(mfcc)  # (B, 64, 26)

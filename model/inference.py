@@ -57,11 +57,7 @@ class TrainedNetwork:
 
     @torch.no_grad()
     def probabilities(self, fields: dict[str, Tensor]) -> Tensor:
-        """Probabilities of the eight emotions, float32 (B, 8).
-
-        Args:
-            fields: the fields of the cache that the network looks at, each with B in front.
-        """
+        """Probabilities float32 (B, 8), from the fields that the network looks at, (B, ...)."""
         return classify(self.net, self.prepare(fields), self.precision).softmax(dim=1)
 
 

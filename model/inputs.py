@@ -43,9 +43,7 @@ class Prepare:
         """Frames float (B, 3, count, size, size) or landmarks float (B, 30, 68, 2) in pixels; MFCCs
         (B, 13, 212) or waveforms (B, 108045).
 
-        Args:
-            fields: fields of the cache by name, each with B in front.
-            crops: float (B, 5) as for `to_input`; None takes whole pictures.
+        `fields` are those of the cache by name, with B in front; `crops` are as for `to_input`.
         """
         frames = sound = None
         if "frames" in fields:

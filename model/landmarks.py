@@ -29,11 +29,8 @@ def upright(points: Tensor) -> Tensor:
     """Remove the position, size and in-plane rotation of the face, one similarity per clip.
 
     The mean of all points becomes 0, their root mean square distance from it 1, and the line
-    between the eyes horizontal, all on average over the clip.
-
-    Args:
-        points: x, y of each point in pixels, float (B, T, 68, 2). A clip of zeros, which stands
-            for a missing face, stays zeros.
+    between the eyes horizontal, all on average over the clip. Points are x, y in pixels, float
+    (B, T, 68, 2). A clip of zeros, which stands for a missing face, stays zeros.
     """
     mean = points.mean(dim=1, keepdim=True)  # (B, 1, 68, 2)
     center = mean.mean(dim=2, keepdim=True)
@@ -48,14 +45,9 @@ def upright(points: Tensor) -> Tensor:
 def align(points: Tensor) -> tuple[Tensor, Tensor]:
     """Move each frame onto the clip's mean face, so that what is left is expression.
 
-    The similarity of each frame is the least-squares fit of its stable points.
-
-    Args:
-        points: as from `upright`, float (B, T, 68, 2).
-
-    Returns:
-        The aligned points in the same shape, and the pose that was removed, (B, T, 4): x, y, log
-        size and angle in radians relative to the clip's mean.
+    The similarity of each frame is the least-squares fit of its stable points. Returns the aligned
+    points, as from `upright`, (B, T, 68, 2), and the pose that was removed, (B, T, 4): x, y, log
+    size and angle in radians relative to the clip's mean.
     """
     frame = points[..., STABLE, :]
     mean = frame.mean(dim=1, keepdim=True)
@@ -72,15 +64,7 @@ def align(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def statistics(series: Tensor, parts: int) -> Tensor:
-    """Mean, log spread and log speed of series in equal parts of time.
-
-    Args:
-        series: float (B, T, n).
-        parts: the number S of parts.
-
-    Returns:
-        float (B, 3, S, n).
-    """
+    """Mean, log spread and log speed in S equal parts of time: (B, T, n) -> (B, 3, S, n)."""
     speed = series.diff(dim=1).abs()
     speed = torch.cat([speed, speed[:, -1:]], dim=1)
     rows = []
@@ -99,22 +83,13 @@ class LandmarkEncoder(nn.Module):
 
     Each clip is normalized by itself. Of each point: mean, spread and speed in S parts of the clip.
     Two hidden layers see the whole face, the second also neighboring parts; then each place of the
-    map is computed from its own points and from what the whole face does.
-
-    Args:
-        channels: the number of channels C of the map.
-        hidden: the number of channels of the hidden layers.
-        parts: the number of parts of time S.
-        dropout: the dropout probability of the hidden layers.
+    map is computed from its own points and from what the whole face does. The map has C = 32
+    channels, the hidden layers have 64 and dropout 0.3.
     """
 
-    def __init__(
-        self, *, channels: int = 32, hidden: int = 64, parts: int = PARTS, dropout: float = 0.3
-    ):
+    def __init__(self):
         super().__init__()
-        self.parts = parts
-        self.channels = channels
-        self.hidden = hidden
+        self.channels, self.hidden = channels, hidden = 32, 64
         # What networks that fuse inside the encoder see after each layer.
         self.stage_channels = (*[channels + hidden] * 3, channels)
         self._sizes = [2 * len(points) for points in PLACES.values()] + [POSE]
@@ -123,11 +98,11 @@ class LandmarkEncoder(nn.Module):
         self.own = nn.ModuleList([nn.Linear(3 * size, channels) for size in self._sizes])
         self.face1 = nn.Sequential(
             *(nn.Conv1d(3 * series, hidden, 1), nn.BatchNorm1d(hidden)),
-            *(nn.ReLU(), nn.Dropout(dropout)),
+            *(nn.ReLU(), nn.Dropout(0.3)),
         )
         self.face2 = nn.Sequential(
             *(nn.Conv1d(hidden, hidden, 3, padding=1), nn.BatchNorm1d(hidden)),
-            *(nn.ReLU(), nn.Dropout(dropout)),
+            *(nn.ReLU(), nn.Dropout(0.3)),
         )
         self.to_places = nn.Conv1d(hidden, everything, 1)
         self.map_norm = nn.BatchNorm1d(everything)
@@ -137,7 +112,7 @@ class LandmarkEncoder(nn.Module):
         """Landmarks (B, 30, 68, 2) in pixels to (B, C + hidden, S, P): each place, whole face."""
         aligned, pose = align(upright(points.float()))
         series = torch.cat([aligned.flatten(2), pose], dim=2)  # (B, T, 140)
-        x = statistics(series, self.parts).transpose(2, 3)  # (B, 3, 140, S)
+        x = statistics(series, PARTS).transpose(2, 3)  # (B, 3, 140, S)
         x = self.norm(x.flatten(1, 2)).view_as(x)
         own = [
             place(part.flatten(1, 2).transpose(1, 2))  # (B, 3 * size, S) -> (B, S, C)

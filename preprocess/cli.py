@@ -10,9 +10,10 @@ from joblib import cpu_count
 
 from cache.command import FailedError, add_only, positive, run, warn
 from cache.files import locked
+from cache.manifest import FAILURES_NAME
 from cache.ravdess import Clip, expected_clips, is_recordings
 from preprocess.dataset import concerns, find_clips, has_videos, origin
-from preprocess.pipeline import FAILURES_NAME, Outcome, build
+from preprocess.pipeline import Outcome, build
 from preprocess.settings import Settings
 
 _SHOWN = 20  # the number of failures that are printed
@@ -111,12 +112,11 @@ def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_rav
     if len(failures) > _SHOWN:
         more = len(failures) - _SHOWN
         print(f"failed: {more} more, listed in {args.cache / FAILURES_NAME}", file=sys.stderr)
-    if any(reason.startswith("its recording") for reason in outcome.failures.values()):
-        print(
-            "note: download the recordings: python -m preprocess.download --out DIR --audio "
-            "--no-video",
-            file=sys.stderr,
-        )
+    for what, option in (("recording", "--audio"), ("landmarks", "--landmarks")):
+        count = sum(reason.startswith(f"no {what}") for reason in outcome.failures.values())
+        if count:
+            download = f"python -m preprocess.download --out DIR {option} --no-video"
+            print(f"note: {count} clips have no {what}. Download: {download}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

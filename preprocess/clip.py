@@ -26,13 +26,10 @@ def compute(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The arrays of one clip (`Settings.computed`), and notes on it for the manifest.
 
-    Args:
-        content: the bytes of the video, or of the recording if there is no video.
-        recording: the bytes of the recording that belongs to the video, for `audio="wav"`.
-        landmarks: the bytes of the clip's landmark CSV, where the settings use one.
-        synthetic: whether the clip belongs to the synthetic sample.
-
-    ClipError says why the clip cannot be used.
+    `content` are the bytes of the video, or of the recording if there is no video; `recording` and
+    `landmarks` those of the recording (for `audio="wav"`) and of the landmark CSV that belong to
+    it; `synthetic` says whether the clip belongs to the synthetic sample. ClipError says why the
+    clip cannot be used.
     """
     track = None if landmarks is None else read_track(landmarks)
     if settings.modality == "audio":

@@ -101,7 +101,7 @@ def find_clips(raw: Path | str, settings: Settings, landmarks: Path | str | None
     videos = _by_clip(files, _VIDEO, found)
     recordings = _by_clip(files, _SOUND, found)
     wanted, modality = (videos, FULL_AV) if settings.has_video else (recordings, AUDIO_ONLY)
-    needs_recordings = settings.has_video and settings.audio == "wav"
+    needs_recordings = settings.has_video and settings.audio == "wav" and bool(videos)
     for clip, file in sorted((videos | recordings).items()):
         if clip.channel == SONG:
             found.skipped["song"] += 1
@@ -111,17 +111,17 @@ def find_clips(raw: Path | str, settings: Settings, landmarks: Path | str | None
         elif clip in wanted:
             found.sources.append(Source(clip, wanted[clip]))
         else:
-            kind = "a video" if modality == FULL_AV else "a recording"
-            found.failures[file.name] = f"is named as a {_KINDS[modality]} clip, but is not {kind}"
+            expected = " or ".join(sorted(_VIDEO if settings.has_video else _SOUND))
+            found.failures[file.name] = f"named as a {_KINDS[modality]} clip, expected {expected}"
     for file in files:
         known = file.suffix in _VIDEO | _SOUND | _TABLE | {".zip"} or file.name == SAMPLE_NAME
         if not known and file.member is None:
-            found.warnings.append(f"{file.name} is not a RAVDESS clip, ignored")
+            found.warnings.append(f"{file.name} is ignored, because it is not a RAVDESS clip")
     if needs_recordings:
-        _join(found, "recording", recordings, AUDIO_ONLY)
+        _join(found, "recording", ".wav or .flac", recordings, AUDIO_ONLY)
     if settings.has_tables:
         tables = _by_clip(_list_files(landmarks, found), _TABLE, found)
-        _join(found, "landmarks", tables, FULL_AV)
+        _join(found, "landmarks", ".csv", tables, FULL_AV)
         found.sources = [replace(s, clip=replace(s.clip, modality=FULL_AV)) for s in found.sources]
     return found
 
@@ -133,9 +133,9 @@ def concerns(name: str, only: Collection[int]) -> bool:
 
 
 def _named_actors(name: str) -> set[int]:
-    """The actors that the folders and the name of a file tell; none if neither does."""
+    """The actors in the names of a file, its folders and its zip; none if no name has one."""
     path = PurePosixPath(name)
-    actors = {int(number) for number in _FOLDER.findall(str(path.parent))}
+    actors = {int(number) for number in _FOLDER.findall(name)}
     with suppress(ValueError):
         actors.add(Clip.parse(path.stem).actor)
     return actors
@@ -162,7 +162,7 @@ def origin(raw: Path, modality: str = "av") -> dict[str, str]:
     return ravdess.sample_origin(seed)
 
 
-def _join(found: Found, what: str, files: dict[Clip, RawFile], modality: int) -> None:
+def _join(found: Found, what: str, suffix: str, files: dict[Clip, RawFile], modality: int) -> None:
     """Give every source its recording or landmarks; those without become failures."""
     sources, found.sources = found.sources, []
     for source in sources:
@@ -170,7 +170,7 @@ def _join(found: Found, what: str, files: dict[Clip, RawFile], modality: int) ->
         if partner in files:
             found.sources.append(replace(source, **{what: files[partner]}))
         else:
-            found.failures[source.name] = f"its {what} {partner.clip_id} is missing"
+            found.failures[source.name] = f"no {what}, expected {partner.clip_id}{suffix}"
 
 
 def _by_clip(files: list[RawFile], suffixes: set[str], found: Found) -> dict[Clip, RawFile]:
@@ -186,11 +186,13 @@ def _by_clip(files: list[RawFile], suffixes: set[str], found: Found) -> dict[Cli
             continue
         if others := _named_actors(file.name) - {clip.actor}:
             found.failures[file.name] = (
-                f"is named for actor {clip.actor}, but is in the folder of actor {min(others)}, so "
-                "its actor is uncertain. Move it, or correct its name"
+                f"named as actor {clip.actor}, but in the folder of actor {min(others)}. Move the "
+                "file to the folder of its actor, or rename it"
             )
         elif clip in chosen:
-            found.warnings.append(f"{file.name} is a duplicate, {chosen[clip].name} is used")
+            found.warnings.append(
+                f"{file.name} is ignored, because {chosen[clip].name} is the same clip"
+            )
         else:
             chosen[clip] = file
     return chosen
@@ -204,7 +206,7 @@ def _list_files(folder: Path | str, found: Found) -> list[RawFile]:
     elif folder.is_dir():
         files = [RawFile(_name(path, folder), path) for path in _walk(folder, found)]
     else:
-        raise ValueError(f"{folder}: no such folder, expected one with RAVDESS's files or zips")
+        raise ValueError(f"{folder}: no such folder, expected RAVDESS's clips or zips there")
     for archive in [file for file in files if file.suffix == ".zip"]:
         try:
             members = sorted(member.filename for member in zip_members(archive.path))

@@ -22,11 +22,9 @@ def detect_faces(
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Find the speaker's face in every `settings.every`-th of 30 frames, interpolate between.
 
-    ClipError if fewer than half of the frames looked at show a face.
-
-    Returns:
-        Boxes float64 (30, 4), x1, y1, x2, y2 in pixels of the frames; scores float32 (30,), 0
-        where interpolated; notes for the manifest.
+    Returns boxes float64 (30, 4), x1, y1, x2, y2 in pixels of the frames; scores float32 (30,), 0
+    where interpolated; and notes for the manifest. ClipError if fewer than half of the frames
+    looked at show a face.
     """
     looked_at = sorted({*range(0, FRAME_COUNT, settings.every), FRAME_COUNT - 1})
     scale = settings.detect_height / frames[0].height
@@ -37,7 +35,8 @@ def detect_faces(
     candidates = _candidates(np.stack(small), settings)
     found = [number for number, faces in enumerate(candidates) if len(faces)]
     if len(found) < MIN_FOUND * len(looked_at):
-        raise ClipError(f"a face in {len(found)} of {len(looked_at)} frames, expected half or more")
+        problem = f"a face in {len(found)} of {len(looked_at)} frames, expected half or more"
+        raise ClipError(problem + _turn_hint(small[len(small) // 2], settings))
     # Of several faces, take the one nearest to where the largest usually is.
     faces = [candidates[number] for number in found]
     centers = [(each[:, :2] + each[:, 2:4]) / 2 for each in faces]
@@ -57,6 +56,19 @@ def detect_faces(
     if crowd > 1:
         notes.append(f"up to {crowd} faces in a frame: the largest, most central in time, was kept")
     return boxes, scores, tuple(notes)
+
+
+def _turn_hint(picture: np.ndarray, settings: FaceSettings) -> str:
+    """How to turn a picture without a face, uint8 RGB (H, W, 3), if it then shows one."""
+    turns = {"by 180": 2, "clockwise by 90": 3, "counterclockwise by 90": 1}
+    scores = {}
+    for turn, quarters in turns.items():
+        faces = _candidates(np.rot90(picture, quarters)[None].copy(), settings)[0]
+        scores[turn] = faces[:, 4].max(initial=0)
+    turn = max(scores, key=scores.get)
+    if not scores[turn]:
+        return ""
+    return f". There is one if the picture is turned {turn} degrees: turn the video upright first"
 
 
 def _candidates(pictures: np.ndarray, settings: FaceSettings) -> list[np.ndarray]:
@@ -100,10 +112,8 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
     One side length for the clip, `settings.margin` times the median of the boxes' longer sides;
     centers smoothed over time by a Gaussian of `settings.smoothing_s`, so that the crop follows
     the head and does not tremble with the detector; shifted inside where it would leave the frame,
-    of `height` and `width` pixels. ClipError if the boxes are too small to be a face.
-
-    Returns:
-        x1, y1, x2, y2, float32 (30, 4), whole pixels, squares of equal side within the frame.
+    of `height` and `width` pixels. Returns x1, y1, x2, y2, float32 (30, 4), whole pixels. ClipError
+    if the boxes are too small to be a face.
     """
     longer = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     side = int(min(round(settings.margin * np.median(longer)), height, width))

@@ -50,10 +50,8 @@ class Track:
 
         RAVDESS has 30000/1001 frames a second, and each frame is shown until the next. Other times
         are those of the CSV, if one is half a frame or more away. ClipError if the CSV has none, or
-        ends more than 0.25 s too early.
-
-        Returns:
-            Numbers of the frames, uint16 (30,), from 0; notes for the manifest.
+        ends more than 0.25 s too early. Returns the numbers of the frames, uint16 (30,), from 0,
+        and notes for the manifest.
         """
         if self.times_s is None:
             raise ClipError("the landmark file has no column timestamp, and there is no video")
@@ -79,11 +77,9 @@ class Track:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:
         """The points of the wanted frames, uint16 (30,), from 0, and the boxes around them.
 
+        Returns boxes float64 (30, 4), x1, y1, x2, y2 in pixels; scores float32 (30,), 1, or 0 where
+        box and points were interpolated; points float32 (30, 68, 2); and notes for the manifest.
         ClipError if fewer than half of these frames have points.
-
-        Returns:
-            Boxes float64 (30, 4), x1, y1, x2, y2 in pixels; scores float32 (30,), 1, or 0 where
-            box and points were interpolated; points float32 (30, 68, 2); notes for the manifest.
         """
         known = np.isin(frame_index, self.found)
         count = f"landmarks for {known.sum()} of {len(frame_index)} frames"
@@ -105,9 +101,8 @@ def read_track(content: bytes) -> Track:
             `x_0`..`x_67` and `y_0`..`y_67` in pixels; others are ignored. Frames of low confidence
             count as frames without a face. `timestamp` may be missing if the video is at hand.
 
-    Raises:
-        ClipError: if it is not such a CSV, has points that are not finite or far from any picture,
-            or has no frame with a face.
+    ClipError if it is not such a CSV, has points that are not finite or far from any picture, or
+    has no frame with a face.
     """
     # Before anything is made of them: a number takes many times the bytes of its text.
     num_lines = max(content.count(b"\n"), content.count(b"\r"))

@@ -28,7 +28,13 @@ from tqdm import tqdm
 
 from cache.diff import settings_apart
 from cache.files import sha256_file, sweep, sync, write_json
-from cache.manifest import MANIFEST_NAME, describe_shard, read_manifest, write_manifest
+from cache.manifest import (
+    FAILURES_NAME,
+    MANIFEST_NAME,
+    describe_shard,
+    read_manifest,
+    write_manifest,
+)
 from cache.ravdess import Clip, is_sample
 from cache.reader import Cache
 from cache.schema import shard_name
@@ -38,7 +44,6 @@ from preprocess.decode import ClipError
 from preprocess.settings import Settings
 from preprocess.workers import load_clip, process, process_all
 
-FAILURES_NAME = "failures.json"
 WORK_NAME = ".work"
 # Size and ctime of each raw file as it was read, so that an unchanged one need not be hashed.
 STAMPS_NAME = ".stamps.json"
@@ -99,12 +104,13 @@ def build(
     with suppress(OSError):  # stamps only save time, and a complete cache may be read-only
         finished.write_stamps()
     failures = _update_failures(cache, failures, excluded, records.values())
+    own = {name: why for name, why in failures.items() if concerns(name, only)}
     hashes = {record["source"]: record["source_sha256"] for _, record in sorted(records.items())}
     return Outcome(
         made=sum(source.clip.clip_id in records for source in todo),
         total=len(records),
-        failures={name: why for name, why in failures.items() if name not in excluded},
-        excluded_failures=len(failures.keys() & excluded),
+        failures=own,
+        excluded_failures=len(failures) - len(own),
         duplicates=_equal(hashes),
         same_landmarks=_equal(_landmark_hashes(cache) if settings.landmarks and records else {}),
     )

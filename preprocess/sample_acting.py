@@ -52,14 +52,11 @@ _DISPLAYS = {
 def animate(
     group: str, strength: float, seconds: np.ndarray, speech: np.ndarray, rng: np.random.Generator
 ) -> list[Pose]:
-    """Act a clip; returns one pose per frame.
+    """Act a clip; returns one pose per frame, at the times `seconds`, (T,), rising from 0.
 
-    Args:
-        group: one of `FACE_GROUPS`.
-        strength: the factor on the group's distance from "relaxed"; 1 is as designed.
-        seconds: the time of each frame, (T,), rising from 0.
-        speech: how far speech opens the lips, (T,) in 0..1.
-        rng: for what no group decides: phases, rates, blinks, gaze, small differences.
+    `strength` is the factor on the distance of `group`, one of `FACE_GROUPS`, from "relaxed";
+    `speech`, (T,) in 0..1, is how far speech opens the lips; `rng` is for what no group decides:
+    phases, rates, blinks, gaze, small differences.
     """
     # What is fixed for the clip.
     calm = np.concatenate(_DISPLAYS["relaxed"])
@@ -105,13 +102,9 @@ def move_lips(
 ) -> np.ndarray:
     """How far speech opens the lips, (T,) in 0..1.
 
-    The rhythm is independent of the voice, whose rate would reveal its group.
-
-    Args:
-        seconds: the time of each frame, (T,).
-        start_s, end_s: when the voice starts and ends; before and after, the lips are closed.
-        openness: how far each syllable opens the lips, (N,) in 0..1; repeated until `end_s`.
-        rng: for the rhythm.
+    The rhythm is independent of the voice, whose rate would reveal its group. `seconds` are the
+    times of the frames, (T,); before `start_s` and after `end_s` the lips are closed; `openness`,
+    (N,) in 0..1, is how far each syllable opens them, repeated until `end_s`.
     """
     edges = start_s + np.cumsum(rng.uniform(0.22, 0.36, size=20))
     edges = np.concatenate(([start_s], edges[edges < end_s], [end_s]))

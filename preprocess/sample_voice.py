@@ -126,14 +126,9 @@ def speak(
 ) -> np.ndarray:
     """Speak a statement, again and again from `start_s` until `end_s`: float32 (length,) in -1..1.
 
-    Args:
-        voice: the actor's voice.
-        group: one of `VOICE_GROUPS`.
-        strength: the factor on the group's distance from "flat"; 1 is as designed.
-        statement: 1 or 2, the syllable pattern.
-        length: the number of samples to return, at 48 kHz.
-        start_s, end_s: when the first syllable starts, and the last one ends.
-        rng: for what no group decides: rates, pitch and level within a small range, noise.
+    The sample rate is 48 kHz. `strength` is the factor on the distance of `group`, one of
+    `VOICE_GROUPS`, from "flat"; `statement`, 1 or 2, is the syllable pattern; `rng` is for what no
+    group decides: rates, pitch and level within a small range, noise.
     """
     plain, of_group = np.array(_DELIVERIES["flat"]), np.array(_DELIVERIES[group])
     manner = Delivery(*(plain + (of_group - plain) * strength))

@@ -22,6 +22,8 @@ def test_the_sheet_is_a_picture_with_one_row_per_clip(noise_cache, tmp_path, cap
     cache = Cache(noise_cache(expected_clips(7)[:2]))
     assert main(["inspect", str(cache.directory), "--out", str(tmp_path / "sheet.png")]) == 0
     assert "2 of 2 clips in" in capsys.readouterr().out
+    assert main(["inspect", str(cache.directory), "--out", str(tmp_path)]) == 2
+    assert f"--out is the folder {tmp_path}, expected a file" in capsys.readouterr().err
     picture = np.asarray(Image.open(tmp_path / "sheet.png", formats=("PNG",)))
     columns, mfcc_width = len(range(0, FRAME_COUNT, 3)), FIELDS["mfcc"].shape[1]
     assert picture.shape == (2 * 128, columns * 112 + mfcc_width, 3)

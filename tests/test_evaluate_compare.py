@@ -126,7 +126,7 @@ def test_models_and_starting_weights_are_settings_but_the_folds_of_these_are_not
             write(tmp_path / name, make_run(fold, 150, validation=True, **settings))
     rows = compare(*(tmp_path / name for name in "abc"))
     assert [(row["model"], row["starting weights"], row["runs"]) for row in rows] == [
-        ("cfn_sr", "audio: audio_mfcc_cnn, 70 epochs of modern", "2"),
+        ("cfn_sr", "audio: audio_mfcc_cnn, 70 epochs of recipe modern", "2"),
         ("cfn_sr", "random weights", "2"),
         ("msaf", "random weights", "2"),
         ("cfn_sr", "audio: a file of unknown actors", "2"),
@@ -135,6 +135,8 @@ def test_models_and_starting_weights_are_settings_but_the_folds_of_these_are_not
 
 def test_test_runs_are_only_read_on_request_and_it_is_said_loudly(runs, capsys):
     write(runs / "tested", *(make_run(fold, 150) for fold in range(2)))
+    compare(runs / "nowhere", status=2)
+    assert "nowhere' is not a folder, expected <model>/validation_<k>" in capsys.readouterr().err
     compare(runs / "tested", status=2)
     assert "contains no runs, expected <model>/validation_<k>" in capsys.readouterr().err
     compare(runs / "base", test=True, status=2)

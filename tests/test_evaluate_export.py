@@ -216,7 +216,7 @@ def test_wrong_files_and_caches_are_refused_before_any_work(exported, cache, tmp
         ((checkpoint, tmp_path / "model.pt"), "ends in .onnx"),
         ((checkpoint, tmp_path / "code.pt" / "model.onnx"), "cannot write to"),
         ((checkpoint, out, "--cache", tmp_path), "no manifest.json"),
-        ((other, out, "--cache", cache), "Use the cache of the run"),
+        ((other, out, "--cache", cache), "has other settings than the cache of the run"),
         ((checkpoint, out, "--cache", actor_5), "no clip of the test actors (1, 2, 3, 4)"),
     ):
         assert call(*arguments) == 2

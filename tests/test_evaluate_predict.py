@@ -121,6 +121,9 @@ def test_a_longer_video_has_the_mean_of_its_windows_with_a_face(joined, ask, tmp
     assert "probabilities" not in windows[-1]
     without = len(windows) - len(usable)
     assert f"{without} of {len(windows)} windows without probabilities: a face in" in err
+    first, second, third = sorted(line["probabilities"].items(), key=lambda item: -item[1])[:3]
+    likely = ", ".join(f"{emotion} {share:.0%}" for emotion, share in (first, second, third))
+    assert f"{joined}: {likely} (mean of {len(usable)} windows)" in err.splitlines()
     assert Path(line["picture"]).read_bytes().startswith(b"\x89PNG")
 
 

@@ -119,7 +119,7 @@ def test_without_a_usable_run_there_is_no_report_and_status_1(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("runs", "out", "words"),
     [
-        ("nowhere", "out", "--runs is .* which is not a folder"),
+        ("nowhere", "out", ".*nowhere' is not a folder, expected one with <model>/fold_<k>/"),
         ("empty", "out", ".* contains no runs, expected folders <model>/fold_<k>"),
         ("runs", "file", "out is .* cannot be a folder"),
     ],

@@ -83,8 +83,8 @@ def test_statistics_are_mean_spread_and_speed_of_each_part():
 
 def test_the_map_has_parts_of_time_and_places_and_a_missing_face_is_finite():
     torch.manual_seed(0)
-    encoder = LandmarkEncoder(channels=6, hidden=8, parts=3).eval()
-    assert encoder(faces()).shape == (2, 6, 3, len(PLACES) + 1)
+    encoder = LandmarkEncoder().eval()
+    assert encoder(faces()).shape == (2, 32, 5, len(PLACES) + 1)
     assert encoder(torch.zeros(1, FRAME_COUNT, POINT_COUNT, 2)).isfinite().all()
 
 

@@ -83,7 +83,7 @@ def test_a_clip_is_joined_by_its_own_recording_and_landmarks(raw, tmp_path):
     assert source.recording.read() == b"sound"
     assert source.landmarks.read() == b"points"
     other = "01-06-01-02-01-06"
-    reason = f"its recording 03-{other} is missing"
+    reason = f"no recording, expected 03-{other}.wav or .flac"
     assert found.failures == {f"Actor_06/01-{other}.mp4": reason}
     assert not found.skipped
 
@@ -93,7 +93,7 @@ def test_a_duplicate_is_used_once_and_loose_files_come_first(raw):
     found = find_clips(raw, Settings())
     assert [source.file.read() for source in found.sources] == [b"good"]
     duplicate, used = f"Actor_05.zip/Actor_05/{GOOD}.mp4", f"Actor_05/{GOOD}.mp4"
-    assert found.warnings == [f"{duplicate} is a duplicate, {used} is used"]
+    assert found.warnings == [f"{duplicate} is ignored, because {used} is the same clip"]
 
 
 def test_a_clip_in_the_folder_of_another_actor_is_a_failure(raw):
@@ -102,9 +102,9 @@ def test_a_clip_in_the_folder_of_another_actor_is_a_failure(raw):
     put_zip(raw, "Video_Speech_Actor_07.zip", {"Actor_08/01-01-06-01-02-01-08.mp4": b"whose?"})
     found = find_clips(raw, Settings())
     assert ids(found) == [GOOD]
-    assert [reason.partition(", so")[0] for _, reason in sorted(found.failures.items())] == [
-        "is named for actor 6, but is in the folder of actor 5",
-        "is named for actor 8, but is in the folder of actor 7",
+    assert [reason.partition(". Move")[0] for _, reason in sorted(found.failures.items())] == [
+        "named as actor 6, but in the folder of actor 5",
+        "named as actor 8, but in the folder of actor 7",
     ]
 
 
@@ -122,14 +122,14 @@ def test_what_cannot_be_a_clip_is_a_failure_that_says_why_and_other_files_a_warn
     reasons = {
         "Actor_05/my holiday.mp4": "'my holiday' is not a RAVDESS name",
         "Actor_05/01-01-06-01-02-01-99.mp4": "actor is 99, expected 1..24",
-        "Actor_05/01-01-02-01-02-02-05.wav": "is named as a full-AV clip, but is not a video",
+        "Actor_05/01-01-02-01-02-02-05.wav": "named as a full-AV clip, expected .mp4",
         "Video_Speech_Actor_06.zip": "not a readable zip",
         "Actor_05/01-01-02-01-02-01-05.mp4": "is not a regular file",
         "Actor_05/01-01-03-01-02-01-05.mp4": "is not a regular file",
     }
     assert found.failures.keys() == reasons.keys()
     assert all(reason in found.failures[name] for name, reason in reasons.items())
-    assert found.warnings == ["notes.txt is not a RAVDESS clip, ignored"]
+    assert found.warnings == ["notes.txt is ignored, because it is not a RAVDESS clip"]
 
 
 def test_a_folder_that_cannot_be_read_is_a_failure(raw, monkeypatch):

@@ -72,15 +72,12 @@ def test_make_real_needs_a_folder_and_downloads_no_video(tmp_path):
     assert used == ["landmarks", "modern", "fusion"]  # of faces, voices and both
 
 
-def test_a_file_in_place_of_the_folder_is_wrong_use(tmp_path, capsys):
+@pytest.mark.parametrize("wrong", ["--only 25", "--jobs 0", "--only", "--no-video", ""])
+def test_wrong_arguments_and_a_file_in_place_of_the_folder_are_wrong_use(tmp_path, wrong, capsys):
     (tmp_path / "file").write_bytes(b"")
-    assert main(["--out", str(tmp_path / "file")]) == 2
-    assert "file is a file, expected a folder" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("wrong", ["--only 25", "--jobs 0", "--only", "--no-video"])
-def test_wrong_arguments_are_wrong_use(tmp_path, wrong):
-    assert status_of(main, "--out", tmp_path, *wrong.split()) == 2
+    assert status_of(main, "--out", tmp_path / "file", *wrong.split()) == 2
+    if not wrong:
+        assert "file is a file, expected a folder" in capsys.readouterr().err
 
 
 def test_the_table_lists_24_actors_and_their_12_44_gib():

@@ -53,6 +53,17 @@ def test_the_crop_follows_a_head_that_moves():
     np.testing.assert_allclose(((crops[:, 0] + crops[:, 2]) / 2)[4:-4], path[4:-4], atol=2)
 
 
+@pytest.mark.parametrize(
+    ("quarters", "turn"), [(1, "clockwise by 90"), (2, "by 180"), (3, "counterclockwise by 90")]
+)
+def test_a_video_that_is_not_upright_is_refused_with_the_turn_that_helps(
+    sample_frames, quarters, turn
+):
+    frames = decoded(np.rot90(sample_frames, quarters, axes=(1, 2)).copy())
+    with pytest.raises(ClipError, match=f"There is one if the picture is turned {turn} degrees"):
+        detect_faces(frames, SETTINGS)
+
+
 def test_a_face_of_a_few_pixels_is_refused():
     with pytest.raises(ClipError, match="a face of 2 pixels, expected 16 or more"):
         crop_boxes(boxes_at(640, 360, 2, 2), HEIGHT, WIDTH, SETTINGS)

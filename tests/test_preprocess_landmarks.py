@@ -55,11 +55,14 @@ def test_frames_without_points_are_interpolated_and_noted():
         (table(confidence=0.2), "no frame with a face"),
         (table(range(1, 20)), "landmarks for 7 of 30 frames, expected half or more"),
         (table([]), "no frame with a face"),
+        # Without a video, it must say when a frame is shown.
+        (table().replace(b"timestamp", b"time"), "no column timestamp, and there is no video"),
+        (table(rate_hz=-5), "timestamps of the landmark file do not rise"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(content, message):
     with pytest.raises(ClipError, match=message):
-        read_track(content).at(INDEX)
+        [read_track(content).at(INDEX), read_track(content).frame_index()]
 
 
 @pytest.mark.parametrize(("rate_hz", "last"), [(30_000 / 1_001, 87), (25, 72), (50, 145)])
@@ -77,15 +80,3 @@ def test_a_table_that_ends_early_repeats_its_last_frame_or_is_refused():
     assert notes == ("landmarks end at 2.769 s: last frame repeated 2 times",)
     with pytest.raises(ClipError, match=r"end at 2.64 s \(79 frames\), expected at least 2.66 s"):
         read_track(table(range(1, 80))).frame_index()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (table().replace(b"timestamp", b"time"), "no column timestamp, and there is no video"),
-        (table(rate_hz=-5), "timestamps of the landmark file do not rise"),
-    ],
-)
-def test_without_a_video_a_table_must_have_times(content, message):
-    with pytest.raises(ClipError, match=message):
-        read_track(content).frame_index()

@@ -19,6 +19,7 @@ import soundfile
 from media import contents, encode, noise_pictures, put, record, tone
 from processes import status_of
 
+from cache.__main__ import main as cache_main
 from cache.files import locked
 from cache.manifest import fingerprint
 from cache.reader import Cache
@@ -131,6 +132,8 @@ def test_a_lost_clip_stays_listed_until_it_is_back(raw, cache, tmp_path):
         assert sound_features(raw, cache) == 1
         assert "missing or damaged" in (cache / "failures.json").read_text()
         assert len(Cache(cache).clips) == 3
+    assert sound_features(raw, cache, "--only", "2") == 0  # no failure of this actor
+    assert "missing or damaged" in (cache / "failures.json").read_text()
     lost.rename(raw / f"{NAMES[3]}.wav")
     assert sound_features(raw, cache) == 0
     assert contents(cache) == before
@@ -251,13 +254,20 @@ def test_bad_clips_are_listed_and_the_good_ones_kept(one_clip, tmp_path, capsys)
     assert list(contents(cache)) == ["actor_01.h5", "manifest.json"]
 
 
-def test_failures_of_excluded_actors_stay_listed(raw, cache, capsys):
-    put(raw, "03-01-02-01-01-01-01.wav", b"")
+@pytest.mark.parametrize(
+    "stray", ["03-01-02-01-01-01-01.wav", "Actor_01/holiday.wav", "Audio_Speech_Actor_01.zip"]
+)
+def test_failures_of_excluded_actors_stay_listed_and_fail_no_run(raw, cache, capsys, stray):
+    put(raw, stray, b"")
     assert sound_features(raw, cache) == 1
     capsys.readouterr()
     assert sound_features(raw, cache, "--only", "2") == 0  # which is done
     assert "failures.json: 1\n" in capsys.readouterr().out
-    assert list(json.loads((cache / "failures.json").read_text())) == ["03-01-02-01-01-01-01.wav"]
+    assert list(json.loads((cache / "failures.json").read_text())) == [stray]
+    assert cache_main(["info", str(cache)]) == 0
+    told = capsys.readouterr().out
+    assert "\n1436 clips of RAVDESS are missing\n1 files failed" in told
+    assert f"\n  {stray}: " in told
 
 
 def test_any_error_of_a_library_costs_only_its_clip(raw, tmp_path, monkeypatch, capsys):
@@ -306,12 +316,14 @@ def test_the_same_bytes_of_two_actors_are_a_warning(raw, cache, capsys):
         (["--raw", "empty", "--modality", "landmarks"], "landmarks requires --landmarks DIR"),
         (["--raw", "empty", "--modality", "audio", "--landmarks", "x"], "so no --landmarks"),
         (["--raw", "empty", "--landmarks", "nowhere"], "nowhere: no such folder"),
+        (["--raw", "recordings", "--audio", "wav"], "For its recordings use --modality audio"),
         (["--raw", "empty", "--backend", "dask"], "--scheduler ADDRESS require each other"),
     ],
 )
 def test_wrong_use_is_refused_with_status_2(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    put(tmp_path, f"recordings/{NAMES[0]}.wav", b"")
     assert status_of(main, *arguments, "--cache", "cache") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()

@@ -61,7 +61,7 @@ class Augmentation:
     ):
         self.recipe = recipe
         self.crops = draw_crops(num_clips, generator(seed, epoch, AUGMENTATION))
-        self.sound = draw_sound(num_clips, generator(seed, epoch, SOUND))
+        self.sound = torch.rand(num_clips, 5, generator=generator(seed, epoch, SOUND))
         self.vocal_tracts = torch.rand(num_clips, generator=generator(seed, epoch, VOCAL_TRACT))
         self.modality = torch.rand(num_clips, generator=generator(seed, epoch, MODALITY))
         self.styles, self.faces = styles, faces
@@ -73,9 +73,8 @@ class Augmentation:
         self.mixup: list[float] | None = None
         if recipe.mixup:
             random = np.random.default_rng(seed_of(seed, epoch, MIXUP))
-            weights = random.beta(
-                recipe.mixup, recipe.mixup, num_clips
-            )  # more than there are steps
+            # More than there are steps.
+            weights = random.beta(recipe.mixup, recipe.mixup, num_clips)
             # Each clip keeps the greater part, so that accuracy is judged by its own label.
             self.mixup = np.maximum(weights, 1 - weights).tolist()
 
@@ -158,8 +157,7 @@ def mfcc_styles(clips: Clips) -> Tensor:
 def mfcc_statistics(styles: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each coefficient over clips and time, float32 (13, 1).
 
-    Args:
-        styles: the styles of clips of equal length, as from `mfcc_styles`.
+    `styles` are those of clips of equal length, as from `mfcc_styles`.
     """
     means, deviations = styles.unbind(2)
     variance = deviations.square().mean(dim=0) + means.var(dim=0, correction=0)
@@ -168,16 +166,11 @@ def mfcc_statistics(styles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_crops(count: int, generator: torch.Generator) -> Tensor:
-    """Draw how each clip of an epoch is cropped and flipped.
+    """Draw how each of `count` clips of an epoch is cropped and flipped: float32 (count, 5).
 
-    Args:
-        count: the number of clips.
-        generator: the random number generator, on the CPU.
-
-    Returns:
-        float32 (count, 5): left, top, width and height as shares of the picture, 0..1, and 1
-        where the clip is flipped. Area and log ratio are uniform, as in random resized crops; a
-        side that would leave the picture is cut to it.
+    Left, top, width and height as shares of the picture, 0..1, and 1 where the clip is flipped.
+    Area and log ratio are uniform, as in random resized crops; a side that would leave the picture
+    is cut to it.
     """
     draws = torch.rand(count, 5, generator=generator)
     area = CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * draws[:, 0]
@@ -190,16 +183,6 @@ def draw_crops(count: int, generator: torch.Generator) -> Tensor:
     return torch.stack([left, top, width, height, (draws[:, 4] < 0.5).float()], dim=1)
 
 
-def draw_sound(count: int, generator: torch.Generator) -> Tensor:
-    """Draw how the sound of each clip of an epoch is shifted and masked, for `change_mfcc`.
-
-    Returns:
-        float32 (count, 5), uniform in 0..1: shift; width and place of a span of time; width and
-        place of a span of coefficients.
-    """
-    return torch.rand(count, 5, generator=generator)
-
-
 def change_mfcc(
     mfcc: Tensor, draws: Tensor, *, shift: int, mask_steps: int, mask_coefficients: int
 ) -> Tensor:
@@ -207,14 +190,12 @@ def change_mfcc(
 
     Args:
         mfcc: float (B, 13, steps).
-        draws: float (B, 5), as from `draw_sound`.
+        draws: float (B, 5), uniform in 0..1: shift; width and place of a span of time; width and
+            place of a span of coefficients.
         shift: the largest shift to either side in steps; the edge is repeated.
         mask_steps: the largest width of the span of time.
         mask_coefficients: the largest width of the span of coefficients. Masked values become the
             coefficient's mean over the clip.
-
-    Returns:
-        A tensor of the same shape.
     """
     coefficients, steps = mfcc.shape[1:]
     draws = draws.to(mfcc.device)
@@ -239,15 +220,8 @@ def _span(width: Tensor, place: Tensor, widest: int, length: int) -> Tensor:
 def draw_styles(count: int, alpha: float, seed: int) -> tuple[Tensor, Tensor]:
     """Draw which clip's style each clip of an epoch takes, and how much of its own it keeps.
 
-    Args:
-        count: the number of clips.
-        alpha: the parameter of the Beta distribution of what is kept; below 1, mostly all or
-            nothing.
-        seed: the random seed.
-
-    Returns:
-        Positions of other clips, int64 (count,), and shares float32 (count,) in 0..1, which are 1
-        for the clips that stay as they are.
+    Returns positions of other clips, int64 (count,), and shares float32 (count,) in 0..1: 1 for
+    clips that stay as they are, for others from Beta(alpha, alpha), below 1 mostly all or nothing.
     """
     rng = np.random.default_rng(seed)
     others = rng.integers(count, size=count)
@@ -266,9 +240,6 @@ def change_style(mfcc: Tensor, own: Tensor, other: Tensor, kept: Tensor) -> Tens
         own, other: mean and deviation of each coefficient, of these clips and of the clips whose
             style they take, float (B, 13, 2).
         kept: the share of their own style that they keep, float (B,).
-
-    Returns:
-        A tensor of the same shape.
     """
     own, other, kept = (each.to(mfcc) for each in (own, other, kept))
     # A constant coefficient has no style to give: it would erase the clip.

@@ -34,10 +34,9 @@ def mean_faces(clips: Clips) -> Tensor:
 def draw_faces(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw how the face of each clip of an epoch is changed, for `change_landmarks`.
 
-    Returns:
-        float32 (count, 6), uniform in 0..1: shift, stretch, mirror, exchange, gain, and the share
-        of the first other face; and the positions of two clips whose actors' faces are mixed,
-        int64 (count, 2).
+    Returns float32 (count, 6), uniform in 0..1: shift, stretch, mirror, exchange, gain, and the
+    share of the first other face; and the positions of two clips whose actors' faces are mixed,
+    int64 (count, 2).
     """
     draws = torch.rand(count, 6, generator=generator)
     return draws, torch.randint(count, (count, 2), generator=generator)
@@ -56,8 +55,7 @@ def change_landmarks(
         own: the mean faces of the clips' actors, float (B, 68, 2), as from `mean_faces`.
         others: those of two other clips each, float (B, 2, 68, 2).
 
-    Returns:
-        Landmarks in the same shape, in units of the face's size.
+    Returns landmarks in the same shape, in units of the face's size.
     """
     own, others, draws = (each.to(points.device) for each in (own, others, draws))
     shift, stretch, mirror, exchange, gain, share = draws.unbind(1)  # (B,) each

@@ -8,28 +8,33 @@ from typing import Any
 from cache.schema import FRAME_COUNT, MFCC_COUNT, MFCC_STEPS
 
 
-def _setting(default: Any, why: str) -> Any:
-    return field(default=default, metadata={"help": why})
+def _setting(
+    default: Any, why: str, low: float = 0, high: float = math.inf, **limits: float
+) -> Any:
+    """A setting with its reason and its range: `low` to `high`, and within `above` and `below`."""
+    limits = {"above": -math.inf, "below": math.inf, **limits}
+    return field(default=default, metadata={"help": why, "low": low, "high": high, **limits})
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All settings of training except the network and the clips, each with its reason."""
 
-    epochs: int = _setting(70, "number of epochs; the last one is the result")
-    batch_size: int = _setting(16, "batch size in clips")
-    learning_rate: float = _setting(1e-3, "peak learning rate of Adam")
+    epochs: int = _setting(70, "number of epochs; the last one is the result", low=1)
+    batch_size: int = _setting(16, "batch size in clips; batch norm requires 2 or more", low=2)
+    learning_rate: float = _setting(1e-3, "peak learning rate of Adam", above=0)
     warmup: float = _setting(
         0.0,
         "share of the steps over which the learning rate rises from 0, since Adam's first "
         "estimates are noisy",
+        below=1,
     )
     cosine: bool = _setting(False, "decay the learning rate to 0, so that the last epoch settles")
     weight_decay: float = _setting(0.0, "decoupled weight decay of matrices and kernels (AdamW)")
     label_smoothing: float = _setting(
-        0.0, "share of each target spread over all emotions: acted emotions are ambiguous"
+        0.0, "share of each target spread over all emotions: acted emotions are ambiguous", below=1
     )
-    ema: float = _setting(0.0, "EMA decay of the evaluated weights (0 = off)")
+    ema: float = _setting(0.0, "EMA decay of the evaluated weights (0 = off)", below=1)
     mfcc_normalize: bool = _setting(
         False,
         "normalize each coefficient by its mean and std over the training clips: their scales "
@@ -39,35 +44,45 @@ class Recipe:
         0.0,
         "alpha of MixStyle: half of the clips mix their per-clip mean and std of each coefficient, "
         "which describe the voice, with another clip's (0 = off)",
+        high=100,
     )
     vocal_tract: float = _setting(
         0.0,
         "largest vocal tract perturbation, as a logarithm: the training actors are few (0 = off)",
+        high=0.5,
     )
     mfcc_shift: int = _setting(
-        0, "largest shift in time in steps of 11.6 ms: speech does not start on time"
+        0,
+        "largest shift in time in steps of 11.6 ms: speech does not start on time",
+        high=MFCC_STEPS // 2,
     )
     mfcc_mask_steps: int = _setting(
-        0, "largest width of the masked span of time in steps (SpecAugment)"
+        0, "largest width of the masked span of time in steps (SpecAugment)", high=MFCC_STEPS - 1
     )
-    mfcc_mask_coefficients: int = _setting(0, "largest number of masked coefficients (SpecAugment)")
-    landmark_shift: int = _setting(0, "largest shift of landmarks in time in frames of 82 ms")
+    mfcc_mask_coefficients: int = _setting(
+        0, "largest number of masked coefficients (SpecAugment)", high=MFCC_COUNT - 1
+    )
+    landmark_shift: int = _setting(
+        0, "largest shift of landmarks in time in frames of 82 ms", high=FRAME_COUNT // 2
+    )
     landmark_stretch: float = _setting(
-        0.0, "largest change of the speed of landmarks, as a logarithm (0 = off)"
+        0.0, "largest change of the speed of landmarks, as a logarithm (0 = off)", high=1
     )
     landmark_mirror: bool = _setting(False, "mirror the landmarks of half of the clips")
     landmark_exchange: float = _setting(
         0.0,
         "share of clips whose expression is put on the mean faces of two other training actors, "
         "mixed: the training actors are few",
+        high=1,
     )
     landmark_gain: float = _setting(
-        0.0, "largest change of the strength of those expressions, as a logarithm"
+        0.0, "largest change of the strength of those expressions, as a logarithm", high=1
     )
     started_rate: float = _setting(
         1.0,
         "learning rate of parts that start from trained weights, relative to that of new parts; "
         "below 1 their batch norms keep their statistics, and at 0 they stay as they are",
+        high=1,
     )
     product_start: bool = _setting(
         False,
@@ -76,7 +91,9 @@ class Recipe:
     )
     mixup: float = _setting(0.0, "alpha of mixup, which mixes pairs of clips (0 = off)")
     modality_dropout: float = _setting(
-        0.0, "share of clips of which a fusion network sees only one modality, so it learns both"
+        0.0,
+        "share of clips of which a fusion network sees only one modality, so it learns both",
+        high=1,
     )
 
 
@@ -156,38 +173,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def from_arguments(args: argparse.Namespace) -> Recipe:
-    """The requested recipe.
-
-    Raises:
-        ValueError: if a setting is out of range.
-    """
+    """The requested recipe; ValueError if a setting is out of range."""
     given = {each.name: getattr(args, each.name) for each in fields(Recipe)}
     recipe = replace(
         RECIPES[args.recipe], **{name: value for name, value in given.items() if value is not None}
     )
-    highest = {
-        **dict.fromkeys(("started_rate", "landmark_stretch", "landmark_exchange"), 1),
-        **{"landmark_gain": 1, "landmark_shift": FRAME_COUNT // 2, "modality_dropout": 1},
-        **{"mfcc_style": 100, "mfcc_shift": MFCC_STEPS // 2, "mfcc_mask_steps": MFCC_STEPS - 1},
-        **{"mfcc_mask_coefficients": MFCC_COUNT - 1, "vocal_tract": 0.5},
-    }
-    batch_size = "2 or more, since batch norm cannot learn from one clip"
-    checks = [
-        ("epochs", recipe.epochs >= 1, "1 or more"),
-        ("batch_size", recipe.batch_size >= 2, batch_size),
-        ("learning_rate", 0 < recipe.learning_rate < math.inf, "a number above 0"),
-    ]
     for each in fields(Recipe):
         value = getattr(recipe, each.name)
-        if each.name in ("warmup", "label_smoothing", "ema"):
-            checks.append((each.name, 0 <= value < 1, "0 or more, below 1"))
-        elif each.name in ("weight_decay", "mixup"):
-            checks.append((each.name, 0 <= value < math.inf, "0 or more"))
-        elif most := highest.get(each.name):
-            checks.append((each.name, 0 <= value <= most, f"0 to {most}"))
-    for name, fits, expected in checks:
-        if not fits:
-            raise ValueError(f"{name} is {getattr(recipe, name)}, expected {expected}")
+        low, high, above, below = (each.metadata[n] for n in ("low", "high", "above", "below"))
+        if not (low <= value <= high and above < value < below):
+            expected = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+            expected = f"more than {above:g}" if above == 0 else expected
+            expected += "" if below == math.inf else f", below {below:g}"
+            raise ValueError(f"{each.name} is {value}, expected {expected}")
     return recipe
 
 

@@ -148,7 +148,8 @@ def read_settings(folders: Sequence[Path], kind: str) -> tuple[list[Setting], li
     for folder in folders:
         below = sorted(path for path in folder.rglob(f"{kind}_*") if path.is_dir())
         if not below:
-            raise ValueError(f"{str(folder)!r} contains no runs, expected <model>/{kind}_<k>")
+            problem = "contains no runs" if folder.is_dir() else "is not a folder"
+            raise ValueError(f"{str(folder)!r} {problem}, expected <model>/{kind}_<k>")
         for path in below:
             paths.setdefault(path.resolve(), path)
     for path in paths.values():

@@ -71,6 +71,8 @@ def _predict_all(args: argparse.Namespace) -> int:
             kind = "error" if "error" in line else "warning"
             tqdm.write(f"{kind}: {printable(path)}: {printable(problem)}", file=sys.stderr)
         _print(line)
+        if "predicted" in line:
+            tqdm.write(_in_words(line), file=sys.stderr)
     return int(failed)
 
 
@@ -184,6 +186,15 @@ def _entry(window: WindowPrediction) -> dict[str, Any]:
     return entry | ({"notes": window.notes} if window.notes else {})
 
 
+def _in_words(line: dict[str, Any]) -> str:
+    """A JSON line with probabilities for people: the file, and the three most probable emotions."""
+    shares = sorted(line["probabilities"].items(), key=lambda item: -item[1])[:3]
+    count = sum("probabilities" in window for window in line["windows"])
+    windows = f" (mean of {count} windows)" if count > 1 else ""
+    likely = ", ".join(f"{emotion} {share:.0%}" for emotion, share in shares)
+    return f"{printable(line['file'])}: {likely}{windows}"
+
+
 def _by_emotion(probabilities: np.ndarray) -> dict[str, float]:
     return dict(zip(EMOTIONS, probabilities.astype(float).round(6).tolist(), strict=True))
 
@@ -224,9 +235,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m evaluate.predict",
-        description="Predict emotion probabilities for videos, one JSON line per file. Files of up "
-        "to 6 s are treated as one clip (0.5 to 2.95 s, as in training). Longer files are split "
-        "into overlapping windows of 2.45 s, and their probabilities are averaged.",
+        description="Predict emotion probabilities for videos: one JSON line per file on standard "
+        "output, and the three most probable emotions on standard error. Files of up to 6 s are "
+        "treated as one clip (0.5 to 2.95 s, as in training). Longer files are split into "
+        "overlapping windows of 2.45 s, and their probabilities are averaged.",
     )
     add = parser.add_argument
     clips = "a video, a folder of videos, or - for a list on standard input, one per line"
