@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,6 @@ def test_a_file_system_that_cannot_sync_folders_is_written_but_one_that_fails_is
 
 # Locks. ----------------------------------------------------------------------------------------
 
-HERE = f"{platform.node()} {os.getpid()}"
-
 
 @pytest.mark.parametrize("left", ["", f"{platform.node()} 1"])  # empty: killed before it wrote
 def test_what_a_killed_process_of_this_machine_left_is_taken_over_in_silence(
@@ -74,7 +73,7 @@ def test_what_a_killed_process_of_this_machine_left_is_taken_over_in_silence(
     (tmp_path / ".data.json.01234567.tmp").write_text("half")
     with locked(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-        assert (tmp_path / ".lock").read_text() == HERE
+        assert (tmp_path / ".lock").read_text() == f"{platform.node()} {os.getpid()}"
     assert not list(tmp_path.iterdir())
 
 
@@ -118,13 +117,10 @@ def hold_often(arguments):
     fcntl.flock = lambda *_: None  # other machines do not see it
     held, ends = Path(folder, "held"), time.monotonic() + 2
     while time.monotonic() < ends:
-        try:
-            with locked(Path(folder)):
-                held.open("x").close()
-                time.sleep(0.01)
-                held.unlink()
-        except BusyError:
-            pass
+        with suppress(BusyError), locked(Path(folder)):
+            held.open("x").close()
+            time.sleep(0.01)
+            held.unlink()
         time.sleep(0.001)
     return 0
 
