@@ -62,12 +62,11 @@ def _verify(args: argparse.Namespace) -> int:
     except CacheError as exc:  # a damaged manifest is what this command looks for
         return fail(exc, 1 if (args.directory / MANIFEST_NAME).exists() else 2)
     shards = len(cache.manifest["shards"])
-    checks = tqdm(cache.problems(quick=args.quick), "verify", shards, unit="shard")
+    checks = tqdm(cache.problems(), "verify", shards, unit="shard")
     problems = [problem for problem in checks if problem]
     for problem in problems:
         fail(problem, 1)
-    only = " for size and structure only" if args.quick else ""
-    print(f"{shards} shards checked{only}, {len(problems)} problems")
+    print(f"{shards} shards checked, {len(problems)} problems")
     return 1 if problems else 0
 
 
@@ -122,9 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cache = "directory DIR the cache"
     command("info", _info, "show what a cache contains", cache)
-    verify = command("verify", _verify, "check a cache against its manifest", cache)
-    quick = "check sizes and structure only, not hashes"
-    verify.add_argument("--quick", action="store_true", help=quick)
+    command("verify", _verify, "check a cache against its manifest", cache)
     inspect = command("inspect", _inspect, "save a contact sheet of face crops as PNG", cache)
     out, sheet = "the file to write (default: contact_sheet.png)", Path("contact_sheet.png")
     inspect.add_argument("--out", type=Path, default=sheet, metavar="PNG", help=out)

@@ -6,15 +6,22 @@ import hashlib
 import io
 import json
 import os
+import platform
 import secrets
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import jinja2
+
+LOCK_NAME = ".lock"
+_SIGN_OF_LIFE_S = 30  # how often the process that has a lock file renews its mtime
+_WRITTEN_S = 10  # the longest time from creating a lock file to its content
 
 
 MAX_ZIP_LIST_BYTES = 2**21  # of the list of members; that of RAVDESS's largest zip has a tenth
@@ -58,8 +65,11 @@ def sync(path: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Lock `folder`, created if missing, while the block runs; BusyError if another process has it.
 
-    The lock is on the folder itself, so it leaves no file and ends with the process. On file
-    systems without locks this does nothing.
+    Processes of this machine are kept out by a lock on the folder itself, which ends with the
+    process. Other machines that share the folder do not see it. For them there is the file `.lock`,
+    with the name of this machine and the number of the process; its mtime is renewed as a sign of
+    life. One that a killed process of this machine left is taken over, and what `atomic_path` left
+    is removed. A folder that cannot be written gets no file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -67,15 +77,62 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise BusyError(
-                f"{folder}: another run is at work there. Wait for it, or choose another folder"
-            ) from exc
+            raise _busy(folder) from exc
         except OSError as exc:
             if exc.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
                 raise
-        yield
+        with _lock_file(folder / LOCK_NAME):
+            yield
     finally:
         os.close(descriptor)
+
+
+def _busy(folder: Path, who: str = "", cure: str = "") -> BusyError:
+    advice = f"Wait for it, or choose another folder{cure}"
+    return BusyError(f"{folder}: another run is at work there{who}. {advice}")
+
+
+@contextmanager
+def _lock_file(path: Path) -> Iterator[None]:
+    """Keep other machines out while the block runs; BusyError if one of them has the lock file."""
+    own, ended = f"{platform.node()} {os.getpid()}", threading.Event()
+    try:
+        with suppress(FileNotFoundError):
+            _remove_left_over(path)
+        with path.open("x", encoding="utf-8") as opened:
+            opened.write(own)
+        sweep(path.parent)
+        threading.Thread(target=_give_signs_of_life, args=(path, ended), daemon=True).start()
+    except FileExistsError as exc:
+        raise _busy(path.parent) from exc
+    except OSError as exc:  # nobody can write the folder from here
+        if exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    try:
+        yield
+    finally:
+        ended.set()
+        with suppress(OSError):  # the work is done, even if somebody has removed the file
+            if path.read_text(encoding="utf-8") == own:
+                path.unlink()
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove the lock file of a killed process of this machine; BusyError if it is another's."""
+    if not path.stat().st_size:  # its process is about to write it, or was killed before it could
+        time.sleep(_WRITTEN_S)
+    host, _, pid = path.read_text(encoding="utf-8").partition(" ")
+    if host not in ("", platform.node()):
+        silent_s = time.time() - path.stat().st_mtime
+        who = f", process {pid} on {host}, whose last sign of life is {silent_s:.0f} s old"
+        raise _busy(path.parent, who, f"; if it was killed, remove {path}")
+    path.unlink()
+
+
+def _give_signs_of_life(path: Path, ended: threading.Event) -> None:
+    while not ended.wait(_SIGN_OF_LIFE_S):
+        with suppress(OSError):  # the file server may be away for a while
+            os.utime(path)
 
 
 def sweep(folder: Path) -> None:

@@ -80,8 +80,8 @@ class Cache:
             self._check_size(actor)
             self._shard(actor)
 
-    def problems(self, *, quick: bool = False) -> Iterator[str | None]:
-        """Check every shard, several at a time: size, SHA-256 unless `quick`, structure and clips.
+    def problems(self) -> Iterator[str | None]:
+        """Check every shard, several at a time: size, SHA-256, structure and clips.
 
         Yields:
             None for each valid shard, or a line that says what is wrong; then a line for each
@@ -89,16 +89,16 @@ class Cache:
         """
         actors = sorted({clip.actor for clip in self.clips})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            yield from pool.map(lambda actor: self._problem(actor, quick), actors)
+            yield from pool.map(self._problem, actors)
         for path in sorted(self.directory.glob("*.h5")):
             if path.name not in self._entries:
                 yield f"{path}: not in the manifest. Delete it, or rebuild the cache"
 
-    def _problem(self, actor: int, quick: bool) -> str | None:
+    def _problem(self, actor: int) -> str | None:
         path, listed = self.directory / shard_name(actor), self._entries[shard_name(actor)]
         try:
             self._check_size(actor)
-            if not quick and (found := sha256_file(path)) != listed["sha256"]:
+            if (found := sha256_file(path)) != listed["sha256"]:
                 expected = listed["sha256"]
                 return f"{path}: sha256 {found[:12]}, manifest says {expected[:12]}. {ADVICE}"
             self._open(actor).close()

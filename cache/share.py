@@ -27,7 +27,7 @@ from cache.manifest import (
 from cache.ravdess import EMOTIONS, LICENSES, Clip
 from cache.reader import Cache, check_clips
 from cache.schema import COMPUTED, FIELDS, JPEG_FIELDS, NAMED, shard_name
-from cache.shard import CacheError, open_shard, write_shard
+from cache.shard import ADVICE, CacheError, open_shard, write_shard
 from cache.transfer import RemoteFile, download_all, read_small, shown
 
 SUMS_NAME = "SHA256SUMS"
@@ -51,7 +51,7 @@ def pack(cache: Path | str, out: Path | str, *, as_jpeg: bool | None, parts: int
     """Write folders that are ready to upload, and return them; the same cache gives the same bytes.
 
     Args:
-        cache: a finished cache, which is verified first.
+        cache: a finished cache, which is verified.
         out: the folder to write; it stays as it is if it has this pack already.
         as_jpeg: whether to store frames as JPEG files, which is slightly lossy and is recorded;
             None keeps them as they are.
@@ -59,23 +59,24 @@ def pack(cache: Path | str, out: Path | str, *, as_jpeg: bool | None, parts: int
             to `out` itself. Each is a cache; fetching all of them gives the whole one.
 
     Raises:
-        CacheError: if the cache is not valid, or `out` contains anything else.
+        CacheError: if the cache is not valid or changes meanwhile, or `out` contains anything else.
+        BusyError: if another process is writing the cache.
     """
     source, cache, out = Cache(cache), Path(cache), Path(out)
     if out.resolve().is_relative_to(cache.resolve()):
         raise CacheError(f"{out}: is inside the cache itself. Choose a folder outside")
     if source.is_jpeg and as_jpeg is False:
         raise CacheError(f"{cache}: has JPEG frames, not raw ones. Use --codec jpeg")
-    problems = [problem for problem in source.problems() if problem]
-    if problems:
-        raise CacheError(f"{problems[0]} ({len(problems)} problems in all)")
+    source.check()
     actors = sorted({clip.actor for clip in source.clips})
     if parts > len(actors):
         raise CacheError(f"{parts} parts, expected at most {len(actors)}: one per actor")
     shares = np.array_split(actors, parts)
     folders = [out / f"part_{n}" for n in range(1, parts + 1)] if parts > 1 else [out]
-    for folder, share in zip(folders, shares, strict=True):
-        _pack_part(source, folder, share.tolist(), as_jpeg=bool(as_jpeg) and not source.is_jpeg)
+    encoded = bool(as_jpeg) and not source.is_jpeg
+    with locked(cache):
+        for folder, share in zip(folders, shares, strict=True):
+            _pack_part(source, folder, share.tolist(), as_jpeg=encoded)
     return folders
 
 
@@ -105,12 +106,18 @@ def _pack_part(source: Cache, folder: Path, actors: list[int], *, as_jpeg: bool)
     entries = []
     for actor in tqdm(actors, desc=f"pack {folder.name}", unit="shard"):
         path = building / shard_name(actor)
+        original, entry = source.directory / path.name, listed[path.name]
         if as_jpeg:
             entries.append(_encode(source, path, actor))
         else:
-            shutil.copyfile(source.directory / path.name, path)
+            shutil.copyfile(original, path)
             sync(path)
-            entries.append(listed[path.name])
+            entries.append(entry)
+        # After reading, so that this also finds what changed meanwhile.
+        if (found := sha256_file(original if as_jpeg else path)) != entry["sha256"]:
+            shutil.rmtree(building)
+            expected = f"manifest says {entry['sha256'][:12]}"
+            raise CacheError(f"{original}: sha256 {found[:12]} when packed, {expected}. {ADVICE}")
     manifest = write_manifest(building, shards=entries, **described)
     # What describes them, and what describes that.
     write_text(building / TABLE_NAME, _clips_csv(manifest))
@@ -140,12 +147,14 @@ def _is_packed(folder: Path, described: Mapping[str, Any]) -> bool:
         return False
     if SUMS_NAME not in there:
         raise CacheError(f"{folder}: contains {there[0]}, expected a new folder or earlier pack")
-    manifest = read_manifest(folder)
+    packed = Cache(folder)
     for key in ("config", "versions", "clips"):
-        if manifest[key] != described[key]:
+        if packed.manifest[key] != described[key]:
             raise CacheError(
                 f"{folder}: is a pack of another cache (its {key} differ). Choose another folder"
             )
+    for problem in filter(None, packed.problems()):
+        raise CacheError(f"{folder}: damaged ({problem}). Remove that folder, and pack again")
     return True
 
 

@@ -1,9 +1,11 @@
 """Finds the raw clips in a folder: loose files, or Zenodo's zips as they were downloaded."""
 
 import json
+import lzma
 import os
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -15,6 +17,7 @@ from cache.files import zip_members
 from cache.manifest import CONTROL
 from cache.ravdess import AUDIO_ONLY, FULL_AV, SONG, VIDEO_ONLY, Clip
 from preprocess.decode import MAX_BYTES, ClipError
+from preprocess.landmarks import MAX_TABLE_BYTES
 from preprocess.settings import Settings
 
 SAMPLE_NAME = "sample.json"
@@ -25,6 +28,11 @@ _TABLE = {".csv"}
 _FOLDER = re.compile(r"Actor_(\d+)")
 _KINDS = {FULL_AV: "full-AV", VIDEO_ONLY: "video-only", AUDIO_ONLY: "audio-only"}
 
+# What reading a file or a damaged zip may raise: RuntimeError for encryption and unknown methods,
+# ValueError for names that are not text, KeyError for a member that has gone.
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError)
+_UNREADABLE += (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
 
 @dataclass(frozen=True)
 class RawFile:
@@ -34,19 +42,19 @@ class RawFile:
     path: Path
     member: str | None = None
 
-    def read(self, most: int = MAX_BYTES) -> bytes:
-        """All bytes, or the first `most` + 1 of a larger file; zip members are not unpacked.
+    def read(self) -> bytes:
+        """All bytes, or one more than the most of a larger file; zip members are not unpacked.
 
         ClipError if the file or zip member cannot be read.
         """
+        most = MAX_TABLE_BYTES if self.suffix in _TABLE else MAX_BYTES
         try:
             if self.member is None:
                 with self.path.open("rb") as opened:
                     return opened.read(most + 1)
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as opened:
                 return opened.read(most + 1)
-        except (OSError, zipfile.BadZipFile, EOFError, RuntimeError) as exc:
-            # zipfile raises RuntimeError for encrypted members and unknown compression methods.
+        except _UNREADABLE as exc:
             raise ClipError(f"{self.name} cannot be read ({exc})") from exc
 
     @property
@@ -69,13 +77,19 @@ class Source:
         """The name of the clip's file within the raw folder."""
         return self.file.name
 
+    @property
+    def files(self) -> dict[str, RawFile]:
+        """All files, the clip's first, by the names of `preprocess.clip.compute`'s arguments."""
+        named = {"content": self.file, "recording": self.recording, "landmarks": self.landmarks}
+        return {name: file for name, file in named.items() if file}
+
     def stamps(self) -> list[list[int]]:
-        """Size and ctime of each file: while both stay the same, so do the bytes.
+        """Size, ctime, inode and mtime of each file: while all stay the same, so do the bytes.
 
         Copies can keep an mtime, but not a ctime. Raises OSError if a file is missing.
         """
-        files = [file for file in (self.file, self.recording, self.landmarks) if file]
-        return [[stat.st_size, stat.st_ctime_ns] for stat in (file.path.stat() for file in files)]
+        stats = [file.path.stat() for file in self.files.values()]
+        return [[each.st_size, each.st_ctime_ns, each.st_ino, each.st_mtime_ns] for each in stats]
 
 
 @dataclass
@@ -210,7 +224,7 @@ def _list_files(folder: Path | str, found: Found) -> list[RawFile]:
     for archive in [file for file in files if file.suffix == ".zip"]:
         try:
             members = sorted(member.filename for member in zip_members(archive.path))
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as exc:
+        except _UNREADABLE as exc:
             found.failures[archive.name] = f"not a readable zip ({exc}). Download it again"
             continue
         for member in members:

@@ -39,13 +39,13 @@ from cache.ravdess import Clip, is_sample
 from cache.reader import Cache
 from cache.schema import shard_name
 from cache.shard import CacheError, open_shard, write_shard
-from preprocess.dataset import Found, Source, concerns
+from preprocess.dataset import Found, RawFile, Source, concerns
 from preprocess.decode import ClipError
 from preprocess.settings import Settings
-from preprocess.workers import load_clip, process, process_all
+from preprocess.workers import hashes_of, load_clip, process, process_all
 
 WORK_NAME = ".work"
-# Size and ctime of each raw file as it was read, so that an unchanged one need not be hashed.
+# What proves that the raw files of a row are unchanged: stamps, or hashes where those differ.
 STAMPS_NAME = ".stamps.json"
 _STATE_NAME = "state.json"
 _LOST = "its shard is missing or damaged, and its raw clip is missing"
@@ -104,6 +104,8 @@ def build(
     with suppress(OSError):  # stamps only save time, and a complete cache may be read-only
         finished.write_stamps()
     failures = _update_failures(cache, failures, excluded, records.values())
+    if finished.work.exists():  # last, so that the next run resumes one that was killed before
+        shutil.rmtree(finished.work)
     own = {name: why for name, why in failures.items() if concerns(name, only)}
     hashes = {record["source"]: record["source_sha256"] for _, record in sorted(records.items())}
     return Outcome(
@@ -158,7 +160,8 @@ class _Finished:
     """The clips that a cache has: found when it is opened, added to by a run.
 
     Attributes:
-        records: clip_id to `source`, `source_sha256`, `notes` and `stamps` (see `Source.stamps`).
+        records: clip_id to what `process` records. For a cache that was fetched, `stamps` is None
+            and `hashes` has only that of the first file.
         known: as `records`, with the clips whose shard is lost.
         waiting: the clips that wait in the work folder for their shard.
     """
@@ -202,11 +205,13 @@ class _Finished:
         """What a manifest records, as the files `<sha256>.json` do."""
         self._check_same(manifest)
         clips: dict[str, dict[str, Any]] = defaultdict(dict)
+        shards = {each["file"]: each for each in manifest["shards"]}
         for clip_id, record in manifest["clips"].items():
-            stamps = self.stamps.get(f"{clip_id} {record['source_sha256']}")
-            clips[shard_name(Clip.parse(clip_id).actor)][clip_id] = {**record, "stamps": stamps}
-        shards = manifest["shards"]
-        return {each["sha256"]: {"entry": each, "clips": clips[each["file"]]} for each in shards}
+            file, sha256 = shard_name(Clip.parse(clip_id).actor), record["source_sha256"]
+            proof = {"stamps": self.stamps.get(f"{clip_id} {sha256}"), "hashes": [sha256]}
+            proof = self.stamps.get(f"{clip_id} {shards[file]['sha256']}", proof)
+            clips[file][clip_id] = {**record, **proof}
+        return {s["sha256"]: {"entry": s, "clips": clips[file]} for file, s in shards.items()}
 
     def _check_same(self, begun: Mapping[str, Any]) -> None:
         pairs = ((key, begun[key], now) for key, now in self.state.items())
@@ -229,7 +234,6 @@ class _Finished:
     def begin(self) -> None:
         """Make the work folder, and sweep up after a kill."""
         self.work.mkdir(parents=True, exist_ok=True)
-        sweep(self.cache)
         sweep(self.work)
         write_json(self.work / _STATE_NAME, self.state)
         for sha256, shard in self.recorded.items():
@@ -274,7 +278,7 @@ class _Finished:
                     yield clip, {name: old.read(name, row) for name in old.computed}
 
     def end(self) -> None:
-        """Write the manifest and remove the work folder; without a clip, there is no cache."""
+        """Write the manifest; without a clip, there is no cache."""
         if self.records:
             keys = ("source", "source_sha256", "notes")
             write_manifest(
@@ -287,15 +291,16 @@ class _Finished:
             )
         else:
             (self.cache / MANIFEST_NAME).unlink(missing_ok=True)
-        shutil.rmtree(self.work)
 
     def write_stamps(self) -> None:
-        """Keep the stamps of the raw files for the next run."""
-        stamps = {
-            f"{clip_id} {record['source_sha256']}": record["stamps"]
-            for clip_id, record in self.records.items()
-            if record["stamps"]
-        }
+        """Keep what proves that the raw files are unchanged, for the next run.
+
+        By clip and shard, so that it never holds for arrays of other raw files.
+        """
+        stamps = {}
+        for clip_id, record in self.records.items():
+            sha256 = self.shards[shard_name(Clip.parse(clip_id).actor)]["sha256"]
+            stamps[f"{clip_id} {sha256}"] = {key: record[key] for key in ("stamps", "hashes")}
         if stamps != self.stamps:
             write_json(self.cache / STAMPS_NAME, stamps)
 
@@ -305,11 +310,9 @@ def _is_unchanged(pair: tuple[Source, dict[str, Any]]) -> bool:
     source, record = pair
     try:
         stamps = source.stamps()
-        if stamps == record["stamps"]:
-            return True
-        if source.recording or source.landmarks:  # the manifest has no hash of these
-            return False
-        if hashlib.sha256(source.file.read()).hexdigest() != record["source_sha256"]:
+        # Caches of earlier versions have only the first two numbers of each stamp.
+        same = record["stamps"] in (stamps, [stamp[:2] for stamp in stamps])
+        if not same and hashes_of(map(RawFile.read, source.files.values())) != record["hashes"]:
             return False
     except (ClipError, OSError):
         return False  # processing it will say why

@@ -11,7 +11,7 @@ import platform
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -44,35 +44,30 @@ Result = dict[str, Any] | str
 def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool) -> Result:
     """Compute one clip and save it in `folder` as `<clip_id>.npz`; OSError if that fails.
 
-    The record has `source`, `source_sha256` and `notes`, as in the manifest, and `stamps`.
+    The record has `source`, `source_sha256` and `notes`, as in the manifest, and of all raw files
+    `stamps` and `hashes`.
     """
     check_machine(settings)
     # Imported here: a run without work need not wait for the decoder and librosa.
     from preprocess.clip import compute
-    from preprocess.landmarks import MAX_TABLE_BYTES
 
     try:
         # The stamps come first: if a file is replaced after this line, the next run notices.
         stamps = source.stamps()
-        content = source.file.read()
+        contents = {name: file.read() for name, file in source.files.items()}
         # The jobs are the parallelism. A sum that is split over several threads is also rounded
         # differently, so that bytes would depend on the number of jobs.
         with threadpool_limits(1):
-            arrays, notes = compute(
-                content,
-                settings,
-                recording=source.recording and source.recording.read(),
-                landmarks=source.landmarks and source.landmarks.read(MAX_TABLE_BYTES),
-                synthetic=synthetic,
-            )
+            arrays, notes = compute(settings=settings, synthetic=synthetic, **contents)
     except MemoryError as exc:  # sizes of clips are limited, so it is not the clip's fault
         raise FailedError(f"out of memory in {source.name}. {_MEMORY}") from exc
     except (ClipError, OSError) as exc:
         return str(exc)
     except Exception as exc:  # an unexpected error in one file must not stop the others
         return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]
-    record = {"source": source.name, "notes": list(notes), "stamps": stamps}
-    record["source_sha256"] = hashlib.sha256(content).hexdigest()
+    hashes = hashes_of(contents.values())
+    record = {"source": source.name, "source_sha256": hashes[0], "notes": list(notes)}
+    record |= {"stamps": stamps, "hashes": hashes}
     with atomic_path(folder / f"{source.clip.clip_id}.npz") as path, path.open("wb") as opened:
         np.savez(opened, record=np.array(json.dumps(record)), **arrays)
     return record
@@ -94,6 +89,11 @@ def check_machine(settings: Settings) -> None:
         is_numba = "cannot cache" in reason
         cure = "Set NUMBA_CACHE_DIR to a folder that can be written" if is_numba else _MEMORY
         raise FailedError(f"no clip can be processed on this machine: {reason}. {cure}") from exc
+
+
+def hashes_of(contents: Iterable[bytes]) -> list[str]:
+    """The SHA-256 of each of these contents, hexadecimal."""
+    return [hashlib.sha256(content).hexdigest() for content in contents]
 
 
 def load_clip(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -12,7 +12,7 @@ from processes import begin
 
 from model.weights import read_data
 from preprocess.dataset import RawFile, find_clips
-from preprocess.landmarks import MAX_TABLE_BYTES, read_track
+from preprocess.landmarks import read_track
 from preprocess.settings import Settings
 
 MOST_MB = 64
@@ -78,7 +78,7 @@ def read(arguments: list[str]) -> int:
         if path.suffix == ".pt":
             read_data(path)
         elif path.name.endswith(".csv.zip"):
-            read_track(RawFile(TABLE, path, TABLE).read(MAX_TABLE_BYTES))
+            read_track(RawFile(TABLE, path, TABLE).read())
         else:
             raise ValueError(find_clips(path.parent, Settings()).failures[path.name])
     except ValueError as exc:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from functools import partial
 
 import h5py
 import mlcroissant
@@ -12,6 +13,7 @@ from media import contents, record
 from noise import change_manifest
 from processes import run
 
+from cache import jpeg
 from cache.__main__ import main
 from cache.jpeg import CODEC
 from cache.ravdess import expected_clips
@@ -64,16 +66,6 @@ def test_packing_again_gives_the_same_bytes_and_writes_no_shard(built, packed, t
     assert call("pack", built, out, "--codec", codec) == 0
     assert contents(out) == before
     assert times == {path: path.stat().st_mtime_ns for path in times}
-
-
-def test_a_pack_that_was_stopped_is_made_again(built, packed, tmp_path):
-    codec, out = packed
-    (tmp_path / ".new.tmp").mkdir()
-    (tmp_path / ".new.tmp" / "actor_05.h5").write_bytes(b"half")
-    (tmp_path / "new").mkdir()
-    assert call("pack", built, tmp_path / "new", "--codec", codec) == 0
-    assert contents(tmp_path / "new") == contents(out)
-    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries that read it
@@ -195,6 +187,36 @@ def test_a_damaged_cache_is_not_packed_and_other_files_are_not_overwritten(built
     assert call("pack", built, tmp_path / "pack") == 0
     assert call("pack", built, tmp_path / "pack", "--codec", "jpeg") == 2
     assert "is a pack of another cache (its config differ" in capsys.readouterr().err
+    (tmp_path / "pack" / "actor_01.h5").write_bytes(b"rot")
+    assert call("pack", built, tmp_path / "pack") == 2
+    assert "actor_01.h5: 3 bytes, manifest says" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+def test_a_cache_that_changes_while_it_is_packed_is_an_error(
+    built, tmp_path, monkeypatch, capsys, codec
+):
+    cache = shutil.copytree(built, tmp_path / "cache")
+
+    def change(function, *arguments):
+        content = (built / "actor_02.h5").read_bytes()
+        (cache / "actor_02.h5").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        return function(*arguments)
+
+    for module, name in ((shutil, "copyfile"), (jpeg, "encode")):
+        monkeypatch.setattr(module, name, partial(change, getattr(module, name)))
+    assert call("pack", cache, tmp_path / "out", "--codec", codec) == 2
+    assert "actor_02.h5: sha256" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_cache_that_another_machine_writes_is_read_but_not_packed(built, tmp_path, capsys):
+    cache = shutil.copytree(built, tmp_path / "cache")
+    (cache / ".lock").write_text("node-7 4711")
+    assert call("pack", cache, tmp_path / "out") == 2
+    assert "another run is at work there, process 4711 on node-7" in capsys.readouterr().err
+    assert [call(*command) for command in (("verify", cache), ("diff", built, cache))] == [0, 0]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", [b"<html>not here</html>", b"{}", b"[" * 100_000])

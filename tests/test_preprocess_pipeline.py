@@ -20,7 +20,6 @@ from media import contents, encode, noise_pictures, put, record, tone
 from processes import status_of
 
 from cache.__main__ import main as cache_main
-from cache.files import locked
 from cache.manifest import fingerprint
 from cache.reader import Cache
 from cache.shard import CacheError
@@ -97,15 +96,6 @@ def test_paths_may_have_any_letters(raw, cache, tmp_path):
 # What an earlier run has left. -----------------------------------------------------------------
 
 
-def test_clips_added_later_join_their_shard_by_themselves(raw, cache, tmp_path, capsys):
-    for name in NAMES:
-        alone = tmp_path / name
-        shutil.copytree(raw, alone, ignore=lambda _, names, own=name: {*names} - {f"{own}.wav"})
-        assert sound_features(alone, tmp_path / "grown") == 0
-        assert re.search(r"\n?1 clips processed", capsys.readouterr().out)
-    assert contents(tmp_path / "grown") == contents(cache)
-
-
 def test_one_actor_after_the_other_gives_the_same_cache(raw, cache, tmp_path):
     for actor in ("5", "1", "2"):
         assert sound_features(raw, tmp_path / "grown", "--only", actor) == 0
@@ -171,22 +161,12 @@ def test_a_raw_clip_that_is_replaced_meanwhile_is_redone(raw, cache, tmp_path, m
     assert contents(tmp_path / "other") == contents(cache)
 
 
-def test_a_row_goes_when_its_raw_clip_was_replaced_by_a_bad_one(raw, cache, capsys):
-    before, path = contents(cache), raw / f"{NAMES[2]}.wav"
-    content = path.read_bytes()
-    path.write_bytes(b"no sound")
+def test_rows_go_when_their_raw_clips_were_replaced_by_bad_ones(raw, cache, capsys):
+    (raw / f"{NAMES[2]}.wav").write_bytes(b"no sound")
     for _ in range(2):
         assert sound_features(raw, cache) == 1
         assert NAMES[2] in (cache / "failures.json").read_text()
         assert len(Cache(cache).clips) == 3
-        assert not any(Cache(cache).problems())
-    (raw / f"{NAMES[3]}.wav").write_bytes(b"no sound")  # the only clip of its actor
-    assert sound_features(raw, cache) == 1
-    assert sorted(contents(cache)) == sorted({*before, "failures.json"} - {"actor_05.h5"})
-    path.write_bytes(content)
-    record(raw, NAMES[3], 600)
-    assert sound_features(raw, cache) == 0
-    assert contents(cache) == before
     for name in NAMES:
         (raw / f"{name}.wav").write_bytes(b"no sound")
     assert sound_features(raw, cache) == 1
@@ -194,18 +174,21 @@ def test_a_row_goes_when_its_raw_clip_was_replaced_by_a_bad_one(raw, cache, caps
     assert list(contents(cache)) == ["failures.json"]
 
 
-def test_a_changed_raw_clip_that_cannot_be_read_stops_no_other(raw, cache, tmp_path):
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_changed_raw_clip_that_cannot_be_read_stops_no_other(raw, tmp_path, method):
     zipped = tmp_path / "zipped"
     zipped.mkdir()
-    with zipfile.ZipFile(zipped / "all.zip", "w") as archive:
+    with zipfile.ZipFile(zipped / "all.zip", "w", method) as archive:
         for name in NAMES:
             archive.write(raw / f"{name}.wav", f"{name}.wav")
+        start = archive.getinfo(f"{NAMES[1]}.wav").header_offset + 30 + len(f"{NAMES[1]}.wav")
     assert sound_features(zipped, tmp_path / "other") == 0
-    content = (zipped / "all.zip").read_bytes()
-    sound = (raw / f"{NAMES[1]}.wav").read_bytes()
-    (zipped / "all.zip").write_bytes(content.replace(sound, sound[:-9] + b"rotten..."))
+    content = bytearray((zipped / "all.zip").read_bytes())
+    content[start : start + 20] = b"\xff" * 20
+    (zipped / "all.zip").write_bytes(content)
     assert sound_features(zipped, tmp_path / "other") == 1
-    assert "cannot be read (Bad CRC-32" in (tmp_path / "other" / "failures.json").read_text()
+    listed = json.loads((tmp_path / "other" / "failures.json").read_text())
+    assert [f"all.zip/{NAMES[1]}.wav cannot be read (" in why for why in listed.values()] == [True]
     assert len(Cache(tmp_path / "other").clips) == 3
 
 
@@ -327,12 +310,6 @@ def test_wrong_use_is_refused_with_status_2(tmp_path, capsys, monkeypatch, argum
     assert status_of(main, *arguments, "--cache", "cache") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
-
-
-def test_two_runs_do_not_work_on_one_cache(raw, cache, capsys):
-    with locked(cache):
-        assert sound_features(raw, cache) == 2
-    assert "another run is at work there" in capsys.readouterr().err
 
 
 def test_a_cache_that_cannot_be_written_is_left_alone(raw, cache, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Caches with facial points: from CSVs with videos or recordings alone, and by dlib."""
 
+import shutil
 import zipfile
 
 import numpy as np
@@ -60,6 +61,26 @@ def test_recordings_and_csvs_give_a_cache_without_pixels(takes, capsys):
     assert (box[:, 2] - box[:, 0] == round(1.15 * 360)).all()
     assert without_pixels(raw, points, takes / "two", "--jobs", "2") == 0
     assert contents(takes / "two") == contents(takes / "cache")
+
+
+def test_unchanged_files_are_known_by_their_bytes_and_other_ones_at_the_same_times_are_not(
+    takes, capsys
+):
+    raw, points, copied = takes / "recordings", takes / "points.zip", takes / "copied"
+    assert without_pixels(raw, points, takes / "cache") == 0
+    for name in ("recordings", "cache"):  # without their times
+        shutil.copytree(takes / name, copied / name, copy_function=shutil.copyfile)
+    shutil.copyfile(points, copied / "points.zip")
+    capsys.readouterr()
+    assert without_pixels(copied / "recordings", copied / "points.zip", copied / "cache") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    # The stamps of these files prove nothing for a cache of other files.
+    put(takes / "other", f"01-01-{TAKES[2]}.csv", table(range(1, 110)))
+    put(takes / "other", f"01-01-{TAKES[1]}.csv", table(range(1, 110)))
+    assert without_pixels(raw, takes / "other", takes / "mixed") == 1
+    shutil.copy(takes / "cache" / ".stamps.json", takes / "mixed")
+    assert without_pixels(raw, points, takes / "mixed") == 0
+    assert contents(takes / "mixed") == contents(takes / "cache")
 
 
 def test_points_and_boxes_are_those_of_the_video_of_the_take(one_clip_with_points):

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from media import contents, record
@@ -70,7 +71,7 @@ def test_a_machine_on_which_workers_die_without_a_clip_is_one_error(todo, tmp_pa
 class Hungry(RawFile):
     """A file for which the memory does not suffice."""
 
-    def read(self, most=0):
+    def read(self):
         raise MemoryError
 
 
@@ -121,6 +122,39 @@ def test_a_fault_of_the_machine_is_one_error_and_no_failed_clips(
         assert "Traceback" not in done.stderr
     assert (tmp_path / "cache" / "manifest.json").exists() == (problem is None)
     assert not (tmp_path / "cache" / "failures.json").exists()
+
+
+def features(raw, cache, jobs):
+    return [*map(str, ("--raw", raw, "--cache", cache, "--modality", "audio", "--jobs", jobs))]
+
+
+def is_alive(process):
+    """Whether a process is there, and is not one that has ended and waits to be collected."""
+    try:
+        return (process / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_killed_workers_end_and_their_finished_clips_are_kept(tmp_path, capsys):
+    raw, cache = tmp_path / "raw", tmp_path / "cache"
+    for clip in expected_clips(1)[:30]:
+        record(raw, f"03{clip.clip_id[2:]}", 440)
+    run = subprocess.Popen([sys.executable, "-m", "preprocess", *features(raw, cache, 2)], cwd=ROOT)
+    while not any(cache.glob(".work/*.npz")):
+        assert run.poll() is None
+        time.sleep(0.005)
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(run.pid)], capture_output=True)
+    workers = [Path("/proc") / number for number in listed.stdout.decode().split()]
+    run.kill()
+    run.wait()
+    ends = time.monotonic() + 30
+    while any(map(is_alive, workers)):
+        assert time.monotonic() < ends, "workers outlive the run that was killed"
+        time.sleep(0.1)
+    finished = len(list(cache.glob(".work/*.npz")))
+    assert main(features(raw, cache, 1)) == 0
+    assert f"{30 - finished} clips processed" in capsys.readouterr().out
 
 
 class Cluster:
@@ -201,8 +235,7 @@ def test_a_cluster_is_refused_unless_it_can_do_the_same_work_and_then_gives_the_
         process(versions={"numpy": "0.1"})
     for clip in expected_clips(1)[:3]:
         record(tmp_path / "raw", f"03{clip.clip_id[2:]}", 440)
-    command = ["--raw", str(tmp_path / "raw"), "--modality", "audio", "--cache"]
     dask = ["--backend", "dask", "--scheduler", cluster.address]
-    assert main([*command, str(tmp_path / "many"), *dask]) == 0
-    assert main([*command, str(tmp_path / "one"), "--jobs", "1"]) == 0
+    assert main([*features(tmp_path / "raw", tmp_path / "many", 1), *dask]) == 0
+    assert main(features(tmp_path / "raw", tmp_path / "one", 1)) == 0
     assert contents(tmp_path / "many") == contents(tmp_path / "one")

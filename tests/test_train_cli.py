@@ -92,15 +92,6 @@ def test_a_run_that_lost_a_file_stays(missing, message, run, fold_cache, tmp_pat
     assert contents_of(run) == before
 
 
-def test_a_run_stopped_before_its_predictions_writes_them(run, fold_cache, tmp_path):
-    before = contents_of(run)
-    (run / "predictions.csv").unlink()
-    assert train(fold_cache, tmp_path) == 2  # an unfinished run
-    assert train(fold_cache, tmp_path, "--resume") == 0
-    for name in ("predictions.csv", "last.pt", "metrics.jsonl"):
-        assert contents_of(run)[name] == before[name], name
-
-
 def of_fold_1(run: Path) -> None:
     shutil.copy(run.with_name("fold_1") / "last.pt", run)
 
@@ -134,14 +125,6 @@ def test_what_is_of_another_run_is_not_resumed(change, message, run, fold_cache,
     change(run)
     assert train(fold_cache, tmp_path, "--epochs", 3, "--resume") == 2
     assert message in error_of(capsys)
-
-
-def test_files_that_a_killed_process_left_half_written_are_removed(fold_cache, tmp_path):
-    leftover = tmp_path / AUDIO / "fold_0" / ".last.pt.01234567.tmp"
-    leftover.parent.mkdir(parents=True)
-    leftover.write_bytes(b"half a checkpoint")
-    assert train(fold_cache, tmp_path) == 0
-    assert not leftover.exists()
 
 
 def test_two_processes_do_not_train_in_one_folder(fold_cache, tmp_path, capsys):

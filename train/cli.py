@@ -17,7 +17,7 @@ import torch
 import model
 from cache import manifest
 from cache.command import FailedError, add_device, run, warn
-from cache.files import locked, sweep
+from cache.files import LOCK_NAME, BusyError, locked
 from cache.ravdess import ACTORS, SPLITS, Clip, actors_of, folds_of, own_split
 from cache.reader import Cache
 from cache.shard import CacheError
@@ -59,6 +59,9 @@ def train(args: argparse.Namespace) -> int:
     folder = args.runs / config.folder
     checkpoint = find_checkpoint(folder, config, resume=args.resume)
     if is_finished(folder):
+        if (folder / LOCK_NAME).exists():  # left by a process that was killed just before its end
+            with suppress(BusyError, OSError), locked(folder):
+                pass
         metrics = record.read_metrics(folder)
         print(f"{folder}: all {len(metrics)} epochs are trained already, nothing to do")
     else:
@@ -219,13 +222,12 @@ def is_finished(folder: Path) -> bool:
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder; remove it if it is still empty at the end."""
-    with locked(folder):
-        try:
-            sweep(folder)
+    try:
+        with locked(folder):
             yield
-        finally:
-            with suppress(OSError):  # the folder contains a run
-                folder.rmdir()
+    finally:
+        with suppress(OSError):  # the folder contains a run
+            folder.rmdir()
 
 
 @contextmanager
