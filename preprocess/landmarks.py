@@ -21,11 +21,12 @@ from av.video.reformatter import ColorRange
 from cache.ravdess import FRAME_RATE_HZ
 from cache.schema import POINT_COUNT, POINT_LIMIT
 from preprocess import settings
-from preprocess.decode import MAX_FRAMES, ClipError
+from preprocess.decode import ClipError
 from preprocess.windows import frame_times_s
 
 # Limits of a CSV. That of a RAVDESS clip has 12 kB in its longest line, and 1 MB in all.
 MAX_TABLE_BYTES = 16 * 2**20
+MAX_FRAMES = 7200  # one minute at 120 frames per second
 MAX_LINE_BYTES = 2**16
 
 _WANTED = ("frame", "confidence", *(f"{xy}_{p}" for xy in "xy" for p in range(POINT_COUNT)))
