@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import sys
+import threading
 from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
@@ -61,9 +62,6 @@ def die_everywhere(kind, work, check, folder, before=None):
 
     `check` gets the folder, what the completing run said, and a name of the point.
     """
-    os.fsync = lambda descriptor: None  # slow, and no power is cut here
-    files._WRITTEN_S = 0.1
-    tqdm.tqdm.monitor_interval = 0  # its thread would be forked
     for number in itertools.count():
         killed, point = folder / f"{kind}_{number}" / "folder", f"{kind}, point {number}"
         shutil.copytree(before, killed) if before else killed.parent.mkdir()
@@ -79,6 +77,15 @@ def die_everywhere(kind, work, check, folder, before=None):
             break
     assert number > 10
     print(f"{kind}: {number} points")
+
+
+def prepare():
+    """Make this process quick, and safe to fork."""
+    os.fsync = lambda descriptor: None  # slow, and no power is cut here
+    files._WRITTEN_S = 0.1
+    # A fork that dies would keep the lock of bars, which is one of all processes.
+    tqdm.tqdm.set_lock(threading.RLock())
+    tqdm.tqdm.monitor_interval = 0  # its thread would be forked
 
 
 def make_clip(folder, take, number):
@@ -102,6 +109,7 @@ def files_of(folder):
 
 def features_everywhere(arguments):
     """Features of a fresh, a growing and a replacing run; then pack and fetch."""
+    prepare()
     folder = Path(arguments[0])
     first = folder / "first"
     for number, take in enumerate(TAKES):
@@ -148,6 +156,7 @@ def features_everywhere(arguments):
 
 def training_everywhere(arguments):
     """A training of two epochs."""
+    prepare()
     folder = Path(arguments[0])
     clips = [clip for actor in (1, 5) for clip in expected_clips(actor)[:6]]
     sound = {"mfcc": noise_arrays(0)["mfcc"]}
@@ -169,6 +178,8 @@ def training_everywhere(arguments):
 def test_what_dies_before_any_change_to_the_disk_is_completed_by_the_next(everywhere, tmp_path):
     printed = tmp_path / "printed"
     process = begin(everywhere, printed, [tmp_path])
+    process.join(400)
+    process.kill()
     process.join()
     assert process.exitcode == 0, (printed / "stderr").read_text()
     print((printed / "stdout").read_text())
