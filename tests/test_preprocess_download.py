@@ -51,8 +51,9 @@ def test_what_lies_there_as_loose_files_is_not_downloaded(at_server, tmp_path, c
 
 def test_make_speaks_of_variables_and_takes_a_job_per_cpu(tmp_path):
     ready = ("make", "-o", ".venv/.ready", "-s")
-    done = run(*ready, "evaluate", f"RUNS={tmp_path}/none", f"OUT={tmp_path}/out", status=2)
-    assert "error: --runs is" in done.stderr
+    (tmp_path / "03-01-01-01-01-01-01.wav").touch()
+    done = run(*ready, "features", f"RAVDESS={tmp_path}", f"CACHE={tmp_path}/cache", status=2)
+    assert "use --modality audio" in done.stderr
     note = "note: with make, set --cache by CACHE=DIR, --raw by RAVDESS=DIR"
     assert note in done.stderr
     cpus = len(os.sched_getaffinity(0))

@@ -248,7 +248,7 @@ class Dangerous:
 
 def test_code_in_a_checkpoint_and_files_of_anything_else_are_refused(tmp_path, capsys):
     torch.save({"checkpoint_version": 4, "model": Dangerous()}, tmp_path / "last.pt")
-    with pytest.raises(RunError, match=r"last\.pt: contains code"):
+    with pytest.raises(RunError, match=r"last\.pt: contains print, .* can run code"):
         load_checkpoint(tmp_path / "last.pt")
     assert "executed" not in capsys.readouterr().out
     torch.save({"weights": torch.ones(2)}, tmp_path / "other.pt")

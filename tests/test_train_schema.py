@@ -38,6 +38,7 @@ def test_training_and_prediction_follow_the_shapes_of_the_schema(tmp_path):
     """In a copy of the project with other lines in the schema, and an interpreter of its own."""
     for package in ("cache", "model", "train"):
         shutil.copytree(ROOT / package, tmp_path / package)
+    shutil.copy(ROOT / "setup.cfg", tmp_path)
     schema = tmp_path / "cache" / "schema.py"
     text = schema.read_text()
     for name, old, new in (("FRAME_COUNT", 30, 16), ("MFCC_COUNT", 13, 20)):
