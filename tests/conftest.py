@@ -19,6 +19,9 @@ from preprocess.dataset import SAMPLE_NAME
 from preprocess.sample import VERSION, clip_path, write_clip
 from preprocess.windows import decode
 
+# Of `make test`, which would add a note on its variables to each message.
+os.environ.pop("CFNSR_NOTE_ON_FLAGS", None)
+
 
 @pytest.fixture
 def noise_cache(tmp_path: Path) -> Callable[[list[Clip]], Path]:
