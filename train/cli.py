@@ -38,10 +38,8 @@ _SMALL_NETWORK = 1_000_000
 def main(argv: list[str] | None = None) -> int:
     typed = sys.argv[1:] if argv is None else argv
     recorded = argparse.Namespace(command=("train.py", *typed))
-    is_main = os.environ.get("RANK", "") in (
-        "",
-        "0",
-    )  # set by torchrun; only the main process prints
+    # Set by torchrun; only the main process prints.
+    is_main = os.environ.get("RANK", "") in ("", "0")
     with nullcontext() if is_main else redirect_stdout(io.StringIO()):
         return run(lambda: train(make_parser().parse_args(typed, recorded)))
 
