@@ -39,10 +39,9 @@ def _features(args: argparse.Namespace) -> int:
     settings = _settings(args, raw)
     tables = Path(args.landmarks).resolve() if settings.has_tables else None
     found = find_clips(raw, settings, tables)
-    for line in found.warnings[:10]:
+    more = [f"and {len(found.warnings) - 10} more such files"] * (len(found.warnings) > 10)
+    for line in [*found.warnings[:10], *more]:
         warn(line)
-    if len(found.warnings) > 10:
-        warn(f"and {len(found.warnings) - 10} more such files")
     if found.skipped:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.skipped.items()))
         kept = "full-AV" if settings.has_video else "audio-only"
@@ -50,20 +49,18 @@ def _features(args: argparse.Namespace) -> int:
     names = [*(source.name for source in found.sources), *found.failures]
     if not any(concerns(name, args.only) for name in names):
         expected = "01-01-*.mp4" if settings.has_video else "03-01-*.wav or .flac"
-        advice = ". For its recordings use --modality audio" * bool(
-            settings.has_video and found.skipped["audio-only"]
-        )
+        has_recordings = settings.has_video and found.skipped["audio-only"]
+        advice = ". For its recordings use --modality audio" if has_recordings else ""
         raise ValueError(
             f"{args.raw} has no clip of the selected actors, expected {expected} in Actor_NN "
             f"folders or RAVDESS's zips{advice}"
         )
     started = time.monotonic()
     clips = origin(raw, args.modality)
+    what = {"only": args.only, "origin": clips, "settings": settings}
     try:
         with locked(cache):
-            where = {"jobs": args.jobs, "scheduler": args.scheduler}
-            what = {"only": args.only, "origin": clips, "settings": settings}
-            outcome = build(found, cache, **what, **where)
+            outcome = build(found, cache, **what, jobs=args.jobs, scheduler=args.scheduler)
     except OSError as exc:
         raise FailedError(f"{args.cache} cannot be written ({exc})") from exc
     _report(outcome, args, time.monotonic() - started, is_recordings(clips["dataset"]))
@@ -106,15 +103,12 @@ def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_rav
     if outcome.excluded_failures:
         listed = args.cache / FAILURES_NAME
         print(f"note: failures of other actors, in {listed}: {outcome.excluded_failures}")
-    failures = sorted(outcome.failures.items())
-    for name, reason in failures[:_SHOWN]:
+    for name, reason in sorted(outcome.failures.items())[:_SHOWN]:
         print(f"failed: {name}: {reason}", file=sys.stderr)
-    if len(failures) > _SHOWN:
-        more = len(failures) - _SHOWN
+    if (more := len(outcome.failures) - _SHOWN) > 0:
         print(f"failed: {more} more, listed in {args.cache / FAILURES_NAME}", file=sys.stderr)
     for what, option in (("recording", "--audio"), ("landmarks", "--landmarks")):
-        count = sum(reason.startswith(f"no {what}") for reason in outcome.failures.values())
-        if count:
+        if count := sum(why.startswith(f"no {what}") for why in outcome.failures.values()):
             download = f"python -m preprocess.download --out DIR {option} --no-video"
             print(f"note: {count} clips have no {what}. Download: {download}", file=sys.stderr)
 

@@ -9,9 +9,9 @@ import numpy as np
 from cache.ravdess import FRAME_HEIGHT, FRAME_WIDTH
 from cache.schema import FRAME_COUNT, SAMPLE_COUNT
 from preprocess.audio import mfcc, to_int16
-from preprocess.decode import ClipError
 from preprocess.face import crop, crop_boxes, detect_faces
 from preprocess.landmarks import Track, predict_landmarks, read_track
+from preprocess.limits import ClipError
 from preprocess.settings import RECORDING_LAG_S, Settings
 from preprocess.windows import Window, decode
 
@@ -27,9 +27,8 @@ def compute(
     """The arrays of one clip (`Settings.computed`), and notes on it for the manifest.
 
     `content` are the bytes of the video, or of the recording if there is no video; `recording` and
-    `landmarks` those of the recording (for `audio="wav"`) and of the landmark CSV that belong to
-    it; `synthetic` says whether the clip belongs to the synthetic sample. ClipError says why the
-    clip cannot be used.
+    `landmarks` those of its recording (for `audio="wav"`) and landmark CSV; `synthetic` says
+    whether it belongs to the synthetic sample. ClipError says why the clip cannot be used.
     """
     track = None if landmarks is None else read_track(landmarks)
     if settings.modality == "audio":
@@ -73,13 +72,9 @@ def window_arrays(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The arrays of a window, by the names of `schema.COMPUTED`, and notes on its face.
 
-    Args:
-        window: with picture, sound, or both; only the arrays of what is there are returned. With
-            `frame_index` and no picture, as of a video of RAVDESS.
-        settings: how faces are found and cropped, and whether there are frames.
-        track: the points of a landmark CSV; None if only MTCNN says where the face is.
-
-    ClipError if there is no face.
+    Only the arrays of its picture or sound are returned, if it has only one. `track` has the points
+    of a landmark CSV; without it, MTCNN finds the face. A window with `frame_index` and no frames
+    is one of a RAVDESS video. ClipError if there is no face.
     """
     arrays: dict[str, np.ndarray] = {}
     notes: tuple[str, ...] = ()

@@ -16,8 +16,8 @@ from cache import ravdess
 from cache.files import zip_members
 from cache.manifest import CONTROL
 from cache.ravdess import AUDIO_ONLY, FULL_AV, SONG, VIDEO_ONLY, Clip
-from preprocess.decode import MAX_BYTES, ClipError
 from preprocess.landmarks import MAX_TABLE_BYTES
+from preprocess.limits import MAX_BYTES, ClipError
 from preprocess.settings import Settings
 
 SAMPLE_NAME = "sample.json"
@@ -142,17 +142,15 @@ def find_clips(raw: Path | str, settings: Settings, landmarks: Path | str | None
 
 def concerns(name: str, only: Collection[int]) -> bool:
     """Whether a file may be of one of these actors, by its folders and its name."""
-    actors = _named_actors(name)
+    actors = _actors_of_folders(name)
+    with suppress(ValueError):
+        actors.add(Clip.parse(PurePosixPath(name).stem).actor)
     return not actors or not actors.isdisjoint(only)
 
 
-def _named_actors(name: str) -> set[int]:
-    """The actors in the names of a file, its folders and its zip; none if no name has one."""
-    path = PurePosixPath(name)
-    actors = {int(number) for number in _FOLDER.findall(name)}
-    with suppress(ValueError):
-        actors.add(Clip.parse(path.stem).actor)
-    return actors
+def _actors_of_folders(name: str) -> set[int]:
+    """The actors in the names of a file's folders and its zip."""
+    return {int(number) for number in _FOLDER.findall(name)}
 
 
 def has_videos(raw: Path) -> bool:
@@ -190,15 +188,13 @@ def _join(found: Found, what: str, suffix: str, files: dict[Clip, RawFile], moda
 def _by_clip(files: list[RawFile], suffixes: set[str], found: Found) -> dict[Clip, RawFile]:
     """The first file of each clip, of the files with these suffixes."""
     chosen: dict[Clip, RawFile] = {}
-    for file in files:
-        if file.suffix not in suffixes:
-            continue
+    for file in [file for file in files if file.suffix in suffixes]:
         try:
             clip = Clip.parse(PurePosixPath(file.name).stem)
         except ValueError as exc:
             found.failures[file.name] = str(exc)
             continue
-        if others := _named_actors(file.name) - {clip.actor}:
+        if others := _actors_of_folders(file.name) - {clip.actor}:
             found.failures[file.name] = (
                 f"named as actor {clip.actor}, but in the folder of actor {min(others)}. Move the "
                 "file to the folder of its actor, or rename it"
@@ -218,7 +214,7 @@ def _list_files(folder: Path | str, found: Found) -> list[RawFile]:
     if folder.is_file() and folder.suffix.lower() == ".zip":
         files = [RawFile(_text(folder.name), folder)]
     elif folder.is_dir():
-        files = [RawFile(_name(path, folder), path) for path in _walk(folder, found)]
+        files = [RawFile(_text(path.relative_to(folder)), path) for path in _walk(folder, found)]
     else:
         raise ValueError(f"{folder}: no such folder, expected RAVDESS's clips or zips there")
     for archive in [file for file in files if file.suffix == ".zip"]:
@@ -233,13 +229,9 @@ def _list_files(folder: Path | str, found: Found) -> list[RawFile]:
     return files
 
 
-def _name(path: Path, folder: Path) -> str:
-    return _text(path.relative_to(folder).as_posix())
-
-
-def _text(name: str) -> str:
+def _text(name: Path | str) -> str:
     """A name for messages and JSON; bytes that are not text are escaped."""
-    name = name.encode("utf-8", "backslashreplace").decode()
+    name = str(name).encode("utf-8", "backslashreplace").decode()
     return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
 
 
@@ -250,7 +242,8 @@ def _walk(folder: Path, found: Found) -> Iterator[Path]:
     """
 
     def note(exc: OSError) -> None:
-        found.failures[_name(Path(exc.filename), folder)] = f"cannot be read ({exc.strerror})"
+        name = _text(os.path.relpath(exc.filename, folder))
+        found.failures[name] = f"cannot be read ({exc.strerror})"
 
     seen = set()
     for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
@@ -264,4 +257,4 @@ def _walk(folder: Path, found: Found) -> Iterator[Path]:
             if path.is_file():
                 yield path
             else:
-                found.failures[_name(path, folder)] = "is not a regular file"
+                found.failures[_text(path.relative_to(folder))] = "is not a regular file"

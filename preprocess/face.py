@@ -10,8 +10,9 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from cache.schema import DURATION_S, FRAME_COUNT, FRAME_SIZE
-from preprocess.decode import SCALING, ClipError, filter_graph
+from preprocess.limits import ClipError
 from preprocess.settings import MIN_FOUND, FaceSettings
+from preprocess.shown import SCALING, filter_graph
 
 # A smaller face shows nothing. The detector does not find one, but landmarks may say anything.
 MIN_SIDE = 16
@@ -33,27 +34,25 @@ def detect_faces(
     reduced["interpolation"] = Interpolation.AREA
     small = [frames[index].reformat(**reduced).to_ndarray() for index in looked_at]
     candidates = _candidates(np.stack(small), settings)
-    found = [number for number, faces in enumerate(candidates) if len(faces)]
-    if len(found) < MIN_FOUND * len(looked_at):
-        problem = f"a face in {len(found)} of {len(looked_at)} frames, expected half or more"
+    faces = [each for each in candidates if len(each)]
+    at = [index for index, each in zip(looked_at, candidates, strict=True) if len(each)]
+    if len(at) < MIN_FOUND * len(looked_at):
+        problem = f"a face in {len(at)} of {len(looked_at)} frames, expected half or more"
         raise ClipError(problem + _turn_hint(small[len(small) // 2], settings))
     # Of several faces, take the one nearest to where the largest usually is.
-    faces = [candidates[number] for number in found]
     centers = [(each[:, :2] + each[:, 2:4]) / 2 for each in faces]
     largest = [np.prod(each[:, 2:4] - each[:, :2], axis=1).argmax() for each in faces]
     typical = np.median([own[one] for own, one in zip(centers, largest, strict=True)], axis=0)
     nearest = [np.abs(own - typical).sum(axis=1).argmin() for own in centers]
     chosen = np.array([each[one] for each, one in zip(faces, nearest, strict=True)])
-    at = [looked_at[number] for number in found]
     sides = chosen[:, :4].T / scale
     boxes = np.column_stack([np.interp(range(FRAME_COUNT), at, side) for side in sides])
     scores = np.zeros(FRAME_COUNT, np.float32)
     scores[at] = chosen[:, 4]
     notes = []
-    if len(found) < len(looked_at):
-        notes.append(f"face found in {len(found)} of {len(looked_at)} frames looked at")
-    crowd = max(map(len, candidates))
-    if crowd > 1:
+    if len(at) < len(looked_at):
+        notes.append(f"face found in {len(at)} of {len(looked_at)} frames looked at")
+    if (crowd := max(map(len, faces))) > 1:
         notes.append(f"up to {crowd} faces in a frame: the largest, most central in time, was kept")
     return boxes, scores, tuple(notes)
 
@@ -66,9 +65,8 @@ def _turn_hint(picture: np.ndarray, settings: FaceSettings) -> str:
         faces = _candidates(np.rot90(picture, quarters)[None].copy(), settings)[0]
         scores[turn] = faces[:, 4].max(initial=0)
     turn = max(scores, key=scores.get)
-    if not scores[turn]:
-        return ""
-    return f". There is one if the picture is turned {turn} degrees: turn the video upright first"
+    advice = f"There is one if the picture is turned {turn} degrees: turn the video upright first"
+    return f". {advice}" if scores[turn] else ""
 
 
 def _candidates(pictures: np.ndarray, settings: FaceSettings) -> list[np.ndarray]:
@@ -109,11 +107,10 @@ def _detector(min_face_size: int) -> Any:
 def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSettings) -> np.ndarray:
     """Turn face boxes, (30, 4), into the steady square crops that are cut out.
 
-    One side length for the clip, `settings.margin` times the median of the boxes' longer sides;
-    centers smoothed over time by a Gaussian of `settings.smoothing_s`, so that the crop follows
-    the head and does not tremble with the detector; shifted inside where it would leave the frame,
-    of `height` and `width` pixels. Returns x1, y1, x2, y2, float32 (30, 4), whole pixels. ClipError
-    if the boxes are too small to be a face.
+    One side for the clip, `settings.margin` times the median of the boxes' longer sides; centers
+    smoothed over time, so that the crop follows the head and does not tremble with the detector;
+    shifted inside where it would leave the frame, of `height` and `width` pixels. Returns x1, y1,
+    x2, y2, float32 (30, 4), whole pixels. ClipError if the boxes are too small to be a face.
     """
     longer = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     side = int(min(round(settings.margin * np.median(longer)), height, width))
@@ -131,13 +128,10 @@ def crop_boxes(boxes: np.ndarray, height: int, width: int, settings: FaceSetting
 
 
 def crop(frames: Sequence[av.VideoFrame], boxes: np.ndarray) -> np.ndarray:
-    """Cut out each frame's box, and resize and convert no more: uint8 RGB (30, 224, 224, 3).
+    """Cut out each frame's box, and only then resize and convert: uint8 RGB (30, 224, 224, 3).
 
-    The file's own matrix (RAVDESS: BT.709, limited range) decides the colors.
-
-    Args:
-        frames: 30 frames of one size and format, as from `Video.shown`.
-        boxes: (30, 4), whole x1, y1, x2, y2 in pixels, squares of equal side within the frames.
+    `frames` are of one size and format, as from `Video.shown`; `boxes`, (30, 4), whole x1, y1, x2,
+    y2 in pixels, are squares of equal side within them. The file's matrix decides the colors.
     """
     side = int(boxes[0, 2] - boxes[0, 0])
     graph, (cut, *_) = filter_graph(

@@ -21,7 +21,7 @@ from av.video.reformatter import ColorRange
 from cache.ravdess import FRAME_RATE_HZ
 from cache.schema import POINT_COUNT, POINT_LIMIT
 from preprocess import settings
-from preprocess.decode import ClipError
+from preprocess.limits import ClipError
 from preprocess.windows import frame_times_s
 
 # Limits of a CSV. That of a RAVDESS clip has 12 kB in its longest line, and 1 MB in all.
@@ -31,9 +31,7 @@ MAX_LINE_BYTES = 2**16
 
 _WANTED = ("frame", "confidence", *(f"{xy}_{p}" for xy in "xy" for p in range(POINT_COUNT)))
 
-# Formats whose first plane is brightness, a byte per pixel. Those with j use all 256 values.
-_LIMITED = ("yuv420p", "yuv422p", "yuv444p", "nv12")
-_FULL = ("yuvj420p", "yuvj422p", "yuvj444p", "gray")
+# To all 256 values of brightness, from 16 to 235 as videos have them.
 _STRETCH = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 
 
@@ -47,12 +45,11 @@ class Track:
     points: np.ndarray  # x, y in pixels of the video, float64 (n, 68, 2)
 
     def frame_index(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The frames on the screen at the 30 times of a clip, for which no video is at hand.
+        """The frames on the screen at the 30 times of a clip without its video.
 
-        RAVDESS has 30000/1001 frames a second, and each frame is shown until the next. Other times
-        are those of the CSV, if one is half a frame or more away. ClipError if the CSV has none, or
-        ends more than 0.25 s too early. Returns the numbers of the frames, uint16 (30,), from 0,
-        and notes for the manifest.
+        Times are those of RAVDESS, 30000/1001 frames per second, or of the CSV, if one of them is
+        half a frame or more away. Returns the numbers of the frames, uint16 (30,), from 0, and
+        notes for the manifest. ClipError if the CSV has no times, or ends more than 0.25 s early.
         """
         if self.times_s is None:
             raise ClipError("the landmark file has no column timestamp, and there is no video")
@@ -79,8 +76,8 @@ class Track:
         """The points of the wanted frames, uint16 (30,), from 0, and the boxes around them.
 
         Returns boxes float64 (30, 4), x1, y1, x2, y2 in pixels; scores float32 (30,), 1, or 0 where
-        box and points were interpolated; points float32 (30, 68, 2); and notes for the manifest.
-        ClipError if fewer than half of these frames have points.
+        interpolated; points float32 (30, 68, 2); and notes for the manifest. ClipError if fewer
+        than half of these frames have points.
         """
         known = np.isin(frame_index, self.found)
         count = f"landmarks for {known.sum()} of {len(frame_index)} frames"
@@ -95,15 +92,12 @@ class Track:
 
 
 def read_track(content: bytes) -> Track:
-    """Read a CSV with a header and one row per frame.
+    """Read the bytes of a CSV with a header and one row per frame.
 
-    Args:
-        content: its bytes. Columns `frame` from 1, `timestamp` in seconds, `confidence` 0..1,
-            `x_0`..`x_67` and `y_0`..`y_67` in pixels; others are ignored. Frames of low confidence
-            count as frames without a face. `timestamp` may be missing if the video is at hand.
-
-    ClipError if it is not such a CSV, has points that are not finite or far from any picture, or
-    has no frame with a face.
+    Columns are `frame` from 1, `timestamp` in seconds (not needed with a video), `confidence` 0..1,
+    `x_0`..`x_67` and `y_0`..`y_67` in pixels; others are ignored. Frames of low confidence count as
+    frames without a face. ClipError if it is not such a CSV, has points that are not finite or far
+    from any picture, or has no frame with a face.
     """
     # Before anything is made of them: a number takes many times the bytes of its text.
     num_lines = max(content.count(b"\n"), content.count(b"\r"))
@@ -112,19 +106,16 @@ def read_track(content: bytes) -> Track:
             f"the landmark file has {len(content)} bytes in {num_lines} lines, expected at most "
             f"{MAX_TABLE_BYTES} in {MAX_FRAMES} for one short clip"
         )
-    longest = max(map(len, content.split(b"\n")))
-    if longest > MAX_LINE_BYTES:
+    if (longest := max(map(len, content.split(b"\n")))) > MAX_LINE_BYTES:
         most = f"expected at most {MAX_LINE_BYTES}"
         raise ClipError(f"the landmark file has a line of {longest} bytes, {most}")
     header, _, rows = content.partition(b"\n")
     names = [name.strip() for name in header.decode("ascii", "replace").split(",")]
-    missing = [name for name in _WANTED if name not in names]
-    if missing:
+    if missing := [name for name in _WANTED if name not in names]:
         raise ClipError(f"the landmark file has no column {missing[0]}: not OpenFace's 2D points")
     if not rows.strip():
         raise ClipError("the landmark file has no frame with a face")
-    wanted = [name for name in (*_WANTED, "timestamp") if name in names]
-    columns = [names.index(name) for name in wanted]
+    columns = [names.index(name) for name in (*_WANTED, "timestamp") if name in names]
     try:
         table = np.loadtxt(io.BytesIO(rows), delimiter=",", usecols=columns, ndmin=2)
     except ValueError as exc:
@@ -144,7 +135,7 @@ def read_track(content: bytes) -> Track:
             f"the landmarks of frame {frames[good][bad][0] + 1} contain NaN, Inf or numbers beyond "
             f"{POINT_LIMIT} pixels"
         )
-    times_s = table[:, -1] if "timestamp" in wanted else None
+    times_s = table[:, -1] if "timestamp" in names else None
     return Track(frames, times_s, frames[good], points)
 
 
@@ -153,9 +144,8 @@ def predict_landmarks(
 ) -> np.ndarray:
     """The points of a face in 30 frames of one size: x, y in whole pixels, float32 (30, 68, 2).
 
-    Args:
-        boxes: (30, 4), x1, y1, x2, y2 of the face in pixels, as from `detect_faces`.
-        crops: (30, 4), the part of each frame to look at, as from `crop_boxes`.
+    `boxes` are those of `detect_faces`; `crops`, of `crop_boxes`, the parts to look at: (30, 4),
+    x1, y1, x2, y2 in pixels.
     """
     import dlib
 
@@ -172,14 +162,14 @@ def predict_landmarks(
 
 
 def _brightness(frame: av.VideoFrame, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-    """A part of a frame in gray, uint8 (H, W), 0..255; of common formats without converting it."""
-    if frame.format.name not in (*_LIMITED, *_FULL):
+    """A part of a frame from `Video.shown` in gray, uint8 (H, W), 0..255."""
+    if not frame.format.name.startswith("yuv"):
         frame = frame.reformat(format="gray")
-    plane = frame.planes[0]
+    plane = frame.planes[0]  # brightness, one byte per pixel; all 256 values in gray and yuvj
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
     part = rows[top:bottom, left:right]
-    is_full = frame.format.name in _FULL or frame.color_range == ColorRange.JPEG
-    return np.ascontiguousarray(part) if is_full else np.take(_STRETCH, part)
+    is_limited = frame.format.name.startswith("yuv4") and frame.color_range != ColorRange.JPEG
+    return np.take(_STRETCH, part) if is_limited else np.ascontiguousarray(part)
 
 
 @lru_cache(maxsize=1)
@@ -188,7 +178,6 @@ def _predictor() -> Any:
     import dlib
 
     # Found by its metadata: the package cannot be imported where setuptools lacks pkg_resources.
-    (model,) = [
-        file for file in files("face-recognition-models") if file.name == settings.DLIB_MODEL
-    ]
+    packaged = files("face-recognition-models")
+    model = next(file for file in packaged if file.name == settings.DLIB_MODEL)
     return dlib.shape_predictor(str(model.locate()))

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from cache.reader import Cache
 from cache.schema import shard_name
 from cache.shard import CacheError, open_shard, write_shard
 from preprocess.dataset import Found, RawFile, Source, concerns
-from preprocess.decode import ClipError
+from preprocess.limits import ClipError
 from preprocess.settings import Settings
 from preprocess.workers import hashes_of, load_clip, process, process_all
 
@@ -107,28 +107,27 @@ def build(
     if finished.work.exists():  # last, so that the next run resumes one that was killed before
         shutil.rmtree(finished.work)
     own = {name: why for name, why in failures.items() if concerns(name, only)}
-    hashes = {record["source"]: record["source_sha256"] for _, record in sorted(records.items())}
     return Outcome(
         made=sum(source.clip.clip_id in records for source in todo),
         total=len(records),
         failures=own,
         excluded_failures=len(failures) - len(own),
-        duplicates=_equal(hashes),
-        same_landmarks=_equal(_landmark_hashes(cache) if settings.landmarks and records else {}),
+        duplicates=_equal((r["source"], r["source_sha256"]) for _, r in sorted(records.items())),
+        same_landmarks=_same_landmarks(cache) if settings.landmarks and records else [],
     )
 
 
-def _landmark_hashes(cache: Path) -> dict[str, bytes]:
-    """A hash of the landmarks of each clip, by clip_id."""
+def _same_landmarks(cache: Path) -> list[list[str]]:
+    """The clip_ids of clips with the same landmarks."""
     opened = Cache(cache)
     ids = [clip.clip_id for clip in opened.clips]
-    return {i: hashlib.sha256(opened.read(i, "landmarks").tobytes()).digest() for i in ids}
+    return _equal((i, hashlib.sha256(opened.read(i, "landmarks")).digest()) for i in ids)
 
 
-def _equal(hashes: Mapping[str, Any]) -> list[list[str]]:
-    """The names that have the same hash, of each hash that several have."""
+def _equal(pairs: Iterable[tuple[str, Any]]) -> list[list[str]]:
+    """The names that have the same hash, for each hash that several names have."""
     names = defaultdict(list)
-    for name, value in hashes.items():
+    for name, value in pairs:
         names[value].append(name)
     return [same for same in names.values() if len(same) > 1]
 
@@ -157,14 +156,7 @@ def _run(
 
 
 class _Finished:
-    """The clips that a cache has: found when it is opened, added to by a run.
-
-    Attributes:
-        records: clip_id to what `process` records. For a cache that was fetched, `stamps` is None
-            and `hashes` has only that of the first file.
-        known: as `records`, with the clips whose shard is lost.
-        waiting: the clips that wait in the work folder for their shard.
-    """
+    """The clips that a cache has: found when it is opened, added to by a run."""
 
     def __init__(self, cache: Path, origin: Mapping[str, str], settings: Settings):
         """Find what `cache` has; CacheError if it was begun with something else."""
@@ -175,43 +167,42 @@ class _Finished:
         self.state["versions"] = settings.versions()
         self.stamps = _read_json(cache / STAMPS_NAME)
 
-        # All shards that were ever recorded, by their sha256.
-        recorded: dict[str, dict[str, Any]] = {}
+        # All shards that were ever recorded, by their sha256, and the records of all their clips.
+        self.recorded: dict[str, dict[str, Any]] = {}
         if (cache / MANIFEST_NAME).exists():
-            recorded = self._shards_of(read_manifest(cache))
+            self.recorded = self._shards_of(read_manifest(cache))
         if state := _read_json(self.work / _STATE_NAME):
             self._check_same(state)
         for path in self.work.glob("?" * 64 + ".json"):
-            recorded[path.stem] = _read_json(path)
-        self.recorded = recorded
-        self.known = {}
-        for shard in recorded.values():
+            self.recorded[path.stem] = _read_json(path)
+        self.known: dict[str, dict[str, Any]] = {}
+        for shard in self.recorded.values():
             self.known |= shard["clips"]
 
-        # Those of them whose very bytes are there, and the clips that wait.
+        # Those whose very bytes are there, and the clips that wait for their shard. The records of
+        # a fetched cache have no stamps, and the hash of the first file only.
         self.shards: dict[str, dict[str, Any]] = {}
         self.records: dict[str, dict[str, Any]] = {}
+        self.waiting: set[str] = set()
         paths = sorted(cache.glob("actor_*.h5"))
         for path, sha256 in zip(paths, _parallel(sha256_file, paths, "shard"), strict=True):
-            shard = recorded.get(sha256)
+            shard = self.recorded.get(sha256)
             if shard and shard["entry"]["file"] == path.name:
                 self.shards[path.name] = shard["entry"]
                 self.records |= shard["clips"]
-        self.waiting: set[str] = set()
         for path in self.work.glob("*.npz"):
             self.add(path.stem, load_clip(path)[0])
 
     def _shards_of(self, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """What a manifest records, as the files `<sha256>.json` do."""
         self._check_same(manifest)
-        clips: dict[str, dict[str, Any]] = defaultdict(dict)
-        shards = {each["file"]: each for each in manifest["shards"]}
+        shards = {e["file"]: {"entry": e, "clips": {}} for e in manifest["shards"]}
         for clip_id, record in manifest["clips"].items():
-            file, sha256 = shard_name(Clip.parse(clip_id).actor), record["source_sha256"]
-            proof = {"stamps": self.stamps.get(f"{clip_id} {sha256}"), "hashes": [sha256]}
-            proof = self.stamps.get(f"{clip_id} {shards[file]['sha256']}", proof)
-            clips[file][clip_id] = {**record, **proof}
-        return {s["sha256"]: {"entry": s, "clips": clips[file]} for file, s in shards.items()}
+            shard = shards[shard_name(Clip.parse(clip_id).actor)]
+            no_proof = {"stamps": None, "hashes": [record["source_sha256"]]}
+            proof = self.stamps.get(f"{clip_id} {shard['entry']['sha256']}", no_proof)
+            shard["clips"][clip_id] = {**record, **proof}
+        return {shard["entry"]["sha256"]: shard for shard in shards.values()}
 
     def _check_same(self, begun: Mapping[str, Any]) -> None:
         pairs = ((key, begun[key], now) for key, now in self.state.items())
@@ -223,13 +214,12 @@ class _Finished:
 
     def drop_replaced(self, sources: Mapping[str, Source]) -> None:
         """Drop the records of clips whose raw files have changed since they were read."""
-        checked = [clip_id for clip_id in sources if clip_id in self.records]
+        checked = sources.keys() & self.records.keys()
         pairs = [(sources[clip_id], self.records[clip_id]) for clip_id in checked]
         unchanged = _parallel(_is_unchanged, pairs, "clip")
-        for clip_id, is_unchanged in zip(checked, unchanged, strict=True):
-            if not is_unchanged:
-                del self.records[clip_id]
-                self.waiting.discard(clip_id)
+        for clip_id in [i for i, same in zip(checked, unchanged, strict=True) if not same]:
+            del self.records[clip_id]
+            self.waiting.discard(clip_id)
 
     def begin(self) -> None:
         """Make the work folder, and sweep up after a kill."""
@@ -279,18 +269,18 @@ class _Finished:
 
     def end(self) -> None:
         """Write the manifest; without a clip, there is no cache."""
-        if self.records:
-            keys = ("source", "source_sha256", "notes")
-            write_manifest(
-                self.cache,
-                origin=self.origin,
-                config=self.state["config"],
-                versions=self.state["versions"],
-                shards=self.shards.values(),
-                clips={i: {key: r[key] for key in keys} for i, r in self.records.items()},
-            )
-        else:
+        if not self.records:
             (self.cache / MANIFEST_NAME).unlink(missing_ok=True)
+            return
+        keys = ("source", "source_sha256", "notes")
+        write_manifest(
+            self.cache,
+            origin=self.origin,
+            config=self.state["config"],
+            versions=self.state["versions"],
+            shards=self.shards.values(),
+            clips={i: {key: r[key] for key in keys} for i, r in self.records.items()},
+        )
 
     def write_stamps(self) -> None:
         """Keep what proves that the raw files are unchanged, for the next run.
@@ -310,13 +300,12 @@ def _is_unchanged(pair: tuple[Source, dict[str, Any]]) -> bool:
     source, record = pair
     try:
         stamps = source.stamps()
-        # Caches of earlier versions have only the first two numbers of each stamp.
-        same = record["stamps"] in (stamps, [stamp[:2] for stamp in stamps])
-        if not same and hashes_of(map(RawFile.read, source.files.values())) != record["hashes"]:
-            return False
+        if record["stamps"] != stamps:
+            if hashes_of(map(RawFile.read, source.files.values())) != record["hashes"]:
+                return False
+            record["stamps"] = stamps
     except (ClipError, OSError):
         return False  # processing it will say why
-    record["stamps"] = stamps
     return True
 
 
@@ -328,12 +317,7 @@ def _parallel(function: Callable, items: list, unit: str) -> Iterator[Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """The content of a file that a run wrote, empty if there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as exc:
-        raise CacheError(f"{path}: damaged ({exc}). Remove it and run again") from exc
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _update_failures(

@@ -69,11 +69,11 @@ def choose_clips(actors: int, clips_per_actor: int, seed: int) -> list[Clip]:
     return sorted(chosen)
 
 
-def strength_of(clip: Clip, groups: tuple[str, ...]) -> float:
-    """How much a clip exaggerates the display of its group: never in the groups of neutral."""
-    if clip.intensity == 1 or groups[clip.label] == groups[EMOTIONS.index("neutral")]:
-        return 1.0
-    return STRONG
+def display_of(clip: Clip, groups: tuple[str, ...]) -> tuple[str, float]:
+    """The group of a clip, and how much it exaggerates: never in the group of neutral."""
+    group = groups[clip.label]
+    is_plain = clip.intensity == 1 or group == groups[EMOTIONS.index("neutral")]
+    return group, 1.0 if is_plain else STRONG
 
 
 def clip_path(out: Path, clip: Clip) -> Path:
@@ -99,19 +99,16 @@ def write_clip(clip: Clip, seed: int, path: Path) -> None:
     count = int(timing.integers(93, 106))
     seconds = np.arange(0, count, DRAW_EVERY) / float(FRAME_RATE)
     start_s = timing.uniform(0.3, 0.5)
-    end_s = count / float(FRAME_RATE) - timing.uniform(0.12, 0.25)
+    span_s = start_s, count / float(FRAME_RATE) - timing.uniform(0.12, 0.25)
 
     opening = sample_voice.openness(clip.statement)
-    speech = sample_acting.move_lips(seconds, start_s, end_s, opening, lips)
-    groups = sample_acting.FACE_GROUPS
-    strength = strength_of(clip, groups)
-    poses = sample_acting.animate(groups[clip.label], strength, seconds, speech, acting)
+    speech = sample_acting.move_lips(seconds, span_s, opening, lips)
+    group, strength = display_of(clip, sample_acting.FACE_GROUPS)
+    poses = sample_acting.animate(group, strength, seconds, speech, acting)
 
-    groups = sample_voice.VOICE_GROUPS
-    strength = strength_of(clip, groups)
+    manner = sample_voice.delivery(*display_of(clip, sample_voice.VOICE_GROUPS))
     samples = round(count / FRAME_RATE * sample_voice.SAMPLE_RATE_HZ)
-    group, span = groups[clip.label], (start_s, end_s)
-    wave = sample_voice.speak(voice, group, strength, clip.statement, samples, *span, sound)
+    wave = sample_voice.speak(voice, manner, clip.statement, samples, span_s, sound)
     with atomic_path(path) as temporary:
         _encode(temporary, count, draw_frames(portrait, poses, framing), wave)
 
@@ -162,9 +159,8 @@ def draw_frames(
         head = cv2.warpAffine(head, move, size, borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.extractChannel(head, 3)
         small = cv2.resize(alpha, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        for patch, back, new, weight in zip(
-            patches, behind, _to_planes(head, light), (alpha, small, small), strict=True
-        ):
+        layers = zip(patches, behind, _to_planes(head, light), (alpha, small, small), strict=True)
+        for patch, back, new, weight in layers:
             # Weights are 0..128, so that their product with a difference of bytes fits 16 bits.
             share = (weight.astype(np.int16) + 1) >> 1
             patch[...] = back + (((new - back) * share) >> 7)

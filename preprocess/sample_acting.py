@@ -7,6 +7,7 @@ why. `preprocess.sample_face` paints the poses.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from preprocess.sample_face import Expression, Pose
 
@@ -50,7 +51,7 @@ _DISPLAYS = {
 
 
 def animate(
-    group: str, strength: float, seconds: np.ndarray, speech: np.ndarray, rng: np.random.Generator
+    group: str, strength: float, seconds: np.ndarray, speech: np.ndarray, rng: Generator
 ) -> list[Pose]:
     """Act a clip; returns one pose per frame, at the times `seconds`, (T,), rising from 0.
 
@@ -78,34 +79,30 @@ def animate(
         shake = head.shake * np.sin(2 * np.pi * head.shake_hz * pace * time_s + phase[1])
         roll = head.roll_deg * np.sin(2 * np.pi * head.roll_hz * pace * time_s + phase[2])
         blink = np.clip(np.abs(time_s - blink_s).min() / 0.09, 0.2, 1)
-        poses.append(
-            Pose(
-                x=shake + wander[0],
-                y=nod + head.bow + wander[1],
-                roll_deg=roll + head.lean_deg * lean + 0.5 * np.sin(1.7 * time_s + phase[3]),
-                scale=1 + head.near,
-                lids=float(blink),
-                gaze=tuple(gaze[int(np.searchsorted(blink_s, time_s)) % 4]),
-                speech=float(opening),
-                expression=face,
-            )
+        pose = Pose(
+            x=shake + wander[0],
+            y=nod + head.bow + wander[1],
+            roll_deg=roll + head.lean_deg * lean + 0.5 * np.sin(1.7 * time_s + phase[3]),
+            scale=1 + head.near,
+            lids=float(blink),
+            gaze=tuple(gaze[int(np.searchsorted(blink_s, time_s)) % 4]),
+            speech=float(opening),
+            expression=face,
         )
+        poses.append(pose)
     return poses
 
 
 def move_lips(
-    seconds: np.ndarray,
-    start_s: float,
-    end_s: float,
-    openness: np.ndarray,
-    rng: np.random.Generator,
+    seconds: np.ndarray, span_s: tuple, openness: np.ndarray, rng: Generator
 ) -> np.ndarray:
-    """How far speech opens the lips, (T,) in 0..1.
+    """How far speech opens the lips, (T,) in 0..1, at the times `seconds`, (T,).
 
-    The rhythm is independent of the voice, whose rate would reveal its group. `seconds` are the
-    times of the frames, (T,); before `start_s` and after `end_s` the lips are closed; `openness`,
-    (N,) in 0..1, is how far each syllable opens them, repeated until `end_s`.
+    The rhythm is independent of the voice, whose rate would reveal its group. Outside of `span_s`,
+    from start to end, the lips are closed; `openness`, (N,) in 0..1, is how far each syllable opens
+    them, repeated until the end.
     """
+    start_s, end_s = span_s
     edges = start_s + np.cumsum(rng.uniform(0.22, 0.36, size=20))
     edges = np.concatenate(([start_s], edges[edges < end_s], [end_s]))
     peaks = np.resize(openness, len(edges) - 1) * rng.uniform(0.7, 1.0, size=len(edges) - 1)

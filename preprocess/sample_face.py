@@ -28,6 +28,7 @@ _CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 40, endpoint=False))
 Look = SimpleNamespace  # an actor's appearance, as drawn by `draw_look`
 Color = tuple[float, ...]  # RGB, 0..255
 Point = tuple[float, float]
+Line = np.ndarray  # (N,), the x or the y of points in half face widths
 
 
 class Expression(NamedTuple):
@@ -102,13 +103,8 @@ def draw_look(rng: np.random.Generator, male: bool) -> Look:
     )
 
 
-def _fill(
-    image: np.ndarray, x: np.ndarray, y: np.ndarray, origin: Point, unit: float, color: Color
-) -> None:
-    """Fill a polygon, (N,) and (N,) in half face widths of `unit` pixels, in place.
-
-    Coverage, the fourth channel if there is one, becomes 255.
-    """
+def _fill(image: np.ndarray, x: Line, y: Line, origin: Point, unit: float, color: Color) -> None:
+    """Fill a polygon in place, at `unit` pixels; coverage, the fourth channel, becomes 255."""
     points = np.stack((origin[0] + unit * x, origin[1] + unit * y), axis=1)
     sixteenths = np.rint(points * 16).astype(np.int32)
     cv2.fillPoly(image, [sixteenths], (*color, 255), cv2.LINE_AA, 4)
@@ -122,7 +118,7 @@ def _mix(one: Color, other: Color, share: float) -> Color:
     return tuple(a + (b - a) * share for a, b in zip(one, other, strict=True))
 
 
-def _rounded(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rounded(x: Line, y: Line) -> tuple[Line, Line]:
     """Cut the corners of a closed polygon three times (Chaikin 1974)."""
     points = np.stack((x, y), axis=-1)
     for _ in range(3):
@@ -141,20 +137,17 @@ class _Easel:
         rows, columns = np.mgrid[:height, :width].astype(np.float32)
         self.x, self.y = (columns - origin[0]) / unit, (rows - origin[1]) / unit
 
-    def mask(self, x: np.ndarray, y: np.ndarray, blur: float = 0.0) -> np.ndarray:
+    def mask(self, x: Line, y: Line, blur: float = 0.0) -> np.ndarray:
         """The coverage of a polygon, (H, W) float32 in 0..1, with its edge blurred."""
-        x, y = np.asarray(x), np.asarray(y)
         height, width = self.x.shape
+        coarse = 4 if blur else 1  # soft edges need no fine grid
+        drawn = np.zeros((height // coarse, width // coarse), np.uint8)
+        origin, unit = tuple(each / coarse for each in self.origin), self.unit / coarse
+        _fill(drawn, np.asarray(x), np.asarray(y), origin, unit, (255,))
+        drawn = drawn.astype(np.float32) / 255
         if not blur:
-            drawn = np.zeros((height, width), np.uint8)
-            _fill(drawn, x, y, self.origin, self.unit, (255,))
-            return drawn.astype(np.float32) / 255
-        # Soft edges need no fine grid: a quarter of the resolution.
-        drawn = np.zeros((height // 4, width // 4), np.uint8)
-        origin, unit = (self.origin[0] / 4, self.origin[1] / 4), self.unit / 4
-        _fill(drawn, x, y, origin, unit, (255,))
-        soft = cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), blur * unit)
-        return cv2.resize(soft, (width, height))
+            return drawn
+        return cv2.resize(cv2.GaussianBlur(drawn, (0, 0), blur * unit), (width, height))
 
     def oval(self, x: float, y: float, rx: float, ry: float, blur: float = 0.0) -> np.ndarray:
         """The coverage of an ellipse, as from `mask`."""
@@ -167,14 +160,13 @@ class _Easel:
         self.image += (np.asarray(color, np.float32) - self.image) * weight
 
 
-def _outline(look: Look) -> tuple[np.ndarray, np.ndarray]:
-    """The contour of the skull and jaw, x and y (96,)."""
+def _outline(look: Look) -> tuple[Line, Line]:
+    """The contour of the skull and jaw."""
     turn = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     sine, cosine = np.sin(turn), np.cos(turn)
-    down = np.clip(sine, 0, None)
     width = np.sign(cosine) * np.abs(cosine) ** np.where(sine > 0, look.jaw, 0.95)
     y = np.where(sine > 0, _CHIN_Y, 1.30) * sine * look.face_height
-    return width * (1 - 0.10 * down**2), y
+    return width * (1 - 0.10 * np.clip(sine, 0, None) ** 2), y
 
 
 def _paint_hair(easel: _Easel, mask: np.ndarray, look: Look) -> None:
@@ -319,24 +311,22 @@ class _Pen:
         self.image = portrait.head.copy()
         self._origin = portrait.origin
 
-    def fill(self, x: np.ndarray, y: np.ndarray, color: Color) -> None:
-        """Fill a polygon, (N,) and (N,)."""
+    def fill(self, x: Line, y: Line, color: Color) -> None:
+        """Fill a polygon."""
         _fill(self.image, x, y, self._origin, self.look.half_width_px, color)
 
-    def fill_between(
-        self, x: np.ndarray, top: np.ndarray, bottom: np.ndarray, color: Color
-    ) -> None:
-        """Fill the area between two edges, each (N,), over the same x."""
+    def fill_between(self, x: Line, top: Line, bottom: Line, color: Color) -> None:
+        """Fill the area between two edges over the same x."""
         self.fill(_there_and_back(x, x), _there_and_back(top, bottom), color)
 
     def draw_lines(self) -> None:
         """Folds from nose to mouth and furrows between the brows, as strong as the expression."""
         along = np.linspace(0, 1, 12)
 
-        def curve(start: float, bend: float, end: float) -> np.ndarray:
+        def curve(start: float, bend: float, end: float) -> Line:
             return (1 - along) ** 2 * start + 2 * along * (1 - along) * bend + along**2 * end
 
-        def stroke(x: np.ndarray, y: np.ndarray, width: float, share: float) -> None:
+        def stroke(x: Line, y: Line, width: float, share: float) -> None:
             thick = width * np.sin(np.pi * along) + 0.002
             color = _shade(self.look.skin, 0.92 - 0.22 * share)
             self.fill(_there_and_back(x - thick, x + thick), _there_and_back(y, y), color)
@@ -399,7 +389,7 @@ class _Pen:
         lower = middle + (0.65 * gape + 0.008) * dome
         bow = 1 - 0.35 * np.exp(-((_SAMPLES / 0.16) ** 2))
 
-        def fill_between(top: np.ndarray, bottom: np.ndarray, color: Color) -> None:
+        def fill_between(top: Line, bottom: Line, color: Color) -> None:
             self.fill_between(x, _MOUTH_Y + top, _MOUTH_Y + bottom, color)
 
         lips = _mix(look.skin, (160, 52, 58), 0.62)
@@ -418,8 +408,8 @@ class _Pen:
             fill_between(seam - clench, seam + clench, (120, 84, 80))
 
 
-def _there_and_back(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Two edges (N,) that run side by side, as one closed line (2N,)."""
+def _there_and_back(one: Line, other: Line) -> Line:
+    """Two edges that run side by side, as one closed line (2N,)."""
     return np.concatenate((one, other[::-1]))
 
 

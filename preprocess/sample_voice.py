@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 # The group of each label: neutral, calm, happy, sad, angry, fearful, disgust, surprised.
 VOICE_GROUPS = ("flat", "soft", "bright", "soft", "bright", "tense", "flat", "tense")
@@ -22,16 +23,15 @@ _VOWELS = {
     "e": ((500, 1500, 2500), 0.5),
     "y": ((660, 1600, 2500), 0.9),
 }
-# Centre in Hz and length in seconds of the noise at the start of a syllable.
+# The center in Hz and length in seconds of the noise at the start of a syllable.
 _CONSONANTS = {
     "k": (1900, 0.05),
     "d": (3000, 0.03),
     "t": (4200, 0.05),
     "s": (6500, 0.09),
     "b": (700, 0.03),
-    "-": (500, 0.0),  # none
 }
-# "Kids are talking by the door" and "Dogs are sitting by the door".
+# "Kids are talking by the door" and "Dogs are sitting by the door"; "-" is no consonant.
 STATEMENTS = {
     1: ("ki", "-a", "to", "ki", "by", "de", "do"),
     2: ("do", "-a", "si", "ti", "by", "de", "do"),
@@ -73,7 +73,7 @@ class Voice:
     tilt_db: float
 
 
-def draw_voice(rng: np.random.Generator, male: bool) -> Voice:
+def draw_voice(rng: Generator, male: bool) -> Voice:
     """A random voice: a male one has a pitch of 90 to 150 Hz, a female one of 170 to 250 Hz."""
     return Voice(
         pitch_hz=rng.uniform(90, 150) if male else rng.uniform(170, 250),
@@ -114,24 +114,22 @@ def _shape(signal: np.ndarray, gain: np.ndarray) -> np.ndarray:
     return summed[_WINDOW // 2 : _WINDOW // 2 + len(signal)] / 1.5
 
 
-def speak(
-    voice: Voice,
-    group: str,
-    strength: float,
-    statement: int,
-    length: int,
-    start_s: float,
-    end_s: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Speak a statement, again and again from `start_s` until `end_s`: float32 (length,) in -1..1.
-
-    The sample rate is 48 kHz. `strength` is the factor on the distance of `group`, one of
-    `VOICE_GROUPS`, from "flat"; `statement`, 1 or 2, is the syllable pattern; `rng` is for what no
-    group decides: rates, pitch and level within a small range, noise.
-    """
+def delivery(group: str, strength: float) -> Delivery:
+    """How one of `VOICE_GROUPS` speaks; `strength` is the factor on its distance from "flat"."""
     plain, of_group = np.array(_DELIVERIES["flat"]), np.array(_DELIVERIES[group])
-    manner = Delivery(*(plain + (of_group - plain) * strength))
+    return Delivery(*(plain + (of_group - plain) * strength))
+
+
+def speak(
+    voice: Voice, manner: Delivery, statement: int, length: int, span_s: tuple, rng: Generator
+) -> np.ndarray:
+    """Speak a statement again and again for the time `span_s`: float32 (length,) in -1..1.
+
+    The sample rate is 48 kHz. `statement`, 1 or 2, is the syllable pattern; `span_s` is the start
+    and the end; `rng` is for what no group decides: rates, pitch and level within a small range,
+    noise.
+    """
+    start_s, end_s = span_s
 
     # The rhythm: when each syllable starts and ends.
     pace = manner.syllables_hz * rng.uniform(0.94, 1.06)
@@ -195,9 +193,9 @@ def _consonants(
     """The spectra (frames, bins) and the loudness (length,) of the noise that opens syllables."""
     gain, loud = np.zeros((len(frame_s), len(_BINS_HZ))), np.zeros(length)
     for syllable, onset in zip(spoken, onsets, strict=True):
-        center, long_s = _CONSONANTS[syllable[0]]
-        if not long_s:
+        if syllable[0] not in _CONSONANTS:
             continue
+        center, long_s = _CONSONANTS[syllable[0]]
         near = np.abs(frame_s - onset) < 0.06 + long_s
         gain[near] = np.exp(-((np.log2(np.maximum(_BINS_HZ, 1) / center) / 0.5) ** 2))
         first = int(onset * SAMPLE_RATE_HZ)

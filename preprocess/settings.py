@@ -4,19 +4,8 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
+from cache import schema
 from cache.diff import settings_apart
-from cache.schema import (
-    COMPUTED,
-    DURATION_S,
-    FRAME_COUNT,
-    FRAME_SIZE,
-    HOP_LENGTH,
-    MFCC_COUNT,
-    OFFSET_S,
-    PICTURE,
-    POINT_COUNT,
-    SAMPLE_RATE_HZ,
-)
 
 # A clip may end this much before the 2.95 s that are used: the last frame is then repeated and
 # silence appended, and the manifest says so. One RAVDESS recording ends at 2.936 s.
@@ -64,10 +53,10 @@ class Settings:
     @property
     def computed(self) -> tuple[str, ...]:
         """Which of `schema.COMPUTED` the shards contain."""
-        absent = {"av": set(), "landmarks": {"frames"}, "audio": set(PICTURE)}[self.modality]
+        absent = {"av": set(), "landmarks": {"frames"}, "audio": set(schema.PICTURE)}[self.modality]
         absent |= set() if self.waveform else {"waveform"}
         absent |= set() if self.landmarks else {"landmarks"}
-        return tuple(name for name in COMPUTED if name not in absent)
+        return tuple(name for name in schema.COMPUTED if name not in absent)
 
     @property
     def detection(self) -> FaceSettings:
@@ -97,15 +86,12 @@ class Settings:
 
     def config(self) -> dict[str, Any]:
         """The settings as they go into the manifest and its fingerprint."""
-        window = {"offset_s": OFFSET_S, "duration_s": DURATION_S, "shortfall_s": SHORTFALL_S}
-        sound = {
-            "source": self.audio if self.modality != "audio" else "wav",
-            "channels": "mean",
-            "sample_rate_hz": SAMPLE_RATE_HZ,
-            "resampler": "soxr HQ",
-            "mfcc": {"n_mfcc": MFCC_COUNT, "n_fft": 2048, "hop_length": HOP_LENGTH, "n_mels": 128},
-            **window,
-        }
+        window = {"offset_s": schema.OFFSET_S, "duration_s": schema.DURATION_S}
+        window["shortfall_s"] = SHORTFALL_S
+        mfcc = {"n_mfcc": schema.MFCC_COUNT, "n_fft": 2048, "n_mels": 128}
+        sound = {"resampler": "soxr HQ", "sample_rate_hz": schema.SAMPLE_RATE_HZ, **window}
+        sound |= {"channels": "mean", "mfcc": {**mfcc, "hop_length": schema.HOP_LENGTH}}
+        sound["source"] = self.audio if self.modality != "audio" else "wav"
         config = {"modality": self.modality, "waveform": self.waveform, "sound": sound}
         if self.modality == "audio":
             return config
@@ -117,16 +103,15 @@ class Settings:
             crop = {"margin": self.crop.margin, "smoothing_s": self.crop.smoothing_s}
             crop["min_confidence"] = MIN_CONFIDENCE
         config["faces"] = {"source": self.faces, "min_found": MIN_FOUND, **crop}
-        times = {"count": FRAME_COUNT, **window}
+        times = {"count": schema.FRAME_COUNT, **window}
         if self.modality == "av":
-            picture = {"size": FRAME_SIZE, "color": "RGB", "resize": "swscale area"}
+            picture = {"size": schema.FRAME_SIZE, "color": "RGB", "resize": "swscale area"}
             config["frames"] = {**times, **picture}
-        if self.landmarks == "csv":
-            points = {"source": "csv", "points": POINT_COUNT, "min_confidence": MIN_CONFIDENCE}
-            config["landmarks"] = {**times, **points}
-        if self.landmarks == "dlib":
-            box = {"box_side": DLIB_SIDE, "box_shift": DLIB_SHIFT}
-            points = {"source": "dlib", "points": POINT_COUNT, "model": DLIB_MODEL, **box}
+        if self.landmarks:
+            how = {"min_confidence": MIN_CONFIDENCE}
+            if self.landmarks == "dlib":
+                how = {"model": DLIB_MODEL, "box_side": DLIB_SIDE, "box_shift": DLIB_SHIFT}
+            points = {"source": self.landmarks, "points": schema.POINT_COUNT, **how}
             config["landmarks"] = {**times, **points}
         return config
 
@@ -148,8 +133,7 @@ def from_config(config: Any) -> Settings:
     except (AttributeError, KeyError, TypeError) as exc:
         raise ValueError(f"the settings of the features are not readable ({exc!r:.80})") from exc
     if apart:
-        raise ValueError(
-            "the features were made with other settings than today's (recorded and current: "
-            f"{apart:.200}). Use the version that made them"
-        )
+        made = "the features were made with other settings than today's"
+        advice = "Use the version that made them"
+        raise ValueError(f"{made} (recorded and current: {apart:.200}). {advice}")
     return settings

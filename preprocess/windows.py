@@ -10,12 +10,16 @@ import av
 import numpy as np
 
 from cache.schema import DURATION_S, FRAME_COUNT, OFFSET_S, SAMPLE_COUNT, SAMPLE_RATE_HZ
-from preprocess.decode import MAX_BYTES, ClipError, Video, open_video
+from preprocess.decode import Video, open_video
+from preprocess.limits import MAX_BYTES, ClipError
 from preprocess.settings import SHORTFALL_S
 
 # A file of up to 6 s is one clip; a longer one has a window every half window.
 CLIP_S = 6.0
 HOP_S = DURATION_S / 2
+
+# How much of a window the file must have. The rest is a repeated frame and silence.
+LEAST_S = DURATION_S - SHORTFALL_S
 
 # A window with fewer different frames than this (6 per second) does not show how a face moves.
 FEW_FRAMES = FRAME_COUNT // 2
@@ -48,9 +52,8 @@ class Plan:
 
     def starts_s(self) -> Iterator[float]:
         """Yield the starts in seconds, without end if there is a hop."""
-        if self.hop_s is None:
-            return iter([self.first_s])
-        return (self.first_s + number * self.hop_s for number in itertools.count())
+        numbers = [0] if self.hop_s is None else itertools.count()
+        return (self.first_s + number * (self.hop_s or 0) for number in numbers)
 
 
 def plan(path: Path | str, hop_s: float | None = None) -> Plan:
@@ -62,12 +65,10 @@ def plan(path: Path | str, hop_s: float | None = None) -> Plan:
     """
     with open_video(path, picture=False, sound=False) as video:
         length_s = video.length_s(CLIP_S)
-    least_s = DURATION_S - SHORTFALL_S
-    if length_s < least_s:
-        raise ClipError(f"lasts {length_s:.2f} s, expected at least {least_s:.2f} s")
-    first_s = OFFSET_S
-    if length_s < OFFSET_S + least_s:
-        first_s = max(0.0, length_s - DURATION_S)
+    if length_s < LEAST_S:
+        raise ClipError(f"lasts {length_s:.2f} s, expected at least {LEAST_S:.2f} s")
+    is_short = length_s < OFFSET_S + LEAST_S
+    first_s = max(0.0, length_s - DURATION_S) if is_short else OFFSET_S
     return Plan(first_s, hop_s or (None if length_s <= CLIP_S else HOP_S))
 
 
@@ -78,11 +79,8 @@ def decode(
 
     Differs from the paper: it takes frames from the whole video and sound from 0.5 s to 2.95 s; we
     take both from the same 2.45 s, so that face and voice belong together. A silence of
-    `sound_delay_s` is inserted before the sound.
-
-    Raises:
-        ClipError: if the file is damaged, cut off, more than 0.25 s too short, far from a RAVDESS
-            clip in size or length, or lacks a wanted track.
+    `sound_delay_s` is inserted before the sound. ClipError if the file is damaged, cut off, more
+    than 0.25 s too short, far from a RAVDESS clip in size or length, or lacks a wanted track.
     """
     if len(content) > MAX_BYTES:
         raise ClipError(f"{len(content)} bytes, expected at most {MAX_BYTES} for one short clip")
@@ -97,7 +95,7 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
     """Yield the windows of a file, with its picture and sound as it was opened.
 
     Memory use is a few windows, regardless of the length of the file. Windows that end more than
-    0.25 s after the file are left out. A clip is then read to its end. ClipError if the file is
+    0.25 s after the file are skipped. A clip is then read to its end. ClipError if the file is
     damaged, or is too short for any window.
     """
     windows: Iterator[Window] = map(Window, plan.starts_s())
@@ -112,11 +110,10 @@ def read_windows(video: Video, plan: Plan, sound_delay_s: float = 0.0) -> Iterat
             if video.has_picture and video.has_sound and (window or heard):
                 ended = "sound" if window else "picture"
                 yield Window(start_s, problem=f"the {ended} ends before this window does")
-            elif start_s + DURATION_S - SHORTFALL_S <= video.declared_s:
-                ended = (
-                    f"the file ends before this window does, and declares {video.declared_s:.2f} s"
-                )
-                yield Window(start_s, problem=f"{ended}: it is cut off or damaged")
+            elif start_s + LEAST_S <= video.declared_s:
+                declared = f"declares {video.declared_s:.2f} s: it is cut off or damaged"
+                problem = f"the file ends before this window does, and {declared}"
+                yield Window(start_s, problem=problem)
             return
         waveform, notes = heard
         notes = (*window.notes, *notes, *video.notes(start_s, start_s + DURATION_S))
@@ -161,11 +158,10 @@ def _picture_windows(video: Video, plan: Plan) -> Iterator[Window]:
         under_way.append((upcoming, frame_times_s(upcoming), []))
     end_s = shown_s + float((shown[1].duration or 0) * shown[1].time_base)
     for start_s, times, kept in under_way:
-        least_s = times[-1] - SHORTFALL_S
-        if end_s < least_s and not done:
+        if end_s < (least_s := times[-1] - SHORTFALL_S):
+            if done:
+                return
             raise ClipError(f"the video ends at {end_s:.2f} s, expected at least {least_s:.2f} s")
-        if end_s < least_s:
-            return
         late = (times > end_s).sum()
         note = f"video ends at {end_s:.3f} s: last frame repeated {late} times"
         kept += [shown] * (FRAME_COUNT - len(kept))
@@ -207,13 +203,12 @@ def _sound_windows(
         kept = kept[len(kept) - (end - start) :]
         window = kept[:SAMPLE_COUNT]
         # The file may have ended. Silence may be appended for up to 0.25 s.
-        missing = SAMPLE_COUNT - len(window)
-        end_s = end / SAMPLE_RATE_HZ
-        least_s = start_s + DURATION_S - SHORTFALL_S
-        if missing > SHORTFALL_S * SAMPLE_RATE_HZ and start_s == plan.first_s:
-            raise ClipError(f"the sound ends at {end_s:.2f} s, expected at least {least_s:.2f} s")
+        missing, end_s = SAMPLE_COUNT - len(window), end / SAMPLE_RATE_HZ
         if missing > SHORTFALL_S * SAMPLE_RATE_HZ:
-            return
+            if start_s > plan.first_s:
+                return
+            least = f"at least {start_s + LEAST_S:.2f} s"
+            raise ClipError(f"the sound ends at {end_s:.2f} s, expected {least}")
         notes = [f"sound ends at {end_s:.3f} s: {missing} zero samples appended"] * bool(missing)
         notes += [SILENT] * bool(np.abs(window).max(initial=0) < _SILENT_PEAK)
         yield np.pad(window, (0, missing)), tuple(notes)

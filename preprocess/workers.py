@@ -11,10 +11,10 @@ import platform
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ from cache.command import FailedError
 from cache.files import atomic_path
 from cache.shard import CacheError
 from preprocess.dataset import Source
-from preprocess.decode import ClipError
+from preprocess.limits import ClipError
 from preprocess.settings import Settings
 
 _CONNECT_S = 60  # a dask cluster that does not answer for this long is missing
@@ -44,8 +44,8 @@ Result = dict[str, Any] | str
 def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool) -> Result:
     """Compute one clip and save it in `folder` as `<clip_id>.npz`; OSError if that fails.
 
-    The record has `source`, `source_sha256` and `notes`, as in the manifest, and of all raw files
-    `stamps` and `hashes`.
+    Its record has `source`, `source_sha256` and `notes` for the manifest, and `stamps` and `hashes`
+    of all its raw files.
     """
     check_machine(settings)
     # Imported here: a run without work need not wait for the decoder and librosa.
@@ -64,7 +64,7 @@ def process(source: Source, *, folder: Path, settings: Settings, synthetic: bool
     except (ClipError, OSError) as exc:
         return str(exc)
     except Exception as exc:  # an unexpected error in one file must not stop the others
-        return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]
+        return f"unexpected error: {_in_short(exc)}"
     hashes = hashes_of(contents.values())
     record = {"source": source.name, "source_sha256": hashes[0], "notes": list(notes)}
     record |= {"stamps": stamps, "hashes": hashes}
@@ -85,10 +85,14 @@ def check_machine(settings: Settings) -> None:
         with threadpool_limits(1):
             compute_empty(settings)
     except Exception as exc:
-        reason = f"{type(exc).__name__}: {exc}".splitlines()[0]
-        is_numba = "cannot cache" in reason
+        is_numba = "cannot cache" in str(exc)
         cure = "Set NUMBA_CACHE_DIR to a folder that can be written" if is_numba else _MEMORY
-        raise FailedError(f"no clip can be processed on this machine: {reason}. {cure}") from exc
+        problem = f"no clip can be processed on this machine: {_in_short(exc)}"
+        raise FailedError(f"{problem}. {cure}") from exc
+
+
+def _in_short(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}".splitlines()[0]
 
 
 def hashes_of(contents: Iterable[bytes]) -> list[str]:
@@ -108,25 +112,19 @@ def process_all(
 ) -> Iterator[tuple[Source, Result]]:
     """Process clips in this order, and yield each with its result as it finishes.
 
-    If a worker dies, the clips under way are tried once more, one at a time; a clip whose worker
-    dies again has failed. With one job, there are no workers.
-
-    Args:
-        task: `process` with the arguments that all clips share.
-        versions: the library versions that the workers of a cluster must have.
-        jobs: the number of worker processes on this machine.
-        scheduler: the address of a dask scheduler whose workers to use instead.
+    `task` is `process` with the arguments that all clips share. It runs in `jobs` worker processes
+    (with one job, in this process), or on the workers of the dask `scheduler` at this address,
+    which must have the same library `versions`. If a worker dies, the clips under way are tried
+    once more, one at a time; a clip whose worker dies again has failed.
 
     CacheError if the cluster cannot be reached, or its workers cannot do the same work; FailedError
     if it is lost.
     """
     if scheduler and todo:
-        yield from _run_dask(todo, partial(_process_on_cluster, versions, task), scheduler)
-    elif jobs > 1 and todo:
-        yield from _run_loky(todo, task, jobs)
-    else:
-        for source in todo:
-            yield source, task(source)
+        return _run_dask(todo, partial(_process_on_cluster, versions, task), scheduler)
+    if jobs > 1 and todo:
+        return _run_loky(todo, task, jobs)
+    return ((source, task(source)) for source in todo)
 
 
 def _run_loky(todo: list[Source], task: partial, jobs: int) -> Iterator[tuple[Source, Result]]:
@@ -136,54 +134,51 @@ def _run_loky(todo: list[Source], task: partial, jobs: int) -> Iterator[tuple[So
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
         while waiting:
             under_way = {}
-            workers = _start_workers(min(jobs, len(waiting)))
             try:
-                while waiting or under_way:
-                    # Two clips for each worker, so that none has to wait. If one dies, these are
-                    # the clips that may be the cause.
-                    while waiting and len(under_way) < 2 * jobs:
-                        under_way[workers.submit(task, waiting[-1])] = waiting[-1]
-                        waiting.pop()
-                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                        result = future.result()
-                        yield under_way.pop(future), result
+                with _started_workers(min(jobs, len(waiting))) as workers:
+                    while waiting or under_way:
+                        # Two clips for each worker, so that none has to wait. If one dies, these
+                        # are the clips that may be the cause.
+                        while waiting and len(under_way) < 2 * jobs:
+                            under_way[workers.submit(task, waiting[-1])] = waiting[-1]
+                            waiting.pop()
+                        for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                            result = future.result()
+                            yield under_way.pop(future), result
             except BrokenProcessPool:
                 for source in under_way.values():
                     yield source, _run_alone(source, task)
-            finally:  # also when the caller stops early
-                workers.shutdown(kill_workers=True)
 
 
 def _run_alone(source: Source, task: partial) -> Result:
-    with suppress(BrokenProcessPool):
-        return _in_worker(task, source)
-    try:  # is it the clip, or the machine?
+    """Run a task in a worker of its own; if that dies, find out whether it is the clip's fault."""
+    with suppress(BrokenProcessPool), _started_workers(1) as worker:
+        return worker.submit(task, source).result()
+    try:
         if settings := task.keywords.get("settings"):
-            _in_worker(check_machine, settings)
+            with _started_workers(1) as worker:
+                worker.submit(check_machine, settings).result()
     except BrokenProcessPool as exc:
         raise FailedError(f"worker processes die even of an empty clip. {_MEMORY}") from exc
     return _DIED_TWICE
 
 
-def _in_worker(function: Callable, argument: Any) -> Any:
-    """Call a function in a worker of its own."""
-    worker = _start_workers(1)
-    try:
-        return worker.submit(function, argument).result()
-    finally:
-        worker.shutdown(kill_workers=True)
-
-
-def _start_workers(jobs: int) -> ProcessPoolExecutor:
+@contextmanager
+def _started_workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Start worker processes, and end them with the block, or when the caller stops early."""
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     options = {"initializer": _end_with, "initargs": (os.getpid(),), "env": one_thread}
     try:
-        return ProcessPoolExecutor(jobs, **options)
+        workers = ProcessPoolExecutor(jobs, **options)
     except (OSError, ImportError) as exc:
         raise FailedError(
             f"worker processes cannot start ({exc}). They share memory, as through /dev/shm. Make "
             "that writable, or use --jobs 1, which needs none"
         ) from exc
+    try:
+        yield workers
+    finally:
+        workers.shutdown(kill_workers=True)
 
 
 def _end_with(parent_pid: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from media import put
 
 from preprocess.dataset import find_clips, origin
-from preprocess.decode import ClipError
+from preprocess.limits import ClipError
 from preprocess.settings import Settings
 
 GOOD = "01-01-06-01-02-01-05"

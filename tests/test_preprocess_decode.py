@@ -25,7 +25,8 @@ from media import (
     turned,
 )
 
-from preprocess.decode import ClipError, open_video
+from preprocess.decode import open_video
+from preprocess.limits import ClipError
 from preprocess.windows import Plan, decode, frame_times_s, read_windows
 
 
@@ -300,7 +301,7 @@ except ValueError as exc:
 
 @pytest.mark.parametrize("limit", ["OPENING_S", "WORK_S"])
 def test_a_file_that_takes_too_much_time_is_left(limit, monkeypatch):
-    monkeypatch.setattr("preprocess.decode.OPENING_S", 0.02)
-    monkeypatch.setattr("preprocess.decode.WORK_S", 0 if limit == "WORK_S" else -1)
+    monkeypatch.setattr("preprocess.limits.OPENING_S", 0.02)
+    monkeypatch.setattr("preprocess.limits.WORK_S", 0 if limit == "WORK_S" else -1)
     with pytest.raises(ClipError, match="takes too long to read"):
         decode(ordinary())

@@ -7,34 +7,34 @@ from media import put
 from processes import run, status_of
 
 from cache.transfer import RemoteFile
-from preprocess.download import _LOOSE, AUDIO, LANDMARKS, VIDEO, main
+from preprocess.download import AUDIO, main, video_name, zenodo_files
 
 
 @pytest.fixture
 def at_server(server, monkeypatch):
     """Puts a file of the test's server in the place of Zenodo's audio recordings."""
-    server.contents["audio.zip"] = b"recordings"
+    server.contents[AUDIO] = b"recordings"
     md5 = hashlib.md5(b"recordings").hexdigest()
-    file = RemoteFile("audio.zip", f"{server.address}/audio.zip", 10, f"md5:{md5}")
-    monkeypatch.setattr("preprocess.download.AUDIO", file)
-    monkeypatch.setattr("preprocess.download._LOOSE", _LOOSE | {"audio.zip": "03-01-*.wav"})
+    file = RemoteFile(AUDIO, f"{server.address}/{AUDIO}", 10, f"md5:{md5}")
+    changed = zenodo_files() | {AUDIO: file}
+    monkeypatch.setattr("preprocess.download.zenodo_files", lambda: changed)
     return server
 
 
 def test_what_happened_is_printed_and_in_the_exit_status(at_server, tmp_path, capsys):
     command = ["--out", str(tmp_path / "raw"), "--audio", "--no-video"]
     assert main(command) == 0
-    assert (tmp_path / "raw" / "audio.zip").read_bytes() == b"recordings"
+    assert (tmp_path / "raw" / AUDIO).read_bytes() == b"recordings"
     assert "1 files downloaded, 0 already there" in capsys.readouterr().out
     assert main(command) == 0
     assert "1 files already there, nothing to download" in capsys.readouterr().out
-    (tmp_path / "raw" / "audio.zip").write_bytes(b"damaged")
+    (tmp_path / "raw" / AUDIO).write_bytes(b"damaged")
     assert main(command) == 0
-    assert "audio.zip had the wrong MD5 and was replaced" in capsys.readouterr().out
-    (tmp_path / "raw" / "audio.zip").unlink()
-    at_server.faults["audio.zip"] = [404]
+    assert f"{AUDIO} had the wrong MD5 and was replaced" in capsys.readouterr().out
+    (tmp_path / "raw" / AUDIO).unlink()
+    at_server.faults[AUDIO] = [404]
     assert main(command) == 1
-    assert "failed: audio.zip: the server returned 404" in capsys.readouterr().err
+    assert f"failed: {AUDIO}: the server returned 404" in capsys.readouterr().err
 
 
 def test_what_lies_there_as_loose_files_is_not_downloaded(at_server, tmp_path, capsys):
@@ -43,10 +43,10 @@ def test_what_lies_there_as_loose_files_is_not_downloaded(at_server, tmp_path, c
     put(tmp_path, "landmarks/01-01-06-01-02-01-07.csv", b"points")
     assert main(command) == 0
     assert not at_server.requests
-    assert "has 1 files 03-01-*.wav: audio.zip is not needed" in capsys.readouterr().out
+    assert f"has 1 files 03-01-*.[wf]*: {AUDIO} is not needed" in capsys.readouterr().out
     (tmp_path / "recordings/Actor_07/03-01-06-01-02-01-07.wav").unlink()
     assert main(command) == 0
-    assert (tmp_path / "audio.zip").read_bytes() == b"recordings"
+    assert (tmp_path / AUDIO).read_bytes() == b"recordings"
 
 
 def test_make_speaks_of_variables_and_takes_a_job_per_cpu(tmp_path):
@@ -82,8 +82,8 @@ def test_wrong_arguments_and_a_file_in_place_of_the_folder_are_wrong_use(tmp_pat
 
 
 def test_the_table_lists_24_actors_and_their_12_44_gib():
-    assert list(VIDEO) == list(range(1, 25))
-    assert sum(file.bytes for file in VIDEO.values()) / 2**30 == pytest.approx(12.44, abs=0.005)
-    files = [*VIDEO.values(), AUDIO, LANDMARKS]
-    assert len({file.digest for file in files}) == len({file.name for file in files}) == 26
-    assert all(len(file.digest) == len("md5:") + 32 for file in files)
+    files = zenodo_files()
+    videos = [files[video_name(actor)] for actor in range(1, 25)]
+    assert sum(file.bytes for file in videos) / 2**30 == pytest.approx(12.44, abs=0.005)
+    assert len({file.digest for file in files.values()}) == len(files) == 26
+    assert all(re.fullmatch("md5:[0-9a-f]{32}", file.digest) for file in files.values())

@@ -3,8 +3,8 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.decode import ClipError
 from preprocess.face import crop, crop_boxes, detect_faces
+from preprocess.limits import ClipError
 from preprocess.settings import FaceSettings
 
 SETTINGS = FaceSettings()

@@ -15,8 +15,9 @@ from av.video.format import names as pixel_formats
 from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
 from media import RATE_HZ, encode, noise_pictures, remuxed, tone
 
-from preprocess.decode import ClipError, open_video
+from preprocess.decode import open_video
 from preprocess.face import crop
+from preprocess.limits import ClipError
 from preprocess.windows import decode
 
 HEIGHT, WIDTH = 240, 320

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from preprocess.decode import ClipError
 from preprocess.landmarks import read_track
+from preprocess.limits import ClipError
 
 INDEX = np.arange(0, 90, 3, dtype=np.uint16)
 HEADER = ["frame", "timestamp", "confidence", "gaze_0_x"]

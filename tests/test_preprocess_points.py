@@ -240,7 +240,7 @@ def test_dlib_finds_the_points_of_a_drawn_face_and_the_same_bytes_again(one_clip
     assert cache.manifest["config"]["faces"]["every"] == 10
 
 
-@pytest.mark.parametrize("pixel_format", ["yuvj420p", "yuv444p", "nv12", "rgb24", "gray"])
+@pytest.mark.parametrize("pixel_format", ["yuvj420p", "yuv444p", "rgb24"])
 def test_points_do_not_depend_on_how_a_frame_is_stored(sample_clips, pixel_format):
     content = (sample_clips / "Actor_01" / f"{JOYFUL}.mp4").read_bytes()
     frames = decode(content, sound=False).frames

@@ -11,7 +11,8 @@ import pytest
 from media import encode, moved_to_front, noise_pictures, put, remuxed, swept, tone
 
 from cache.schema import DURATION_S, SAMPLE_COUNT, SAMPLE_RATE_HZ
-from preprocess.decode import ClipError, open_video
+from preprocess.decode import open_video
+from preprocess.limits import ClipError
 from preprocess.windows import HOP_S, Plan, decode, frame_times_s, plan, read_windows
 
 FRAME_RATE = 30_000 / 1_001

@@ -20,8 +20,8 @@ from model.inputs import Prepare
 from preprocess.audio import mfcc
 from preprocess.cli import main
 from preprocess.clip import compute
-from preprocess.decode import ClipError
 from preprocess.landmarks import read_track
+from preprocess.limits import ClipError
 from preprocess.settings import RECORDING_LAG_S, Settings
 from preprocess.windows import decode
 from train.record import load_checkpoint

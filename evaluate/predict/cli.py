@@ -20,7 +20,8 @@ from evaluate.predict.video import annotate
 from evaluate.runs import add_code
 from evaluate.shipped import BEST, files_of
 from model.device import pick_device
-from preprocess.decode import ClipError, open_video
+from preprocess.decode import open_video
+from preprocess.limits import ClipError
 from preprocess.windows import plan
 from preprocess.workers import check_machine
 

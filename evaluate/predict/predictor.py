@@ -19,8 +19,9 @@ from evaluate.shipped import BEST, files_of
 from model.cross_modal import CrossModalBlock
 from model.inference import TrainedNetwork
 from preprocess.clip import window_arrays
-from preprocess.decode import ClipError, open_video
+from preprocess.decode import open_video
 from preprocess.face import crop
+from preprocess.limits import ClipError
 from preprocess.settings import Settings, from_config
 from preprocess.windows import SILENT, Plan, plan, read_windows
 from train.record import RunConfig, load_checkpoint
