@@ -121,10 +121,10 @@ def put(folder: Path, name: str, content: bytes) -> Path:
 
 
 def record(folder: Path, clip_id: str, hertz: float) -> Path:
-    """Write a recording of 3.2 s, named as RAVDESS's."""
+    """Write a small recording of 3.2 s, named as RAVDESS's."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{clip_id}.wav"
-    soundfile.write(path, tone(3.2, hertz=hertz).T, RATE_HZ, subtype="PCM_16")
+    soundfile.write(path, tone(3.2, 8_000, 1, hertz).T, 8_000, subtype="PCM_16")
     return path
 
 

@@ -11,18 +11,21 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tqdm
-from media import record
+from media import contents, record
 from noise import noise_arrays, write_noise_cache
 from processes import begin
-from test_preprocess_landmarks import table
+from test_preprocess_landmarks import HEADER, table
 from training import AUDIO, assert_same_run, train
 
 from cache import files
 from cache.__main__ import main as cache_main
 from cache.ravdess import expected_clips
 from cache.reader import Cache
+from cache.schema import FIELDS
+from preprocess import clip
 from preprocess.cli import main as preprocess_main
 
 DEAD = 9
@@ -82,6 +85,7 @@ def die_everywhere(kind, work, check, folder, before=None):
 def prepare():
     """Make this process quick, and safe to fork."""
     os.fsync = lambda descriptor: None  # slow, and no power is cut here
+    clip.mfcc = lambda waveform: np.resize(waveform, FIELDS["mfcc"].shape)
     files._WRITTEN_S = 0.1
     # A fork that dies would keep the lock of bars, which is one of all processes.
     tqdm.tqdm.set_lock(threading.RLock())
@@ -91,7 +95,8 @@ def prepare():
 def make_clip(folder, take, number):
     """A recording with landmarks; another number gives other sound and other points."""
     record(folder, f"03-01-{take}", 200 + 50 * number)
-    (folder / f"01-01-{take}.csv").write_bytes(table(range(1, 97), rate_hz=25 + number))
+    points = table(range(1, 97), header=HEADER[:140], rate_hz=25 + number)
+    (folder / f"01-01-{take}.csv").write_bytes(points)
 
 
 def features(raw, cache):
@@ -101,10 +106,6 @@ def features(raw, cache):
 
 def share(command, cache, out):
     return cache_main([command, str(cache), str(out)])
-
-
-def files_of(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def features_everywhere(arguments):
@@ -134,7 +135,7 @@ def features_everywhere(arguments):
             assert entry["source_sha256"] == hashlib.sha256(content).hexdigest()
 
         def check(killed, said, point, straight=straight, made=made):
-            assert files_of(killed) == files_of(straight), point
+            assert contents(killed) == contents(straight), point
             # The later the death, the less is left to do: finished clips are not processed again.
             made.append(int(said.split()[0].replace("nothing", "0")))
             assert made[-1] <= made[-2], point
@@ -142,14 +143,14 @@ def features_everywhere(arguments):
         die_everywhere(kind, partial(features, raw), check, folder, begun)
         assert made[-1] == 0
 
-    unchanged = files_of(before)
+    unchanged = contents(before)
     for kind in ("pack", "fetch"):
         straight = folder / f"{kind}_straight"
         assert share(kind, before, straight) == 0
 
         def check_copy(killed, said, point, straight=straight):
-            assert files_of(killed) == files_of(straight), point
-            assert files_of(before) == unchanged, point
+            assert contents(killed) == contents(straight), point
+            assert contents(before) == unchanged, point
 
         die_everywhere(kind, partial(share, kind, before), check_copy, folder)
 
@@ -158,7 +159,7 @@ def training_everywhere(arguments):
     """A training of two epochs."""
     prepare()
     folder = Path(arguments[0])
-    clips = [clip for actor in (1, 5) for clip in expected_clips(actor)[:6]]
+    clips = [each for actor in (1, 5) for each in expected_clips(actor)[:6]]
     sound = {"mfcc": noise_arrays(0)["mfcc"]}
     cache, straight = write_noise_cache(folder / "cache", clips, lambda _: sound), folder / "runs"
     assert train(cache, straight, "--epochs", 2) == 0
