@@ -43,10 +43,7 @@ class RawFile:
     member: str | None = None
 
     def read(self) -> bytes:
-        """All bytes, or one more than the most of a larger file; zip members are not unpacked.
-
-        ClipError if the file or zip member cannot be read.
-        """
+        """All bytes, or one more than allowed of a larger file; ClipError if unreadable."""
         most = MAX_TABLE_BYTES if self.suffix in _TABLE else MAX_BYTES
         try:
             if self.member is None:
@@ -107,8 +104,8 @@ def find_clips(raw: Path | str, settings: Settings, landmarks: Path | str | None
     """Find the RAVDESS clips in `raw`: in `Actor_NN` folders, in zips, or loose.
 
     If a clip is found twice, the first file is used; loose files come before zips. Recordings with
-    landmarks have the clip of the video that both belong to, `01-...`. CSVs of landmarks are in the
-    folder or zip `landmarks`, where settings need them. ValueError if a folder is missing.
+    landmarks are named as the video of both, `01-...`. CSVs of landmarks, if settings need them,
+    are in the folder or zip `landmarks`. ValueError if a folder is missing.
     """
     found = Found()
     files = _list_files(raw, found)
@@ -127,9 +124,9 @@ def find_clips(raw: Path | str, settings: Settings, landmarks: Path | str | None
         else:
             expected = " or ".join(sorted(_VIDEO if settings.has_video else _SOUND))
             found.failures[file.name] = f"named as a {_KINDS[modality]} clip, expected {expected}"
+    known = _VIDEO | _SOUND | _TABLE | {".zip"}
     for file in files:
-        known = file.suffix in _VIDEO | _SOUND | _TABLE | {".zip"} or file.name == SAMPLE_NAME
-        if not known and file.member is None:
+        if file.suffix not in known and file.member is None and file.name != SAMPLE_NAME:
             found.warnings.append(f"{file.name} is ignored, because it is not a RAVDESS clip")
     if needs_recordings:
         _join(found, "recording", ".wav or .flac", recordings, AUDIO_ONLY)
@@ -160,10 +157,7 @@ def has_videos(raw: Path) -> bool:
 
 
 def origin(raw: Path, modality: str = "av") -> dict[str, str]:
-    """The `dataset`, `license` and `citation` of the clips in `raw`, for a cache of `modality`.
-
-    ValueError if the folder is marked as a sample, but the mark cannot be read.
-    """
+    """The origin of a cache of `raw`; ValueError if its mark as a sample is damaged."""
     marker = raw / SAMPLE_NAME
     if not marker.is_file():
         return ravdess.ORIGINS[modality]
@@ -195,14 +189,11 @@ def _by_clip(files: list[RawFile], suffixes: set[str], found: Found) -> dict[Cli
             found.failures[file.name] = str(exc)
             continue
         if others := _actors_of_folders(file.name) - {clip.actor}:
-            found.failures[file.name] = (
-                f"named as actor {clip.actor}, but in the folder of actor {min(others)}. Move the "
-                "file to the folder of its actor, or rename it"
-            )
-        elif clip in chosen:
-            found.warnings.append(
-                f"{file.name} is ignored, because {chosen[clip].name} is the same clip"
-            )
+            problem = f"named as actor {clip.actor}, but in the folder of actor {min(others)}"
+            advice = "Move the file to the folder of its actor, or rename it"
+            found.failures[file.name] = f"{problem}. {advice}"
+        elif other := chosen.get(clip):
+            found.warnings.append(f"{file.name} is ignored, because {other.name} is the same clip")
         else:
             chosen[clip] = file
     return chosen

@@ -31,9 +31,8 @@ SAMPLE_COMMENT = "synthetic sample drawn by CFN-SR"
 
 # Formats that keep everything in one file. Playlists (HLS, DASH, concat) are not among them,
 # because they make the decoder open other files and addresses.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,mpegvideo,flv,asf,ogg,wav,flac,mp3,aac"
-)
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,mpegvideo,flv,asf,ogg"
+_FORMATS += ",wav,flac,mp3,aac"
 
 # Those whose duration FFmpeg guesses, as for all formats whose clock may jump.
 _GUESSED = ("mp3", "aac", "mpegvideo")
@@ -179,13 +178,11 @@ class Video:
             return self._display.shown(frame)
 
     def sound(self, delay_s: float = 0.0) -> Iterator[np.ndarray]:
-        """Yield the sound from the start of the file, after a silence of `delay_s`, in pieces.
+        """Yield the sound in pieces, float32 (samples,) in -1..1, mono at 44.1 kHz.
 
-        Where sound is missing there is silence, and where pieces overlap the later one is cut; a
-        clip with such places is refused. ClipError if it is damaged, or missing for a minute.
-
-        Yields:
-            float32 (samples,) in -1..1, mono at 44.1 kHz.
+        It starts with the file, after a silence of `delay_s`. Where sound is missing there is
+        silence, and where pieces overlap the later one is cut; a clip with such places is refused.
+        ClipError if it is damaged, or missing for a minute.
         """
         resampler: soxr.ResampleStream | None = None
         for rate_hz, samples in self._mono(delay_s):
@@ -211,7 +208,7 @@ class Video:
                 raise ClipError(f"the sound has {rate_hz} samples per second, {expected}")
             if frame.sample_rate != rate_hz:
                 raise ClipError(f"the sound changes from {rate_hz} to {frame.sample_rate} Hz")
-            # Put the piece where its time stamp says, unless that is off by a trifle.
+            # Put the piece where its time stamp says, unless the difference is tiny.
             gap = round((frame.time - self._zero_s + delay_s) * rate_hz) - count
             if count and abs(gap) <= SOUND_JITTER_S * rate_hz:
                 gap = 0

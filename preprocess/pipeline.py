@@ -75,17 +75,11 @@ def build(
 ) -> Outcome:
     """Process the clips that `cache` lacks; the caller holds its lock.
 
-    Args:
-        only: the actors whose clips to process; those of others stay as they are.
-        origin: the `dataset`, `license` and `citation` of the clips.
-        settings: everything else that changes a byte.
-        jobs, scheduler: as for `process_all`.
-
-    Raises:
-        CacheError: if `cache` was begun with other data, settings or library versions; or if the
-            cluster cannot do the work.
-        FailedError: if the cluster is lost.
-        OSError: if `cache` cannot be written.
+    Clips of actors that are not in `only` stay as they are. `origin` has the `dataset`, `license`
+    and `citation` of the clips, `settings` everything else that changes a byte; `jobs` and
+    `scheduler` are those of `process_all`. CacheError if `cache` was begun with other data,
+    settings or library versions, or the cluster cannot do the work; FailedError if it is lost;
+    OSError if `cache` cannot be written.
     """
     finished = _Finished(cache, origin, settings)
     sources = {source.clip.clip_id: source for source in found.sources if source.clip.actor in only}
@@ -283,11 +277,8 @@ class _Finished:
         )
 
     def write_stamps(self) -> None:
-        """Keep what proves that the raw files are unchanged, for the next run.
-
-        By clip and shard, so that it never holds for arrays of other raw files.
-        """
-        stamps = {}
+        """Keep what proves that the raw files are unchanged, for the next run."""
+        stamps = {}  # by clip and shard, so that they never hold for arrays of other raw files
         for clip_id, record in self.records.items():
             sha256 = self.shards[shard_name(Clip.parse(clip_id).actor)]["sha256"]
             stamps[f"{clip_id} {sha256}"] = {key: record[key] for key in ("stamps", "hashes")}
@@ -325,8 +316,7 @@ def _update_failures(
 ) -> dict[str, str]:
     """Bring `failures.json` up to date, and return what is in it.
 
-    Earlier failures still hold for sources that this run excluded, and for lost clips that have
-    not come back.
+    Earlier failures still hold for sources that this run excluded, and for clips still lost.
     """
     path = cache / FAILURES_NAME
     processed = {PurePosixPath(record["source"]).stem for record in records}

@@ -5,7 +5,7 @@
 pipeline without RAVDESS. Accuracy on the sample says nothing about accuracy on RAVDESS.
 
 Face and voice each distinguish four groups, and each pair of emotions with the same face has two
-different voices, so one modality alone reaches 50 % on the eight emotions, and both reach 100 %:
+different voices, so a single modality reaches 50 % on the eight emotions, and both reach 100 %:
 
 | face \\ voice | soft | flat | bright | tense |
 |---|---|---|---|---|
@@ -14,7 +14,7 @@ different voices, so one modality alone reaches 50 % on the eight emotions, and 
 | distressed | sad | | | fearful |
 | hostile | | disgust | angry | |
 
-Within a group, nothing reveals the emotion: all that is drawn depends on the group and on a random
+Within a group, nothing reveals the emotion: the drawing depends on the group and on a random
 generator seeded by the numbers of the clip's name; length, rhythm of the lips and framing do not
 even depend on the group. Strong intensity exaggerates the display, except in the groups of neutral
 ("relaxed" and "flat"): neutral has no strong clips, so a stronger display would reveal its partner.
@@ -55,8 +55,8 @@ _WIDTH, _HEIGHT = sample_face.WIDTH, sample_face.HEIGHT
 def choose_clips(actors: int, clips_per_actor: int, seed: int) -> list[Clip]:
     """The clips of actors 1..`actors`, `clips_per_actor` (1..60) each, sorted.
 
-    Takes one clip of each emotion in turn, until there are enough. Which statement, intensity and
-    repetition comes first is drawn per actor and emotion, so fewer clips are a subset of more.
+    One of each emotion in turn, until there are enough; the order of those of one emotion is random
+    per actor. Fewer clips are a subset of more.
     """
     chosen = []
     for actor in range(1, actors + 1):
@@ -168,13 +168,10 @@ def draw_frames(
 
 
 def _to_planes(rgb: np.ndarray, light: np.ndarray) -> list[np.ndarray]:
-    """RGB or RGBA (H, W, 3 or 4) uint8 of even size -> Y (H, W), U and V (H/2, W/2) uint8, BT.601.
-
-    `light`, uint8 (256,), maps Y to the brightness of the clip.
-    """
+    """RGB or RGBA (H, W, 3 or 4) uint8 of even size -> Y (H, W), mapped by `light`, U and V."""
     height, width = rgb.shape[:2]
     code = cv2.COLOR_RGB2YUV_I420 if rgb.shape[2] == 3 else cv2.COLOR_RGBA2YUV_I420
-    packed = cv2.cvtColor(rgb, code)  # (3H/2, W)
+    packed = cv2.cvtColor(rgb, code)  # BT.601, (3H/2, W)
     chroma = packed[height:].reshape(2, height // 2, width // 2)
     return [cv2.LUT(packed[:height], light), chroma[0], chroma[1]]
 

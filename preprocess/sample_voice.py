@@ -31,7 +31,7 @@ _CONSONANTS = {
     "s": (6500, 0.09),
     "b": (700, 0.03),
 }
-# "Kids are talking by the door" and "Dogs are sitting by the door"; "-" is no consonant.
+# "Kids are talking by the door" and "Dogs are sitting by the door"; "-" means no consonant.
 STATEMENTS = {
     1: ("ki", "-a", "to", "ki", "by", "de", "do"),
     2: ("do", "-a", "si", "ti", "by", "de", "do"),

@@ -60,7 +60,7 @@ class Settings:
 
     @property
     def detection(self) -> FaceSettings:
-        """As `crop`, but every second detection is left out to make time for dlib's predictor."""
+        """As `crop`, but every second detection is skipped to save time for dlib's predictor."""
         every = self.crop.every * (2 if self.landmarks == "dlib" else 1)
         return replace(self.crop, every=every)
 

@@ -36,7 +36,7 @@ class Display:
 
     def shown(self, frame: av.VideoFrame) -> tuple[av.VideoFrame, tuple[str, ...]]:
         """A frame as it is to be shown, and notes on what that took. See `Video.shown`."""
-        if frame.color_trc not in _HDR:  # others are no reason to convert, whatever they are
+        if frame.color_trc not in _HDR:  # others need no conversion, whatever they are
             frame.color_trc = frame.color_primaries = ColorTrc.UNSPECIFIED
         matrix = bytes(frame.side_data.get("DISPLAYMATRIX") or b"")
         looks = frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_trc

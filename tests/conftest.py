@@ -47,7 +47,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def sample_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn sample as it lies on disk: one clip each of actors 1 and 5, two of actor 2."""
+    """A synthetic sample on disk: one clip each of actors 1 and 5, two of actor 2."""
     out = tmp_path_factory.mktemp("sample")
     for take in ("03-01-01-01-01", "05-01-02-01-02", "08-02-01-02-02", "01-01-01-01-05"):
         clip = Clip.parse(f"01-01-{take}")
@@ -75,7 +75,7 @@ def built(sample_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sample_frames(sample_clips: Path) -> np.ndarray:
-    """The 30 frames of one drawn clip, uint8 RGB (30, 720, 1280, 3)."""
+    """The 30 frames of one synthetic clip, uint8 RGB (30, 720, 1280, 3)."""
     path = clip_path(sample_clips, Clip.parse("01-01-03-01-01-01-01"))
     frames = decode(path.read_bytes()).frames
     return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])

@@ -50,7 +50,6 @@ def encode(
         if pictures is not None:
             video = mp4.add_stream("libx264", rate=frame_rate, options={"preset": "ultrafast"})
             video.height, video.width = pictures.shape[1:3]
-            video.pix_fmt = "yuv420p"
         if sound is not None:
             layout = {1: "mono", 2: "stereo"}[len(sound)]
             audio = mp4.add_stream("aac", rate=rate_hz, layout=layout)
@@ -73,33 +72,36 @@ def encode(
     return buffer.getvalue()
 
 
-def remuxed(content: bytes, container: str, **options: str) -> bytes:
-    """The same tracks in another container, or written with other options."""
+def remuxed(content: bytes, container: str, *, by_track: bool = False, **options: str) -> bytes:
+    """The same tracks in another container, one after the other, or with other options."""
     with NamedTemporaryFile() as file:  # moving the index needs a file to read from again
         with (
             av.open(io.BytesIO(content)) as old,
             av.open(file.name, "w", format=container, options=options) as new,
         ):
             tracks = {stream: new.add_stream_from_template(stream) for stream in old.streams}
-            for packet in old.demux():
-                if packet.dts is not None:
-                    packet.stream = tracks[packet.stream]
-                    new.mux(packet)
+            packets = [packet for packet in old.demux() if packet.dts is not None]
+            if by_track:
+                packets = [packet for packet in packets if packet.dts >= 0]
+                packets.sort(key=lambda packet: packet.stream.index)
+            for packet in packets:
+                packet.stream = tracks[packet.stream]
+                new.mux(packet)
         return Path(file.name).read_bytes()
 
 
 def moved_to_front(content: bytes) -> bytes:
-    """The same clip with its index before its data ("faststart"), as files for the web have."""
+    """The same clip with its index before its data, as files for the web have."""
     return remuxed(content, "mp4", movflags="faststart")
 
 
-def turned(content: bytes, quarters: int) -> bytes:
-    """An mp4 whose index asks to show its pictures turned clockwise by these quarter turns."""
-    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
-    matrix = (cosine, sine, 0, -sine, cosine, 0, 0, 0)
+def turned(content: bytes, matrix: tuple[int, int, int, int]) -> bytes:
+    """An mp4 whose index asks to show a point (x, y) of its pictures at (ax + cy, bx + dy)."""
+    a, b, c, d = (number << 16 for number in matrix)
+    whole = bytearray(content)
     at = content.index(b"tkhd") + 44  # of the first track, the picture
-    whole = b"".join(struct.pack(">i", number << 16) for number in matrix)
-    return content[:at] + whole + content[at + len(whole) :]
+    struct.pack_into(">5i", whole, at, a, b, 0, c, d)
+    return bytes(whole)
 
 
 def claiming(width: int, height: int, seconds: float) -> bytes:

@@ -25,7 +25,7 @@ def checkpoint(path: Path, method: int = zipfile.ZIP_STORED, **changes: bytes) -
     torch.save({"a": torch.zeros(3)}, path)
     with zipfile.ZipFile(path) as archive:
         members = {member.filename: archive.read(member) for member in archive.infolist()}
-    with zipfile.ZipFile(path, "w", method) as archive:
+    with zipfile.ZipFile(path, "w", method, compresslevel=1) as archive:
         for name, content in members.items():
             archive.writestr(name, changes.get(Path(name).stem, content))
 
@@ -48,13 +48,12 @@ def early(path: Path) -> None:
     path.write_bytes(b"".join(pickle.dumps(each, 2) for each in start) + LISTS)
 
 
+BYTES = bytes(2**27)
+LINE = f"{HEADER}\n".encode() + b"," * (2**24 - 2000)
 LISTS = b"\x80\x02](" + b"]" * 2**22 + b"e."
 ALLOCATION = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (2**30).to_bytes(5, "little") + b"\x85R."
 BOMBS = {
-    "deflated.pt": (
-        lambda p: checkpoint(p, zipfile.ZIP_DEFLATED, **{"0": bytes(2**27)}),
-        "is comp",
-    ),
+    "deflated.pt": (lambda p: checkpoint(p, zipfile.ZIP_DEFLATED, **{"0": BYTES}), "is comp"),
     "objects.pt": (lambda p: checkpoint(p, data=LISTS), "it asks for much more memory than a net"),
     "early.pt": (early, "it asks for much more memory than a network takes"),
     "bytes.pt": (lambda p: checkpoint(p, data=ALLOCATION), "asks for much more memory than"),
@@ -64,7 +63,7 @@ BOMBS = {
         "has 16777217 bytes in 0 lines, expected",
     ),
     "line.csv.zip": (
-        lambda p: table(p, f"{HEADER}\n".encode() + b"," * (2**24 - 2000)),
+        lambda p: table(p, LINE),
         "has a line of 16775216 bytes, expected at most 65536",
     ),
 }

@@ -60,10 +60,14 @@ def test_clips_in_zips_are_found_without_what_macos_adds(tmp_path):
 
 
 def test_clips_of_other_kinds_are_skipped_and_counted(raw):
-    put(raw, "Actor_05/02-01-06-01-02-01-05.mp4", b"x")
-    put(raw, f"Actor_05/{RECORDING}.wav", b"sound")
-    put(raw, "Actor_05/01-02-06-01-02-01-05.mp4", b"x")
-    put(raw, "Actor_05/03-02-06-01-02-01-05.flac", b"x")
+    take = "06-01-02-01-05"
+    for name in (
+        f"02-01-{take}.mp4",
+        f"03-01-{take}.wav",
+        f"01-02-{take}.mp4",
+        f"03-02-{take}.flac",
+    ):
+        put(raw, f"Actor_05/{name}", b"x")
     found = find_clips(raw, Settings())
     assert ids(found) == [GOOD]
     assert found.skipped == {"video-only": 1, "audio-only": 1, "song": 2}

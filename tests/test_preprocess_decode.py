@@ -2,8 +2,6 @@
 
 import io
 import resource
-import subprocess
-import sys
 import zlib
 from fractions import Fraction
 from functools import cache
@@ -24,6 +22,7 @@ from media import (
     tone,
     turned,
 )
+from processes import begin
 
 from preprocess.decode import open_video
 from preprocess.limits import ClipError
@@ -75,7 +74,7 @@ def test_each_frame_is_the_one_on_the_screen_at_its_time(count, rate):
     assert window.notes == ()
 
 
-@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 48_000])
+@pytest.mark.parametrize("rate_hz", [8_000, 48_000])
 def test_sound_is_resampled_with_its_pitch_and_level(rate_hz):
     wave = decode(encode(None, tone(3.2, rate_hz), rate_hz=rate_hz), picture=False).waveform
     assert (wave.shape, wave.dtype) == ((108_045,), np.float32)
@@ -95,13 +94,10 @@ def test_a_recording_is_cut_sample_by_sample_and_its_channels_averaged(kind):
     np.testing.assert_array_equal(delayed.waveform[4_410:], expected[:-4_410])
 
 
-def test_silence_is_noted():
-    content = recording(0 * tone(3.2))
-    assert decode(content, picture=False).notes == ("the sound is silent: it stays below -80 dB",)
-
-
-def test_channels_that_cancel_out_are_not_silence():
+def test_silence_is_noted_and_channels_that_cancel_out_are_not_silence():
     """A cable that was soldered the wrong way round inverts one of two channels."""
+    silent = decode(recording(0 * tone(3.2)), picture=False)
+    assert silent.notes == ("the sound is silent: it stays below -80 dB",)
     left = tone(3.2, channels=1)
     inverted = decode(recording(np.concatenate([left, -left]), subtype="FLOAT"), picture=False)
     assert inverted.notes == ("the right channel of the sound is inverted: it was turned back",)
@@ -128,37 +124,35 @@ def test_what_ends_a_little_early_is_repeated_or_silent_and_noted():
     assert window.waveform[: -missing - 10].any()
 
 
-@pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_a_picture_that_is_to_be_turned_is_shown_upright(quarters):
-    shown = np.zeros((95, 48, 96, 3), np.uint8)
-    shown[:, :24, :48] = 255  # the upper left is light
-    content = turned(encode(shown, tone(3.2)), quarters)
-    expected = np.rot90(shown[:30], -quarters, axes=(1, 2))
-    window = decode(content)
-    assert np.abs(pictures(window).astype(int) - expected).mean() < 4
-    assert window.notes == (f"turned by {360 - 90 * quarters} degrees",)
-    with open_video(content, sound=False) as video:
-        _, frame = next(video.frames())
-        assert video.shown(frame)[0].to_ndarray(format="rgb24").shape == expected.shape[1:]
+# Display matrices a, b, c, d; and what they do to a picture.
+TURNS = {
+    "turned by 270 degrees": ((0, 1, -1, 0), lambda shown: np.rot90(shown, -1, axes=(1, 2))),
+    "turned by 180 degrees": ((-1, 0, 0, -1), lambda shown: np.rot90(shown, 2, axes=(1, 2))),
+    "turned by 90 degrees": ((0, -1, 1, 0), lambda shown: np.rot90(shown, 1, axes=(1, 2))),
+    "mirrored": ((-1, 0, 0, 1), lambda shown: np.flip(shown, 2)),
+    "mirrored ": ((1, 0, 0, -1), lambda shown: np.flip(shown, 1)),
+}
+
+
+@pytest.mark.parametrize("note", TURNS)
+def test_a_picture_that_is_to_be_turned_or_mirrored_is_shown_so(note):
+    matrix, turn = TURNS[note]
+    light = np.zeros((95, 48, 96, 3), np.uint8)
+    light[:, :24, :48] = 255  # the upper left
+    window = decode(turned(encode(light, tone(3.2)), matrix))
+    assert np.abs(pictures(window).astype(int) - turn(light[:30])).mean() < 4
+    assert window.notes == (note.strip(),)
 
 
 # What becomes of a strange file: as a clip, and as a video to predict.
 BAD_FOR_BOTH = {
     "nothing": (lambda: b"", "not a readable video"),
     "text": (lambda: b"a text, not a video\n" * 50, "not a readable video"),
-    "zeros": (lambda: bytes(10_000), "not a readable video"),
     "no sound": (lambda: encode(numbered(95), None), "the file contains no audio track"),
     "no picture": (lambda: encode(None, tone(3.2)), "the file contains no video track"),
-    "short": (
-        lambda: encode(numbered(60), tone(3.2)),
-        r"the video ends at 2.00 s, expected .*2.66",
-    ),
-    "one frame": (lambda: encode(numbered(1), tone(3.2)), r"the video ends at 0.03 s"),
+    "short": (lambda: encode(numbered(60), tone(3.2)), r"the video ends at 2.00 s, .*2.66"),
     "short sound": (lambda: encode(numbered(95), tone(1.5)), r"the sound ends at 1.5\d s, .*2.70"),
-    "narrow": (
-        lambda: encode(np.zeros((95, 512, 64, 3), np.uint8), tone(3.2)),
-        "the video claims 64x512 pixels",
-    ),
+    "narrow": (lambda: encode(noise_pictures(95, 512, 64), tone(3.2)), "claims 64x512 pixels"),
     "vast": (lambda: claiming(65_535, 65_535, 3.2), "claims one that no decoder takes"),
     "large": (lambda: claiming(8_000, 8_000, 3.2), "claims 8000x8000 pixels"),
     "late picture": (
@@ -178,10 +172,7 @@ def test_a_strange_file_has_one_reason_as_a_clip_and_for_a_prediction(content, p
 
 
 BAD_FOR_A_CLIP = {
-    "long": (
-        lambda: encode(numbered(95), tone(70, 8_000, 1), rate_hz=8_000),
-        "the file claims 70 s, expected at most 60",
-    ),
+    "long": (lambda: encode(numbered(95), tone(70, 8_000, 1), rate_hz=8_000), "claims 70 s, exp"),
     "claims hours": (lambda: claiming(1280, 720, 36_000), "claims 36000 s"),
     "a gap": (
         lambda: encode(numbered(95), tone(3.2), container="matroska", sound_starts_s=(0.0, 2.6)),
@@ -211,7 +202,6 @@ def test_a_clip_is_refused_where_a_prediction_may_go_on(content, problem):
         (recording(tone(3.2), kind="FLAC")[:20_000], "not a readable|could be read"),
         (recording(tone(3.2), kind="RF64")[:-9_000], "3.15 s .* the file declares 3.20 s"),
         (recording(np.zeros((1, 50)), 1), "the sound has 1 samples per second"),
-        (recording(np.zeros((1, 16_000)), 3_999), "the sound has 3999 samples per second"),
         (recording(np.zeros((1, 1_600_000)), 400_000), "the sound has 400000 samples per second"),
     ],
 )  # fmt: skip
@@ -220,7 +210,7 @@ def test_a_recording_that_cannot_be_used_is_refused(content, problem):
         decode(content, picture=False)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("share", [0.1, 0.99])
 @pytest.mark.parametrize("front", [False, True])
 def test_a_truncated_clip_is_refused(share, front):
     content = moved_to_front(ordinary()) if front else ordinary()
@@ -244,10 +234,7 @@ def test_a_playlist_does_not_make_the_decoder_open_other_files(text, tmp_path):
             pass
 
 
-NAMES = ["12:30:45.wav", "http:one.wav", "concat:secret.wav", "file:secret.wav", "tcp:127.0.0.1"]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["12:30:45.wav", "http:one.wav", "concat:secret.wav"])
 def test_a_name_is_the_name_of_a_file_whatever_addresses_it_looks_like(name, tmp_path, monkeypatch):
     (tmp_path / "secret.wav").write_bytes(recording(tone(3)))
     (tmp_path / "folder").mkdir()
@@ -270,6 +257,15 @@ def compressed_index() -> bytes:
     return box(b"ftyp", b"isom", numbers(512), b"isom") + moov
 
 
+def read_picture(arguments):
+    """Print the growth of the peak in MB, the limit that is left, and the error of reading."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ClipError) as caught, open_video(arguments[0], sound=False) as video:
+        list(video.frames())
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    print(resource.getrlimit(resource.RLIMIT_DATA), caught.value, sep="\n")
+
+
 BOMBS = {
     "index": (lambda: claiming_samples(85_000_000), "no frame could be read"),
     "smaller index": (lambda: claiming_samples(11_000_000), "claims more than 10000000 frames"),
@@ -282,21 +278,12 @@ BOMBS = {
 def test_a_small_file_cannot_take_any_amount_of_memory(content, problem, tmp_path):
     path = tmp_path / "bomb.mp4"
     path.write_bytes(content())
-    code = f"""
-import resource, pathlib
-from preprocess.decode import open_video
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    with open_video(pathlib.Path({str(path)!r}), sound=False) as video:
-        list(video.frames())
-except ValueError as exc:
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print((after - before) // 1024, resource.getrlimit(resource.RLIMIT_DATA), exc)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert problem in done.stdout
-    assert int(done.stdout.split()[0]) < 600
-    assert str(resource.getrlimit(resource.RLIMIT_DATA)) in done.stdout
+    process = begin(read_picture, tmp_path, [path])
+    process.join(120)
+    megabytes, limit, said = (tmp_path / "stdout").read_text().splitlines()
+    assert problem in said
+    assert int(megabytes) < 600
+    assert limit == str(resource.getrlimit(resource.RLIMIT_DATA))
 
 
 @pytest.mark.parametrize("limit", ["OPENING_S", "WORK_S"])

@@ -75,10 +75,13 @@ def test_clips_become_one_shard_per_actor_and_a_manifest(built, sample_clips):
 
 
 def test_a_second_run_changes_nothing_and_says_so(raw, cache, capsys):
-    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in cache.iterdir()}
+    def state():
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in cache.iterdir()}
+
+    before = state()
     assert sound_features(raw, cache) == 0
     assert "nothing to do: " in capsys.readouterr().out
-    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before}
+    assert state() == before
 
 
 def test_two_workers_give_the_bytes_of_one(built, sample_clips, tmp_path):
@@ -86,20 +89,14 @@ def test_two_workers_give_the_bytes_of_one(built, sample_clips, tmp_path):
     assert contents(tmp_path / "cache") == contents(built)
 
 
-def test_paths_may_have_any_letters(raw, cache, tmp_path):
-    odd = tmp_path / "Bänder & größe 'n \u97f3"
-    moved = shutil.copytree(raw, odd / "roh daten")
-    assert sound_features(moved, odd / "ca che") == 0
-    assert contents(odd / "ca che") == contents(cache)
-
-
 # What an earlier run has left. -----------------------------------------------------------------
 
 
-def test_one_actor_after_the_other_gives_the_same_cache(raw, cache, tmp_path):
+def test_one_actor_after_the_other_gives_the_same_cache_whatever_its_path(raw, cache, tmp_path):
+    grown = tmp_path / "Bänder & größe 'n \u97f3" / "ca che"
     for actor in ("5", "1", "2"):
-        assert sound_features(raw, tmp_path / "grown", "--only", actor) == 0
-    assert contents(tmp_path / "grown") == contents(cache)
+        assert sound_features(raw, grown, "--only", actor) == 0
+    assert contents(grown) == contents(cache)
 
 
 def test_missing_and_damaged_shards_are_rebuilt(raw, cache, capsys):
@@ -161,12 +158,7 @@ def test_a_raw_clip_that_is_replaced_meanwhile_is_redone(raw, cache, tmp_path, m
     assert contents(tmp_path / "other") == contents(cache)
 
 
-def test_rows_go_when_their_raw_clips_were_replaced_by_bad_ones(raw, cache, capsys):
-    (raw / f"{NAMES[2]}.wav").write_bytes(b"no sound")
-    for _ in range(2):
-        assert sound_features(raw, cache) == 1
-        assert NAMES[2] in (cache / "failures.json").read_text()
-        assert len(Cache(cache).clips) == 3
+def test_shards_go_when_all_raw_clips_were_replaced_by_bad_ones(raw, cache, capsys):
     for name in NAMES:
         (raw / f"{name}.wav").write_bytes(b"no sound")
     assert sound_features(raw, cache) == 1
@@ -174,22 +166,20 @@ def test_rows_go_when_their_raw_clips_were_replaced_by_bad_ones(raw, cache, caps
     assert list(contents(cache)) == ["failures.json"]
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
-def test_a_changed_raw_clip_that_cannot_be_read_stops_no_other(raw, tmp_path, method):
-    zipped = tmp_path / "zipped"
-    zipped.mkdir()
-    with zipfile.ZipFile(zipped / "all.zip", "w", method) as archive:
+def test_a_changed_raw_clip_that_cannot_be_read_stops_no_other(raw, tmp_path):
+    zipped, cache, bad = tmp_path / "all.zip", tmp_path / "other", f"{NAMES[1]}.wav"
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_LZMA) as archive:
         for name in NAMES:
             archive.write(raw / f"{name}.wav", f"{name}.wav")
-        start = archive.getinfo(f"{NAMES[1]}.wav").header_offset + 30 + len(f"{NAMES[1]}.wav")
-    assert sound_features(zipped, tmp_path / "other") == 0
-    content = bytearray((zipped / "all.zip").read_bytes())
+        start = archive.getinfo(bad).header_offset + 30 + len(bad)
+    assert sound_features(zipped, cache) == 0
+    content = bytearray(zipped.read_bytes())
     content[start : start + 20] = b"\xff" * 20
-    (zipped / "all.zip").write_bytes(content)
-    assert sound_features(zipped, tmp_path / "other") == 1
-    listed = json.loads((tmp_path / "other" / "failures.json").read_text())
-    assert [f"all.zip/{NAMES[1]}.wav cannot be read (" in why for why in listed.values()] == [True]
-    assert len(Cache(tmp_path / "other").clips) == 3
+    zipped.write_bytes(content)
+    assert sound_features(zipped, cache) == 1
+    [reason] = json.loads((cache / "failures.json").read_text()).values()
+    assert f"all.zip/{bad} cannot be read (" in reason
+    assert len(Cache(cache).clips) == 3
 
 
 def test_other_settings_versions_or_data_do_not_mix(raw, cache, capsys, monkeypatch):
@@ -210,11 +200,8 @@ def test_other_settings_versions_or_data_do_not_mix(raw, cache, capsys, monkeypa
 
 FACELESS = encode(noise_pictures(95), tone(3.2))
 BAD = {
-    "01-01-02-01-01-01-01": (b"", "not a readable video"),
     "01-01-02-01-01-02-01": (b"no video at all", "not a readable video"),
-    "01-01-02-01-02-01-01": (encode(noise_pictures(95), None), "the file contains no audio track"),
     "01-01-02-01-02-02-01": (FACELESS, "a face in 0 of 7 frames, expected half or more"),
-    "01-01-02-02-01-01-01": (encode(noise_pictures(40), tone(3.2)), "the video ends at"),
     "a wrong name": (b"x", "is not a RAVDESS name"),
 }
 
@@ -273,19 +260,16 @@ def test_synthetic_clips_never_pass_for_ravdess(one_clip, tmp_path, capsys):
     assert list(contents(tmp_path / "cache")) == ["failures.json"]
 
 
-def test_the_same_bytes_under_two_names_are_noted(raw, cache, capsys):
-    copy = raw / "03-01-03-01-01-02-01.wav"
-    shutil.copy(raw / f"{NAMES[0]}.wav", copy)
-    assert sound_features(raw, cache) == 0
-    names = f"{NAMES[0]}.wav, {copy.name}"
-    assert f"note: the same bytes under different names: {names}" in capsys.readouterr().out
-    assert len(Cache(cache).clips) == 5
-
-
-def test_the_same_bytes_of_two_actors_are_a_warning(raw, cache, capsys):
-    shutil.copy(raw / f"{NAMES[0]}.wav", raw / f"{NAMES[0][:-2]}09.wav")
-    assert sound_features(raw, cache) == 0
-    assert "One of the actors [1, 9] has the file of another" in capsys.readouterr().err
+def test_the_same_bytes_under_two_names_are_noted_and_of_two_actors_a_warning(raw, cache, capsys):
+    names = [f"{NAMES[0]}.wav", "03-01-03-01-01-02-01.wav", f"{NAMES[0][:-2]}09.wav"]
+    for copy, said in (
+        (names[1], f"note: the same bytes under different names: {', '.join(names[:2])}"),
+        (names[2], "One of the actors [1, 9] has the file of another"),
+    ):
+        shutil.copy(raw / names[0], raw / copy)
+        assert sound_features(raw, cache) == 0
+        assert said in "".join(capsys.readouterr())
+    assert len(Cache(cache).clips) == 6
 
 
 @pytest.mark.parametrize(
@@ -363,44 +347,29 @@ def test_a_recording_is_shifted_to_the_clips_time_and_heard_again_if_replaced(on
     np.testing.assert_allclose(waveforms[1], 2 * waveforms[2], atol=2)
 
 
-@pytest.mark.parametrize("size", [(320, 240), (1920, 1080)])
-def test_other_sizes_rates_and_sounds_are_accepted(sample_frames, size):
-    """A slow video of another size, its sound mono at 8 kHz."""
-    pictures = np.stack([cv2.resize(picture, size) for picture in sample_frames])
+def test_another_size_and_rate_are_accepted(sample_frames):
+    """A slow video, its sound mono at 8 kHz."""
+    pictures = np.stack([cv2.resize(picture, (320, 240)) for picture in sample_frames])
     content = encode(pictures, tone(3.2, 8_000, channels=1), frame_rate=Fraction(10), rate_hz=8_000)
-    arrays, notes = compute(content, Settings(waveform=True))
+    arrays, notes = compute(content, Settings())
     assert notes == ()
     assert arrays["frames"].shape == (30, 224, 224, 3)
     assert arrays["frames"].std() > 20
     assert list(arrays["frame_index"][:5]) == [5, 6, 7, 7, 8]
-    assert arrays["face_box"].max() <= max(size)
-    spectrum = np.abs(np.fft.rfft(arrays["waveform"].astype(float)))
-    loudest_hz = np.argmax(spectrum) * 44_100 / len(arrays["waveform"])
-    assert loudest_hz == pytest.approx(440, abs=2)
-    assert spectrum[len(spectrum) // 4 :].max() < 0.01 * spectrum.max()  # above 5.5 kHz
+    assert arrays["face_box"].max() <= 320
 
 
 # Settings. -------------------------------------------------------------------------------------
 
-COMMANDS = [
-    Settings(),
-    Settings(faces="landmarks"),
-    Settings(audio="wav"),
-    Settings(waveform=True),
-    Settings(modality="audio"),
-    Settings(modality="audio", waveform=True),
-    Settings(landmarks="csv"),
-    Settings(landmarks="dlib"),
-    Settings(faces="landmarks", landmarks="csv"),
-    Settings(modality="landmarks", landmarks="dlib"),
-    Settings(modality="landmarks", faces="landmarks", landmarks="csv"),
-    Settings(modality="landmarks", faces="landmarks", landmarks="csv", audio="wav"),
-]
-OTHERS = [
-    Settings(crop=FaceSettings(margin=1.2)),
-    Settings(crop=FaceSettings(every=3)),
-    Settings(faces="landmarks", crop=FaceSettings(margin=1.2)),
-]
+LANDMARKS_ONLY = {"modality": "landmarks", "faces": "landmarks", "landmarks": "csv"}
+COMMANDS = [Settings(), Settings(faces="landmarks"), Settings(audio="wav"), Settings(waveform=True)]
+COMMANDS += [Settings(modality="audio"), Settings(modality="audio", waveform=True)]
+COMMANDS += [Settings(landmarks="csv"), Settings(landmarks="dlib")]
+COMMANDS += [Settings(faces="landmarks", landmarks="csv")]
+COMMANDS += [Settings(modality="landmarks", landmarks="dlib"), Settings(**LANDMARKS_ONLY)]
+COMMANDS += [Settings(**LANDMARKS_ONLY, audio="wav")]
+OTHERS = [Settings(crop=FaceSettings(margin=1.2)), Settings(crop=FaceSettings(every=3))]
+OTHERS += [Settings(faces="landmarks", crop=FaceSettings(margin=1.2))]
 
 
 def test_every_setting_is_in_the_fingerprint():
@@ -408,16 +377,15 @@ def test_every_setting_is_in_the_fingerprint():
     assert len(prints) == len(COMMANDS) + len(OTHERS)
 
 
-@pytest.mark.parametrize("settings", COMMANDS)
-def test_settings_come_back_from_the_config_of_a_manifest(settings):
-    assert from_config(json.loads(json.dumps(settings.config()))) == settings
+def test_settings_come_back_from_the_config_of_a_manifest():
+    for settings in COMMANDS:
+        assert from_config(json.loads(json.dumps(settings.config()))) == settings
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
         (lambda config: config["sound"].update(duration_s=3.0), "sound.duration_s: 3.0 and 2.45"),
-        (lambda config: config["frames"].update(count=16), "frames.count: 16 and 30"),
         (lambda config: config["faces"].update(source="dlib"), "faces.detect_height: 144 and None"),
         (lambda config: config.pop("modality"), "not readable"),
     ],
@@ -427,5 +395,3 @@ def test_settings_of_another_version_are_refused(change, problem):
     change(config)
     with pytest.raises(ValueError, match=problem):
         from_config(config)
-    with pytest.raises(ValueError, match="not readable"):
-        from_config(None)

@@ -1,7 +1,7 @@
 """The synthetic sample: names, coding, repeatable bytes, what it must not reveal, and wrong use."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from fractions import Fraction
 
 import av
@@ -11,7 +11,7 @@ from processes import status_of
 
 from cache.files import sha256_file
 from cache.ravdess import EMOTIONS, FULL_AV, SPEECH, Clip
-from preprocess import sample, sample_acting, sample_face, sample_voice
+from preprocess import sample, sample_acting, sample_voice
 
 
 def hashes(folder):
@@ -35,14 +35,11 @@ def test_face_and_voice_together_distinguish_all_eight_emotions_and_each_alone_f
 def test_clips_are_spread_evenly_over_the_emotions(count, least, most):
     clips = sample.choose_clips(3, count, seed=0)
     assert clips == sorted(set(clips))
+    assert set(sample.choose_clips(2, count - 1, seed=0)) < set(clips)
     for actor in (1, 2, 3):
         emotions = Counter(clip.emotion for clip in clips if clip.actor == actor)
         assert sum(emotions.values()) == count
         assert (len(emotions), min(emotions.values()), max(emotions.values())) == (8, least, most)
-
-
-def test_fewer_clips_are_a_subset_of_more():
-    assert set(sample.choose_clips(2, 11, seed=3)) < set(sample.choose_clips(4, 40, seed=3))
 
 
 def test_files_are_named_and_coded_like_ravdess(drawn):
@@ -58,16 +55,11 @@ def test_files_are_named_and_coded_like_ravdess(drawn):
             assert video.average_rate == Fraction(30_000, 1_001)
             assert (audio.rate, audio.channels) == (48_000, 2)
             assert video.start_time == audio.start_time == 0
-            frames, sound = 0, []
-            for part in mp4.decode(video, audio):
-                frames += part.__class__ is av.VideoFrame
-                sound += [] if part.__class__ is av.VideoFrame else [part.to_ndarray()]
-        assert frames == video.frames
-        assert 3.1 <= frames * 1001 / 30_000 <= 3.51
-        assert path.stat().st_size < 1_000_000
+            sound = np.concatenate([part.to_ndarray() for part in mp4.decode(audio)], axis=1)
+        seconds = video.frames * 1001 / 30_000
+        assert 3.1 <= seconds <= 3.51
         # The sound is as long as the picture, does not clip, and starts and ends with the speech.
-        sound = np.concatenate(sound, axis=1)
-        assert abs(sound.shape[1] / 48_000 - frames * 1001 / 30_000) <= 1024 / 48_000
+        assert abs(sound.shape[1] / 48_000 - seconds) <= 1024 / 48_000
         assert np.abs(sound).max() < 1
         loud = np.flatnonzero(np.abs(sound[0]) > 0.25 * np.abs(sound).max()) / 48_000
         assert loud[0] < 0.7
@@ -80,12 +72,6 @@ def test_bytes_do_not_depend_on_jobs_or_on_the_other_clips(drawn, tmp_path):
     again = hashes(tmp_path)
     assert len(again) == 2
     assert again.items() <= hashes(drawn).items()
-
-
-def test_another_seed_draws_another_actor():
-    randoms = [np.random.default_rng([seed, 1]) for seed in (0, 0, 1)]
-    one, same, other = (sample_face.draw_look(random, male=True) for random in randoms)
-    assert one == same != other
 
 
 def test_only_missing_clips_are_drawn(drawn, capsys):
@@ -101,38 +87,25 @@ def test_only_missing_clips_are_drawn(drawn, capsys):
     assert hashes(drawn) == content
 
 
-@pytest.mark.parametrize("emotions", [(1, 2), (3, 8), (4, 6), (5, 7)])
-def test_the_display_of_a_face_group_does_not_depend_on_the_emotion(emotions):
-    groups = sample_acting.FACE_GROUPS
-
-    def pose(emotion):
-        strength = sample.strength_of(Clip(1, 1, emotion, 1, 1, 1, 1), groups)
-        moments = (np.arange(10) / 30, np.zeros(10), np.random.default_rng(0))
-        return sample_acting.animate(groups[emotion - 1], strength, *moments)
-
-    assert pose(emotions[0]) == pose(emotions[1])
-
-
-def test_strong_intensity_does_not_reveal_the_partners_of_neutral():
-    calm, disgust = Clip(1, 1, 2, 2, 1, 1, 1), Clip(1, 1, 7, 2, 1, 1, 1)
-    assert sample.strength_of(calm, sample_acting.FACE_GROUPS) == 1
-    assert sample.strength_of(disgust, sample_voice.VOICE_GROUPS) == 1
-    assert sample.strength_of(calm, sample_voice.VOICE_GROUPS) > 1
-    assert sample.strength_of(disgust, sample_acting.FACE_GROUPS) > 1
-
-
-def test_men_speak_low_and_women_high():
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        assert 90 <= sample_voice.draw_voice(rng, male=True).pitch_hz <= 150
-        assert 170 <= sample_voice.draw_voice(rng, male=False).pitch_hz <= 250
+def test_within_a_group_the_display_does_not_depend_on_the_emotion():
+    """Of neutral's partners neither, although neutral has no strong clips."""
+    for groups in (sample_acting.FACE_GROUPS, sample_voice.VOICE_GROUPS):
+        displays = defaultdict(set)
+        for emotion in range(1, 9):
+            for intensity in (1, 2):
+                clip = Clip(FULL_AV, SPEECH, emotion, intensity, 1, 1, 1)
+                group, strength = sample.display_of(clip, groups)
+                displays[group, intensity].add(strength)
+        assert len(displays) == 8
+        assert all(len(strengths) == 1 for strengths in displays.values())
+        assert displays[groups[0], 2] == {1}
+        assert max(displays[groups[2], 2]) > 1
 
 
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
         ("sample.json", json.dumps({"seed": 1, "version": sample.VERSION}), "'seed': 1"),
-        ("sample.json", json.dumps({"seed": 2, "version": 0}), "'version': 0"),
         ("sample.json", "[", "is not a valid sample file"),
         ("Actor_01/01-01-01-01-01-01-01.mp4", "recorded", "which is not of a sample"),
     ],
@@ -145,7 +118,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys, name, conten
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
 
 
-OUT_OF_RANGE = "--actors=0 --actors=25 --clips-per-actor=61 --jobs=0 --seed=-1 --seed=x"
+OUT_OF_RANGE = "--actors=25 --clips-per-actor=61 --jobs=0 --seed=-1"
 
 
 @pytest.mark.parametrize("option", OUT_OF_RANGE.split())

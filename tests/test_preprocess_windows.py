@@ -1,6 +1,5 @@
 """A file of any length as windows, each as long as what is used of a clip."""
 
-import itertools
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -66,8 +65,7 @@ def test_a_longer_file_has_every_half_window_its_own_part_of_sound_and_picture(l
         assert [round(frame.time * FRAME_RATE) for frame in window.frames] == numbers.tolist()
 
 
-@pytest.mark.parametrize("hop_s", [0.3, 3.0])
-@pytest.mark.parametrize("tracks", [{"picture": False}, {"sound": False}])
+@pytest.mark.parametrize(("hop_s", "tracks"), [(0.3, {"picture": False}), (3.0, {"sound": False})])
 def test_the_hop_may_be_chosen(long_video, hop_s, tracks):
     starts = [0.5 + hop_s * number for number in range(30)]
     expected = [start for start in starts if start + DURATION_S - 0.25 <= 8]
@@ -110,19 +108,16 @@ def test_a_picture_that_starts_late_costs_only_its_first_windows(tmp_path):
     assert len(second.frames) == 30
 
 
-def test_a_picture_that_stands_still_is_noted(tmp_path):
+def test_a_picture_that_stands_still_is_noted_and_one_that_jumps_far_is_refused(tmp_path):
     slow = encode(noise_pictures(8, 48, 64), tone(3.5), frame_rate=Fraction(5, 2))
     [window] = windows_of(put(tmp_path, "slow.mp4", slow))
     assert window.notes == ("the picture stands still: 7 different frames in 2.45 s",)
-
-
-def test_a_jump_in_time_does_not_make_windows_without_end(tmp_path):
     jump = encode(noise(2), tone(3), picture_start_s=3_000)
     with pytest.raises(ClipError, match="the picture is missing for 3000 s"):
         windows_of(put(tmp_path, "jump.mp4", jump), Plan(0.5, HOP_S))
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(2.5, 1), (5, 1), (8, 5)])
+@pytest.mark.parametrize(("seconds", "expected"), [(2.5, 1), (8, 5)])
 def test_a_recording_that_does_not_declare_its_length_is_measured(tmp_path, seconds, expected):
     content = remuxed(encode(noise(seconds), tone(seconds)), "matroska", live="1")
     path = put(tmp_path, "live.mkv", content)
@@ -131,17 +126,11 @@ def test_a_recording_that_does_not_declare_its_length_is_measured(tmp_path, seco
     assert len(windows_of(path)) == expected
 
 
-def test_tracks_that_follow_each_other_in_the_file_are_read_as_each_alone(tmp_path, long_video):
-    path, options = tmp_path / "apart.mkv", {"max_interleave_delta": "1"}
-    with (
-        av.open(str(long_video)) as old,
-        av.open(str(path), "w", format="matroska", options=options) as new,
-    ):
-        tracks = {stream: new.add_stream_from_template(stream) for stream in old.streams}
-        packets = [packet for packet in old.demux() if packet.size and packet.dts >= 0]
-        for packet in sorted(packets, key=lambda packet: packet.stream.index):
-            packet.stream = tracks[packet.stream]
-            new.mux(packet)
+def test_tracks_that_follow_each_other_in_the_file_are_read_as_each_by_itself(tmp_path, long_video):
+    path = tmp_path / "apart.mkv"
+    path.write_bytes(
+        remuxed(long_video.read_bytes(), "matroska", by_track=True, max_interleave_delta="1")
+    )
     with av.open(str(path)) as container:
         order = [packet.stream.index for packet in container.demux() if packet.size]
     assert set(order[:239]) == {0}  # all frames but one, then all sound
@@ -153,20 +142,17 @@ def test_tracks_that_follow_each_other_in_the_file_are_read_as_each_alone(tmp_pa
         assert np.array_equal(together.waveform, sound.waveform)
 
 
-@pytest.mark.parametrize("times", [1, 4])
-def test_streams_that_were_joined_are_judged_to_their_end(times, tmp_path):
+def test_streams_that_were_joined_are_judged_to_their_end(tmp_path):
     """Each starts its own clock; FFmpeg takes the length of the last one for that of the file."""
     part = remuxed(encode(noise(3.3), swept(3.3)), "mpegts")
-    windows = windows_of(put(tmp_path, "joined.ts", part * times))
-    assert len(windows) == (1 if times == 1 else 9)
-    assert not any(window.problem for window in windows)
-    jumps = [[note for note in window.notes if "clock" in note] for window in windows]
-    jumps = sorted(set(itertools.chain(*jumps)))
-    assert len(jumps) == times - 1
-    if jumps:
-        assert jumps[0] == "the clock of the file jumps at 3.33 s: taken as one recording"
-        heard = np.concatenate([windows[0].waveform, windows[2].waveform[: SAMPLE_RATE_HZ // 10]])
-        assert (np.abs(heard).reshape(-1, 5).max(axis=1) > 0.001).mean() > 0.95
+    assert len(windows_of(put(tmp_path, "one.ts", part))) == 1
+    windows = windows_of(put(tmp_path, "joined.ts", part * 4))
+    assert [window.problem for window in windows] == [None] * 9
+    jumps = sorted({note for window in windows for note in window.notes if "clock" in note})
+    assert len(jumps) == 3
+    assert jumps[0] == "the clock of the file jumps at 3.33 s: taken as one recording"
+    heard = np.concatenate([windows[0].waveform, windows[2].waveform[: SAMPLE_RATE_HZ // 10]])
+    assert (np.abs(heard).reshape(-1, 5).max(axis=1) > 0.001).mean() > 0.95
 
 
 def test_a_clock_that_wraps_goes_on(tmp_path):
@@ -184,9 +170,7 @@ def test_a_file_that_was_cut_off_says_how_long_it_should_be(container, tmp_path)
     *whole, last = windows_of(put(tmp_path, "cut", content[: len(content) * 6 // 10]))
     assert len(whole) == 5
     assert not any(window.problem for window in whole)
-    assert re.fullmatch(
-        r"the file ends .* declares 13.0\d s: it is cut off or damaged", last.problem
-    )
+    assert re.fullmatch(r"the file ends .* declares 13.0\d s: it is cut .*", last.problem)
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
@@ -199,9 +183,7 @@ def test_after_a_damaged_spot_a_prediction_goes_on_and_says_where(container, tmp
     windows = windows_of(path)
     assert [window.problem for window in windows] == [None] * 8
     damaged = [any("is damaged from 4." in note for note in window.notes) for window in windows]
-    assert damaged == [
-        window.start_s < 8.4 and window.start_s + DURATION_S > 4.9 for window in windows
-    ]
+    assert damaged == [4.9 - DURATION_S < window.start_s < 8.4 for window in windows]
     missing = [any("sound is missing from" in note for note in w.notes) for w in windows]
     assert 1 <= sum(missing) <= 3
     with pytest.raises(ClipError, match=r"not a readable video|the sound jumps"):

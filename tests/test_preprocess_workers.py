@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from media import contents, record
@@ -68,15 +68,8 @@ def test_a_machine_on_which_workers_die_without_a_clip_is_one_error(todo, tmp_pa
         list(process_all(todo, task, {}, 2, None))
 
 
-class Hungry(RawFile):
-    """A file for which the memory does not suffice."""
-
-    def read(self):
-        raise MemoryError
-
-
-def test_too_little_memory_is_one_error_and_not_a_failure_of_clips(todo, tmp_path):
-    todo = [replace(source, file=Hungry(source.name, tmp_path)) for source in todo]
+def test_too_little_memory_is_one_error_and_not_a_failure_of_clips(todo, tmp_path, monkeypatch):
+    monkeypatch.setattr(RawFile, "read", Mock(side_effect=MemoryError))
     settings = Settings(modality="audio")
     task = partial(process, folder=tmp_path, settings=settings, synthetic=False)
     with pytest.raises(FailedError, match=r"out of memory in 0\. .* use fewer --jobs"):
@@ -101,7 +94,6 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize(
     ("start", "jobs", "variables", "problem"),
     [
-        (("-m", "preprocess"), 1, NO_CACHE, "cannot cache function .* Set NUMBA_CACHE_DIR to a"),
         (("-m", "preprocess"), 2, NO_CACHE, "cannot cache function .* Set NUMBA_CACHE_DIR to a"),
         (("-c", NO_SHARED), 2, {}, r"worker processes cannot start .*/dev/shm.* use --jobs 1"),
         (("-c", NO_SHARED), 1, {}, None),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from finished import finished_run
-from training import CPU, make_config
+from training import CPU, fields_of, make_config
 
 import model
 from cache.ravdess import FULL_AV, SPEECH
@@ -107,17 +107,12 @@ def test_points_by_dlib_are_near_the_packed_ones_and_frames_are_counted_alike(tw
         np.testing.assert_array_equal(track.frame_index()[0], decoded)
 
 
-def fields_of(cache, names):
-    """The fields of all clips of a cache, (N, ...) each."""
-    clips = [clip.clip_id for clip in cache.clips]
-    return {n: torch.from_numpy(np.stack([cache.read(c, n) for c in clips])) for n in names}
-
-
 def test_predictions_from_dlibs_points_and_from_packed_ones_agree(two_kinds_of_points):
     """By the weights that come with the project, of the fold that did not see actor 5."""
     network = load_checkpoint(files_of("cfn_sr")[1]).network()
     ours, packed = (
-        network.probabilities(fields_of(cache, network.fields)) for cache in two_kinds_of_points[:2]
+        network.probabilities(fields_of(cache, cache.clips, network.fields))
+        for cache in two_kinds_of_points[:2]
     )
     assert (ours.argmax(dim=1) == packed.argmax(dim=1)).sum() >= 7  # of 8
     assert (ours - packed).abs().amax(dim=1).mean() < 0.12
@@ -133,15 +128,14 @@ def test_taking_the_attention_away_changes_the_logits_of_real_clips(
     """
     if preset == "landmarks":
         trained = load_checkpoint(files_of("cfn_sr")[1]).network()
-        net, inputs = (
-            trained.net,
-            trained.prepare(fields_of(two_kinds_of_points[0], trained.fields)),
-        )
+        cache, net = two_kinds_of_points[0], trained.net
+        inputs = trained.prepare(fields_of(cache, cache.clips, trained.fields))
     else:
         torch.manual_seed(0)
         net = model.build("cfn_sr", preset).eval()
-        inputs = Prepare(*model.input_size(preset))(fields_of(real_cache, ("frames", "mfcc")))
-        inputs = [x[:2] for x in inputs]
+        inputs = Prepare(*model.input_size(preset))(
+            fields_of(real_cache, real_cache.clips[:2], ("frames", "mfcc"))
+        )
     with torch.no_grad():
         video = net.video(inputs[0])
         net.video = torch.nn.Identity()  # so that it is encoded once
