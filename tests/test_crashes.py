@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tqdm
 from media import contents, record
 from noise import noise_arrays, write_noise_cache
 from processes import begin
@@ -28,7 +27,7 @@ from cache.schema import FIELDS
 from preprocess import clip
 from preprocess.cli import main as preprocess_main
 
-DEAD = 9
+watching = []  # functions that are called before every change to the disk
 TAKES = [f"01-01-01-01-{actor:02d}" for actor in (1, 2, 3)]
 
 
@@ -45,30 +44,32 @@ def changed_path(event, arguments):
     return os.path.join(folder, os.fsdecode(arguments[0]))
 
 
-def dies(work, folder, point):
-    """Let a fork work until it has changed `folder`, or what is beside it, `point` times."""
-    if pid := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == DEAD
-    left = itertools.count(point, -1)
+def copies_before_changes(work, folder, copies):
+    """Let `work` change `folder`; `copies/N` gets what a death before its change N would leave."""
+    numbers, lock = itertools.count(), threading.Lock()  # other threads wait for a copy
 
-    def watch(event, arguments):
-        if changed_path(event, arguments).startswith(str(folder.parent)) and not next(left):
-            os._exit(DEAD)
+    def copy(event, arguments):
+        if changed_path(event, arguments).startswith(str(folder.parent)):
+            with lock:
+                shutil.copytree(folder.parent, copies / str(next(numbers)))
 
-    sys.addaudithook(watch)
+    watching.append(copy)
     work(folder)
-    os._exit(0)
+    watching.remove(copy)
+    shutil.copytree(folder.parent, copies / str(next(numbers)))
+    return next(numbers)
 
 
 def die_everywhere(kind, work, check, folder, before=None):
-    """Let `work` on copies of `before` die at every point, complete it, and check the result.
+    """Let `work` on a copy of `before` die at every point, complete it, and check the result.
 
     `check` gets the folder, what the completing run said, and a name of the point.
     """
-    for number in itertools.count():
-        killed, point = folder / f"{kind}_{number}" / "folder", f"{kind}, point {number}"
-        shutil.copytree(before, killed) if before else killed.parent.mkdir()
-        died = dies(work, killed, number)
+    begun = folder / f"{kind}_begun" / "folder"
+    shutil.copytree(before, begun) if before else begun.parent.mkdir()
+    count = copies_before_changes(work, begun, folder / kind)
+    for number in range(count):
+        killed, point = folder / kind / str(number) / "folder", f"{kind}, point {number}"
         if (killed / "manifest.json").exists():
             assert not any(Cache(killed).problems()), point
         with redirect_stdout(StringIO()) as said:
@@ -76,20 +77,16 @@ def die_everywhere(kind, work, check, folder, before=None):
         assert list(killed.parent.iterdir()) == [killed], point
         check(killed, said.getvalue(), point)
         shutil.rmtree(killed.parent)
-        if not died:
-            break
-    assert number > 10
-    print(f"{kind}: {number} points")
+    assert count > 10
+    print(f"{kind}: {count} points")
 
 
 def prepare():
-    """Make this process quick, and safe to fork."""
+    """Make this process quick, and watch its changes to the disk."""
     os.fsync = lambda descriptor: None  # slow, and no power is cut here
     clip.mfcc = lambda waveform: np.resize(waveform, FIELDS["mfcc"].shape)
     files._WRITTEN_S = 0.1
-    # A fork that dies would keep the lock of bars, which is one of all processes.
-    tqdm.tqdm.set_lock(threading.RLock())
-    tqdm.tqdm.monitor_interval = 0  # its thread would be forked
+    sys.addaudithook(lambda event, arguments: [each(event, arguments) for each in watching[:]])
 
 
 def make_clip(folder, take, number):
