@@ -34,11 +34,11 @@ SAMPLE_COMMENT = "synthetic sample drawn by CFN-SR"
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,mpegvideo,flv,asf,ogg"
 _FORMATS += ",wav,flac,mp3,aac"
 
-# Those whose duration FFmpeg guesses, as for all formats whose clock may jump.
+# Formats whose duration FFmpeg guesses, as it does for all whose clock may jump.
 _GUESSED = ("mp3", "aac", "mpegvideo")
 
-# From one packet to the next, a clock may go back and forth by these seconds. Beyond them, another
-# recording follows, or the clock started over.
+# From one packet to the next, a clock may jump back or forth by these seconds. Beyond them,
+# another recording follows, or the clock started over.
 _BACK_S, _FORTH_S = 0.5, 10.0
 
 # ITU-R BS.775: what each channel adds if many are mixed to two, and these to their mean.

@@ -14,7 +14,7 @@ from preprocess.limits import ClipError
 from preprocess.settings import MIN_FOUND, FaceSettings
 from preprocess.shown import SCALING, filter_graph
 
-# A smaller face shows nothing. The detector does not find one, but landmarks may say anything.
+# A smaller face shows nothing. The detector never finds one, but landmarks may be anything.
 MIN_SIDE = 16
 
 

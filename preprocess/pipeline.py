@@ -173,8 +173,8 @@ class _Finished:
         for shard in self.recorded.values():
             self.known |= shard["clips"]
 
-        # Those whose very bytes are there, and the clips that wait for their shard. The records of
-        # a fetched cache have no stamps, and the hash of the first file only.
+        # The shards that are unchanged, and the clips that wait for their shard. Records of a
+        # fetched cache have no stamps, and the hash of the first file only.
         self.shards: dict[str, dict[str, Any]] = {}
         self.records: dict[str, dict[str, Any]] = {}
         self.waiting: set[str] = set()
@@ -216,7 +216,7 @@ class _Finished:
             self.waiting.discard(clip_id)
 
     def begin(self) -> None:
-        """Make the work folder, and sweep up after a kill."""
+        """Make the work folder, and remove what a killed run left."""
         self.work.mkdir(parents=True, exist_ok=True)
         sweep(self.work)
         write_json(self.work / _STATE_NAME, self.state)

@@ -37,7 +37,7 @@ _SILENCE_S = 900  # and one that finishes no clip for this long is lost
 _DIED_TWICE = "its worker process died twice: a crash, or out of memory (try fewer --jobs)"
 _MEMORY = "If memory is short, close other programs, or use fewer --jobs: each takes 0.6 GB"
 
-# What becomes of a clip: its record, or the reason why it failed.
+# The result of a clip: its record, or the reason why it failed.
 Result = dict[str, Any] | str
 
 
