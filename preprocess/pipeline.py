@@ -308,7 +308,10 @@ def _parallel(function: Callable, items: list, unit: str) -> Iterator[Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """The content of a file that a run wrote, empty if there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as exc:
+        raise CacheError(f"{path}: damaged ({exc}). Remove it and run again") from exc
 
 
 def _update_failures(

@@ -157,15 +157,32 @@ def boxes_above(content, *names):
     return found
 
 
-def test_a_picture_is_cut_to_the_rectangle_that_its_file_shows():
+def mp4_with_rectangle():
+    """One that shows 91 of 128 and 33 of 64 pixels, whose middle is 10.5 to the left, 5.5 above."""
     content = bytearray(encode(light_left_upper(), tone(3.2)))
     above = boxes_above(content, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
     for at in above:
         struct.pack_into(">I", content, at, struct.unpack_from(">I", content, at)[0] + 40)
-    # 91 of 128 and 33 of 64 pixels, whose middle is 10.5 to the left and 5.5 above.
     clap = struct.pack(">I4s8i", 40, b"clap", 91, 1, 33, 1, -21, 2, -11, 2)
     content[above[-1] + 86 : above[-1] + 86] = clap
-    shown, notes = shown_and_notes(bytes(content))
+    return bytes(content)
+
+
+def matroska_with_rectangle():
+    """The same: elements of the colors are overwritten by PixelCrop's."""
+    frames = [av.VideoFrame.from_ndarray(each, format="rgb24") for each in light_left_upper()]
+    tags = {"colorspace": 5, "color_range": 1, "color_primaries": 6, "color_trc": 6}
+    content = encoded("libx264", "yuv420p", "matroska", frames, **tags)
+    sides = zip((0xCC, 0xDD, 0xBB, 0xAA), (8, 29, 10, 21), strict=True)
+    crops = b"".join(bytes([0x54, side, 0x81, pixels]) for side, pixels in sides)
+    colors_element = b"\x55\xb0\x90"  # of 16 bytes
+    before, after = content.split(colors_element)
+    return before + crops + b"\xec\x81\x00" + after[16:]
+
+
+@pytest.mark.parametrize("content", [mp4_with_rectangle, matroska_with_rectangle])
+def test_a_picture_is_cut_to_the_rectangle_that_its_file_shows(content):
+    shown, notes = shown_and_notes(content())
     assert notes == ("cut to the 91x33 pixels that the file shows",)
     expected = light_left_upper()[0, 10:43, 8:99]
     assert np.abs(shown - expected).mean() < 6
