@@ -170,7 +170,7 @@ demo: $(READY) ## run the whole pipeline on the synthetic sample
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 test: $(READY) ## run the tests
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile $(ARGS)
 
 test-gpu: $(READY) ## run the GPU tests and the CUDA training benchmark; print one table
 	$(RUN) -m pytest tests/gpu $(ARGS)
