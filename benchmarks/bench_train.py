@@ -234,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in ways:
         memory = f", {peaks[name]:.1f} GB of GPU memory at its peak" if name in peaks else ""
         print(f"{name:10} {rates[name]:9.3f} clips/s{memory}")
-    print(f"streaming alone {stream:.0f} clips/s, {stream / copy:.2f} of a plain copy")
+    print(f"streaming only {stream:.0f} clips/s, {stream / copy:.2f} of a plain copy")
     print(f"speedup over the reference {speedup:.2f}, time lost to loading {lost:.1%}")
     print(f"{achieved / 1e12:.2f} TFLOP/s, {achieved / peak:.1%} of matrix products")
     result = {

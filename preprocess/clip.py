@@ -26,7 +26,7 @@ def compute(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The arrays of one clip (`Settings.computed`), and notes on it for the manifest.
 
-    `content` are the bytes of the video, or of the recording if there is no video; `recording` and
+    `content` are the bytes of the video, or of the recording without a video; `recording` and
     `landmarks` those of its recording (for `audio="wav"`) and landmark CSV; `synthetic` says
     whether it belongs to the synthetic sample. ClipError says why the clip cannot be used.
     """
@@ -60,7 +60,7 @@ def compute_empty(settings: Settings) -> None:
         gray = np.full((FRAME_HEIGHT * 3 // 2, FRAME_WIDTH), 128, np.uint8)
         frames = [av.VideoFrame.from_ndarray(gray, format="yuv420p")] * FRAME_COUNT
         window = replace(window, frames=frames, frame_index=np.arange(FRAME_COUNT))
-    with suppress(ClipError):  # there is no face
+    with suppress(ClipError):  # no face was found
         window_arrays(window, settings)
     if settings.landmarks == "dlib":
         boxes = np.tile([500, 100, 800, 400], (FRAME_COUNT, 1))
@@ -74,7 +74,7 @@ def window_arrays(
 
     Only the arrays of its picture or sound are returned, if it has only one. `track` has the points
     of a landmark CSV; without it, MTCNN finds the face. A window with `frame_index` and no frames
-    is one of a RAVDESS video. ClipError if there is no face.
+    is one of a RAVDESS video. ClipError if no face is found.
     """
     arrays: dict[str, np.ndarray] = {}
     notes: tuple[str, ...] = ()

@@ -262,7 +262,7 @@ class _Finished:
                     yield clip, {name: old.read(name, row) for name in old.computed}
 
     def end(self) -> None:
-        """Write the manifest; without a clip, there is no cache."""
+        """Write the manifest; without clips, remove it."""
         if not self.records:
             (self.cache / MANIFEST_NAME).unlink(missing_ok=True)
             return
