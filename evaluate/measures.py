@@ -36,14 +36,9 @@ def emotion_scores(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarra
 
 
 def interval_over_actors(
-    scores: np.ndarray,
-    weights: np.ndarray,
-    actors: np.ndarray,
-    *,
-    lowest: float = 0.0,
-    level: float = LEVEL,
+    scores: np.ndarray, weights: np.ndarray, actors: np.ndarray, *, lowest: float = 0.0
 ) -> tuple[float, float] | None:
-    """The t interval of a weighted mean over clips, clustered by actor.
+    """The t interval of level 0.95 of a weighted mean over clips, clustered by actor.
 
     Clips of one actor resemble each other, so the standard error is that of a ratio of sums over
     A actors, and t has A - 1 degrees of freedom. Bounds are computed for the logit of the mean,
@@ -55,7 +50,6 @@ def interval_over_actors(
         weights: the weight of each clip, float (N,), above 0, with any sum.
         actors: the actor of each clip, int (N,).
         lowest: the lowest possible score; the highest is 1. Differences have -1.
-        level: the confidence level, 0..1.
 
     Returns:
         The lower and the upper bound; None with fewer than two actors.
@@ -71,7 +65,7 @@ def interval_over_actors(
     bounds = np.array([mean, mean])
     if error > 1e-9:  # else all actors agree; the logit of 0 or 1 is infinite
         # d logit(p) / dp = 1 / (p (1 - p)).
-        half = student_t.ppf((1 + level) / 2, count - 1) * error / (mean * (1 - mean))
+        half = student_t.ppf((1 + LEVEL) / 2, count - 1) * error / (mean * (1 - mean))
         bounds = expit(logit(mean) + np.array([-half, half]))
     low, high = lowest + (1 - lowest) * bounds
     return float(low), float(high)

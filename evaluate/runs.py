@@ -56,13 +56,10 @@ class LeftOut:
 def read_runs(*folders: Path | str) -> tuple[dict[str, list[Run]], list[LeftOut]]:
     """Read all runs `<model>/fold_<k>` in one folder, or in several, of one seed per model each.
 
-    Returns:
-        The usable runs of each model, in the order of the paper's tables and sorted by seed and
-        fold; and what is left out: a whole model if its headline folds or its seeds must not be
-        averaged, a fold outside the headline if it differs from them, and a headline fold that
-        not every seed has.
-
-    ValueError if a folder is not a folder or contains no run.
+    Returns the usable runs of each model, in the order of the paper's tables and sorted by seed
+    and fold; and what is left out: a whole model if its headline folds or its seeds must not be
+    averaged, a fold outside the headline if it differs from them, and a headline fold that not
+    every seed has. ValueError if a folder is not a folder or contains no run.
     """
     models: dict[str, list[Run]] = {}
     left_out: list[LeftOut] = []
@@ -157,14 +154,11 @@ def shortfalls(configs: Sequence[RunConfig]) -> list[str]:
     The clips are the fewest of a run, out of all that RAVDESS has of the actors of its fold.
     """
     missing = []
-    if is_recordings(configs[0].cache["dataset"]):  # only they have a full number of clips
-        for what in ("train", "test"):
-            counted = [
-                (getattr(config, f"{what}_clips"), full_clips(config, what)) for config in configs
-            ]
-            fewest, full = min(counted, key=lambda pair: pair[0] / pair[1])
-            if fewest < full:
-                missing.append(f"{what}ed on {fewest} of {full} clips")
+    for what in ("train", "test"):
+        counted = [(getattr(each, f"{what}_clips"), full_clips(each, what)) for each in configs]
+        fewest, full = min(counted, key=lambda pair: pair[0] / pair[1])
+        if fewest < full:
+            missing.append(f"{what}ed on {fewest} of {full} clips")
     schedules = {config.changed["epochs"] for config in configs if "epochs" in config.changed}
     missing += [f"trained {own} of {full} epochs" for own, full in sorted(schedules) if own < full]
     contents = {config.cache.get("contents") for config in configs} - {None}
@@ -176,7 +170,12 @@ def shortfalls(configs: Sequence[RunConfig]) -> list[str]:
 
 
 def full_clips(config: RunConfig, what: str) -> int:
-    """The number of clips that RAVDESS has of the actors of a fold, to "train" or to "test" on."""
+    """The number of clips that RAVDESS has of the actors of a fold, to "train" or to "test" on.
+
+    Only the recordings have a full number of clips; otherwise it is that of the run.
+    """
+    if not is_recordings(config.cache["dataset"]):
+        return getattr(config, f"{what}_clips")
     trained, tested = actors_of(config.split, config.fold, validate=config.validation)
     return sum(len(expected_clips(actor)) for actor in (trained if what == "train" else tested))
 
@@ -289,23 +288,23 @@ def _averaged_over_seeds(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
     ]
     one_per_folder = {run.folder.parent: run for run in reversed(runs)}
     problems += _disagreements(list(one_per_folder.values())[::-1], seeds=True)
+    # Every fold of the result needs a run of every seed.
     used = headline(runs)
     seeds = {run.config.seed for run in used}
-    partial = {fold for fold in {run.fold for run in used} if _seeds_of(used, fold) != seeds}
-    if partial == {run.fold for run in used}:
+    lacking: dict[int, set[int]] = {run.fold: set(seeds) for run in used}  # seeds by fold
+    for run in used:
+        lacking[run.fold].discard(run.config.seed)
+    if all(lacking.values()):
         problems.append("no fold has a usable run of every seed")
     if problems:
         return [], [LeftOut(runs[0].model, "not averaged", tuple(problems))]
     left_out = []
-    for run in [run for run in used if run.fold in partial]:
-        missing = sorted(seeds - _seeds_of(used, run.fold))
-        problem = f"fold {run.fold} has no usable run of seeds {missing}. Train it for every seed"
-        left_out.append(LeftOut(_place(run), "not averaged", (problem,)))
-    return [run for run in runs if run.fold not in partial], left_out
-
-
-def _seeds_of(runs: list[Run], fold: int) -> set[int]:
-    return {run.config.seed for run in runs if run.fold == fold}
+    for run in used:
+        if missing := sorted(lacking[run.fold]):
+            problem = f"fold {run.fold} has no usable run of seeds {missing}"
+            advice = "Train it for every seed"
+            left_out.append(LeftOut(_place(run), "not averaged", (f"{problem}. {advice}",)))
+    return [run for run in runs if not lacking.get(run.fold)], left_out
 
 
 def _place(run: Run) -> str:

@@ -9,24 +9,17 @@ from media import put
 from processes import ROOT, run
 from training import train
 
-from cache.__main__ import main as cache_main
 from evaluate.cli import main as evaluate_main
 from preprocess.cli import main as preprocess_main
 from preprocess.sample import main as sample_main
 
 
-def call(main, *arguments, status=0):
-    assert main([str(argument) for argument in arguments]) == status
+def call(main, *arguments):
+    assert main([str(argument) for argument in arguments]) == 0
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    base = tmp_path_factory.mktemp("end_to_end")
-    return {name: base / name for name in ("raw", "cache", "runs", "report")}
-
-
-def test_synthetic_clips_become_a_report(folders, capsys):
-    raw, cache, runs, report = folders.values()
+def test_synthetic_clips_become_a_report(tmp_path, capsys):
+    raw, cache, runs, report = (tmp_path / name for name in ("raw", "cache", "runs", "report"))
     call(sample_main, "--out", raw, "--actors", 6, "--clips-per-actor", 1)
     call(preprocess_main, "--raw", raw, "--cache", cache)
     for fold in (0, 1):
@@ -60,13 +53,6 @@ def test_a_command_says_which_extra_is_not_installed(command, package, extra):
     )
     expected = rf"error: {package}[.\w]* is not installed: pip install '\.\[{extra}]'\n"
     assert re.fullmatch(expected, run("python", "-c", script, status=2).stderr)
-
-
-def test_the_cache_command_tells_about_a_cache(folders, tmp_path, capsys):
-    call(cache_main, "info", folders["cache"])
-    assert "6 in 6 shards" in capsys.readouterr().out
-    call(cache_main, "info", tmp_path, status=2)
-    assert "so it is not a cache" in capsys.readouterr().err
 
 
 def test_the_package_claims_no_top_level_names(tmp_path):

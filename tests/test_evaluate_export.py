@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import torch
 from finished import clips_with_sound, finished_run, read
+from media import contents
 from test_imports import lean_site
 from torch.nn import functional
 
@@ -84,7 +85,7 @@ def test_networks_of_every_kind_export_and_agree_with_torch_on_cached_clips(name
         assert np.abs(got - trained.probabilities(fields).numpy()).max() <= 1e-4
 
 
-@pytest.mark.parametrize(("before", "after"), [(224, 56), (224, 112), (224, 100), (300, 56)])
+@pytest.mark.parametrize(("before", "after"), [(224, 56), (300, 100)])
 def test_bytes_are_resized_to_the_values_of_torch(before, after):
     pictures = np.random.default_rng(0).integers(0, 256, (6, 3, before, before), np.uint8)
     pictures[0], pictures[1] = 255, 0
@@ -117,15 +118,8 @@ def test_an_export_is_one_file_that_names_its_source(exported, cache):
     assert sorted(path.name for path in out.parent.iterdir()) == ["model.md", "model.onnx"]
     about = session_of(out).get_modelmeta().custom_metadata_map
     expected = {
-        **{
-            "model": "cfn_sr",
-            "preset": "tiny",
-            "attention": "mean",
-            "split": "paper",
-            "fold": "0",
-            "seed": "0",
-        },
-        **{"recipe": "paper", "epochs": "2", "test_actors": "1,2,3,4"},
+        **{"model": "cfn_sr", "preset": "tiny", "attention": "mean", "split": "paper", "fold": "0"},
+        **{"seed": "0", "recipe": "paper", "epochs": "2", "test_actors": "1,2,3,4"},
         "emotions": ",".join(EMOTIONS),
         "dataset": FULL_AV_ORIGIN["dataset"],
         "checkpoint_sha256": sha256_file(checkpoint),
@@ -155,10 +149,10 @@ def test_the_card_has_the_last_epoch_its_interval_and_the_limits(exported):
 
 def test_the_same_checkpoint_gives_the_same_bytes(exported, cache, capsys):
     checkpoint, out = exported("audio_mfcc_cnn")
-    before = out.read_bytes(), out.with_suffix(".md").read_bytes()
+    before = contents(out.parent)
     assert call(checkpoint, out, "--cache", cache) == 0
     assert "(unchanged)" in capsys.readouterr().out
-    assert (out.read_bytes(), out.with_suffix(".md").read_bytes()) == before
+    assert contents(out.parent) == before
 
 
 def test_a_network_that_disagrees_with_torch_is_not_written(exported, tmp_path, capsys):

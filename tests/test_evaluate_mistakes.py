@@ -124,10 +124,3 @@ def test_a_damaged_shard_costs_the_faces_and_status_1(tmp_path, whole, capsys):
     assert len(errors) == 12
     assert re.match(r"error: no face of clip 01-01-0.*-04: .*actor_04\.h5", errors[0])
     assert pictures(tmp_path) == []
-
-
-def test_a_cache_of_sound_has_no_faces(whole, monkeypatch):
-    monkeypatch.setattr(Cache, "fields", lambda *_: ("mfcc",))
-    cache = Cache(whole)
-    faces, problems = read_faces(cache, [cache.clips[0].clip_id])
-    assert (faces["pictures"], problems) == ({}, [])

@@ -2,10 +2,14 @@
 
 import re
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import browser
+import numpy as np
 import pytest
 from fake_runs import Tags, evaluate, make_run, origin_of, start, write, write_robustness
+
+from evaluate.report import plots
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +35,10 @@ def page(request, pages) -> str:
     return pages[request.param]
 
 
-def test_headings_are_in_order_under_one_h1(page):
+def test_headings_are_in_order_under_one_h1_and_the_navigation_names_them(page):
     levels = [int(name[1]) for name, _ in Tags(page).seen if re.fullmatch("h[1-6]", name)]
-    assert levels[0] == 1
-    assert levels.count(1) == 1
+    assert (levels[0], levels.count(1)) == (1, 1)
     assert all(lower <= upper + 1 for upper, lower in pairwise(levels))
-
-
-def test_the_navigation_names_the_headings_as_they_begin(page):
     text = {
         identifier: " ".join("".join(Tags(heading).text).split())
         for identifier, heading in re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', page)
@@ -48,27 +48,44 @@ def test_the_navigation_names_the_headings_as_they_begin(page):
     assert all(text[identifier].startswith(name) for identifier, name in links)
 
 
-def test_all_pictures_have_words(page):
+def test_pictures_have_words_and_tables_a_caption_and_headers_with_a_scope(page):
     seen = Tags(page).seen
     by_id = {attributes.get("id"): name for name, attributes in seen}
-    pictures = [attributes for name, attributes in seen if name == "svg"]
-    assert pictures
-    for attributes in pictures:
-        assert attributes["role"] == "img"
-        names = [by_id[each] for each in attributes["aria-labelledby"].split()]
-        assert names == ["title", "desc"]
-    for name, attributes in seen:
-        if name == "img":
-            assert re.fullmatch(r"Face of actor \d+, acting \w+", attributes["alt"])
-
-
-def test_every_table_has_a_caption_and_headers_with_a_scope(page):
-    seen = Tags(page).seen
     names = [name for name, _ in seen]
+    assert names.count("svg") > 1
+    for name, attributes in seen:
+        if name == "svg":
+            assert attributes["role"] == "img"
+            labels = [by_id[each] for each in attributes["aria-labelledby"].split()]
+            assert labels == ["title", "desc"]
+        elif name == "img":
+            assert re.fullmatch(r"Face of actor \d+, acting \w+", attributes["alt"])
+        elif name == "th":
+            assert attributes["scope"] in ("row", "col")
     assert names.count("table") == names.count("caption") > 5
     assert {names[index + 1] for index, name in enumerate(names) if name == "table"} == {"caption"}
-    scopes = {attributes.get("scope") for name, attributes in seen if name == "th"}
-    assert scopes == {"row", "col"}
+
+
+def test_figures_have_the_colors_of_the_page_and_no_style_or_maker_of_their_own(page):
+    figures = re.findall("<svg.*?</svg>", page, re.DOTALL)
+    assert len(figures) > 1
+    for text in figures:
+        own = re.sub(r'(href="#|url\(#)[^")]*', "", text)
+        assert re.findall(r"#[0-9a-fA-F]{3,6}\b|<style|atplotlib", own) == []
+        assert "currentColor" in text
+        assert "var(--accent)" in text or "var(--heat)" in text
+
+
+def test_a_confusion_matrix_has_counts_and_the_percentage_of_the_row():
+    counts = np.zeros((8, 8), dtype=int)
+    counts[1, 1], counts[1, 5] = 30, 10
+    figure = plots.confusion_figure(counts.tolist())
+    root = ElementTree.fromstring(plots.inline(figure, "c", "t", "d"))
+    texts = [each.text for each in root.iter("text")]
+    assert {"30", "75 %", "10", "25 %"} <= set(texts)
+    assert texts.count("0") == 62
+    shades = [re.search(r"opacity: ([0-9.]*)", each.get("style", "")) for each in root.iter("path")]
+    assert sorted(float(shade[1]) for shade in shades if shade) == pytest.approx([0.325, 0.775])
 
 
 def test_ids_are_unique_and_all_references_lead_somewhere(page):

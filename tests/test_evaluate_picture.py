@@ -8,7 +8,7 @@ from media import encode
 
 from cache.ravdess import EMOTIONS
 from cache.schema import DURATION_S
-from evaluate.predict.picture import BOX, COLORS, draw, figure_of, overlay
+from evaluate.predict.picture import BOX, COLORS, draw, figure_of
 from evaluate.predict.predictor import Prediction, WindowPrediction
 from evaluate.predict.video import PANEL, annotate
 from preprocess.decode import open_video
@@ -32,16 +32,6 @@ def test_a_moment_belongs_to_the_nearest_window_and_one_of_its_frames():
     prediction = Prediction([window(0.5, "calm")])
     for at, number in ((0, 0), (0.5, 0), (7.5, 7), (29.5, 29), (30, 29)):
         assert prediction.at(0.5 + at * DURATION_S / 30)[1] == pytest.approx(number)
-
-
-def test_the_overlay_glows_where_the_attention_is_high_in_the_cells_that_there_are():
-    attention = np.zeros((2, 2), np.float32)
-    attention[0, 1] = 5
-    shown = overlay(np.full((8, 8, 3), 100, np.uint8), attention).astype(int)
-    assert shown[:4, 4:, :2].min() > 150  # bright
-    assert (shown[:4, 4:] == shown[0, 4]).all()  # and no brighter in its middle
-    shown[:4, 4:] = 100
-    assert (shown == 100).all()  # the rest is untouched
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +111,6 @@ def test_sound_and_picture_of_an_annotated_video_belong_together(tmp_path):
         heard = np.concatenate(list(video.sound()))
     assert max(light, key=light.__getitem__) == pytest.approx(2.0, abs=0.01)
     assert np.abs(heard).argmax() / 44_100 == pytest.approx(2.0, abs=0.03)
-
-
-@pytest.mark.parametrize(("count", "inches"), [(1, 6.5), (3, 12)])
-def test_the_picture_of_a_network_of_sound_is_as_wide_as_what_it_shows(count, inches):
-    windows = [window(1.225 * number, "calm") for number in range(count)]
-    figure = figure_of("a" * 200, Prediction(windows), ["word " * 40])
-    assert figure.get_figwidth() == inches
-    assert max(map(len, figure.get_suptitle().splitlines())) <= 10 * inches
 
 
 def test_warnings_are_below_each_frame_of_an_annotated_video(tmp_path):

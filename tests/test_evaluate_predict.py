@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import shutil
 from functools import cache
 from pathlib import Path
 
@@ -203,8 +202,8 @@ def test_a_folder_and_a_list_on_standard_input_name_files(clips, ask, tmp_path, 
     assert ask("audio_mfcc_cnn", "-") == (2, [], expected)
 
 
-def test_a_folder_that_cannot_be_read_is_named(clips, ask, tmp_path, monkeypatch):
-    shutil.copy(clips[0], tmp_path / "clip.mp4")
+def test_a_folder_that_cannot_be_read_is_named(faceless, ask, tmp_path, monkeypatch):
+    put(tmp_path, "clip.mp4", faceless)
     original = os.walk
 
     def walk(folder, onerror):  # tests may run as root, who may read everything
@@ -229,17 +228,6 @@ def test_pictures_have_their_own_names_and_are_never_taken_for_inputs(faceless, 
         assert len({line["picture"] for line in lines} | {line["video"] for line in lines}) == 8
         assert before == {path: path.read_bytes() for path in before}
         assert "\x1b" not in err  # names are safe to show on a terminal
-
-
-def test_the_annotated_video_lasts_as_long_and_sounds_the_same(clips, ask, tmp_path):
-    _, [line], _ = ask("cfn_sr", clips[0], "--out", tmp_path, "--video")
-    with av.open(str(clips[0])) as old, av.open(line["video"]) as new:
-        assert new.streams.video[0].frames == old.streams.video[0].frames
-        assert new.streams.video[0].width == old.streams.video[0].width + 320
-        assert new.duration == pytest.approx(old.duration, abs=100_000)
-    was, now = (sound_of(Path(path)) for path in (clips[0], line["video"]))
-    length = min(len(was), len(now))
-    assert np.corrcoef(was[:length], now[:length])[0, 1] > 0.99
 
 
 def test_attention_is_that_of_the_network_over_its_mean(checkpoint_of, clips, features):

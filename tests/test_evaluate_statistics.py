@@ -21,12 +21,10 @@ def scores_of(rights: list[int], clips: list[int]) -> tuple[np.ndarray, np.ndarr
 def test_the_interval_is_that_of_t_over_the_accuracies_of_actors_on_the_logit_scale(lowest, width):
     scores, actors = scores_of([2, 5, 9, 6], [10] * 4)
     of_actors = np.array([0.2, 0.5, 0.9, 0.6])
-    low, high = stats.t.interval(0.9, 3, of_actors.mean(), stats.sem(of_actors))
+    low, high = stats.t.interval(0.95, 3, of_actors.mean(), stats.sem(of_actors))
     slope = 0.55 * 0.45  # of a share with respect to its logit
     expected = expit(logit(0.55) + (np.array([low, high]) - 0.55) / slope)
-    found = interval_over_actors(
-        lowest + width * scores, np.ones(40), actors, lowest=lowest, level=0.9
-    )
+    found = interval_over_actors(lowest + width * scores, np.ones(40), actors, lowest=lowest)
     assert found == pytest.approx(tuple(lowest + width * expected))
 
 
@@ -43,20 +41,9 @@ def test_95_percent_intervals_contain_the_truth_in_94_to_97_percent_of_samples(c
     assert 0.925 < covered < 0.98  # as far as 2,000 samples tell
 
 
-def test_clips_of_an_actor_go_together():
-    # Each actor is all right or all wrong: as sure as of 20 coins, however many clips they have.
-    scores, actors = scores_of([60] * 10 + [0] * 10, [60] * 20)
-    found = interval_over_actors(scores, np.ones(1200), actors)
-    assert found == pytest.approx(interval_over_actors(scores[::60], np.ones(20), np.arange(20)))
-
-
-def test_weights_count_by_their_ratios():
+def test_clips_count_by_their_weights():
     scores, actors = scores_of([2, 5, 9, 6], [10] * 4)
-    weights = np.linspace(1, 2, 40)
-    assert interval_over_actors(scores, weights, actors) == pytest.approx(
-        interval_over_actors(scores, weights / weights.sum(), actors)
-    )
-    heavy = np.where(actors == 2, 1e9, 1.0)  # 5 of 10 right, and nothing else counts
+    heavy = np.where(actors == 2, 1e9, 1.0)  # 5 of 10 are right, others do not count
     assert interval_over_actors(scores, heavy, actors) == pytest.approx((0.5, 0.5), abs=1e-6)
 
 

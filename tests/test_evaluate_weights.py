@@ -75,12 +75,11 @@ def export(runs, name, out):
     return export_main([*given, "--points", "a painter"])
 
 
-@pytest.mark.parametrize("with_cache", [False, True])
-def test_a_network_of_landmarks_exports_to_onnx(runs, landmark_cache, tmp_path, with_cache):
+def test_a_network_of_landmarks_exports_to_onnx(runs, tmp_path):
     """The command compares the file with torch, so 0 says that they agree."""
     checkpoint = runs / BOTH / "fold_0" / "last.pt"
     given = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "model.onnx")]
-    assert export_main([*given, *(["--cache", str(landmark_cache)] if with_cache else [])]) == 0
+    assert export_main(given) == 0
     card = (tmp_path / "model.md").read_text()
     assert "| `landmarks` (input) | float32 | (N, 30, 68, 2) | x, y of 68 facial points" in card
 
@@ -281,7 +280,6 @@ def changed(path, out, *, about=None, **tensors):
         ({"about": lambda text: re.sub('(racy": )[0-9.]+', r"\1NaN", text)}, "accuracy is nan"),
         (struct.pack("<Q", 2**40) + b"{}", "damaged (Error while deserializing header"),
         (struct.pack("<Q", 2**21) + b"[" * 2**21, "damaged (Error while deserializing header"),
-        (struct.pack("<Q", 2) + b"[]", "damaged"),
     ],
 )
 def test_hostile_weights_end_in_one_line(change, problem, weights, tmp_path, capsys):

@@ -161,11 +161,11 @@ def read_settings(folders: Sequence[Path], kind: str) -> tuple[list[Setting], li
         values = {"model": run.model, "parameters": run.config.parameters, **settings(run.config)}
         del values["seed"], values["device"]
         setting = found.setdefault(repr(values), Setting(values))
-        twin = setting.runs.setdefault((run.fold, run.config.seed), run)
-        if twin is not run:
-            same = np.array_equal(twin.predictions.predicted, run.predictions.predicted)
+        kept = setting.runs.setdefault((run.fold, run.config.seed), run)
+        if kept is not run:
+            same = np.array_equal(kept.predictions.predicted, run.predictions.predicted)
             problems.append(
-                f"{path} is left out: it has the settings, fold and seed of {twin.folder}, and "
+                f"{path} is left out: it has the settings, fold and seed of {kept.folder}, and "
                 f"{'the same' if same else 'other'} predictions. Keep one of the two"
             )
             continue

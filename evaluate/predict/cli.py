@@ -1,7 +1,6 @@
 """The command line of predictions: a JSON line, and a picture, for each file."""
 
 import argparse
-import itertools
 import json
 import os
 import sys
@@ -28,7 +27,7 @@ from preprocess.workers import check_machine
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 VIDEOS += (".3gp", ".ogv")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg")
-_MARK = ".emotions"  # before the suffix of each picture of a prediction
+_MARK = ".emotions"  # before the suffix of each picture of a prediction, which is not an input
 _LONGEST_NAME = 100
 _WEIGHTS = (".pt", ".pth", ".safetensors")  # suffixes of weights
 
@@ -88,7 +87,7 @@ def _predict_file(
     try:
         if not path.is_file():
             raise ClipError("not a regular file" if path.exists() else "no such file")
-        if is_ours(path):
+        if path.stem.endswith(_MARK):
             raise ClipError("is a picture of a prediction, expected another video")
         for window in predict(predictor, path, plan(path, args.hop)):
             windows.append(window)
@@ -142,7 +141,7 @@ def list_files(
             walk = os.walk(each, onerror=lambda exc: errors.append(f"cannot be read: {exc}"))
             inside = sorted(Path(root, file) for root, _, files in walk for file in files)
             found = [path for path in inside if path.suffix.lower() in suffixes]
-            found = [path for path in found if not is_ours(path)]
+            found = [path for path in found if not path.stem.endswith(_MARK)]
             paths += found
             if len(found) < len(inside):
                 warnings.append(
@@ -162,18 +161,13 @@ def picture_names(paths: Sequence[Path]) -> dict[Path, str]:
     taken: set[str] = set()
     for path in paths:
         name = own = printable(path.stem)[:_LONGEST_NAME]
-        for number in itertools.count(2):
-            if name not in taken:
-                break
+        number = 1
+        while name in taken:
+            number += 1
             name = f"{own}_{number}"
         taken.add(name)
         names[path] = f"{name}{_MARK}"
     return names
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file has the name of a picture of a prediction, so that it is not an input."""
-    return path.stem.endswith(_MARK)
 
 
 def _entry(window: WindowPrediction) -> dict[str, Any]:
@@ -201,7 +195,6 @@ def _by_emotion(probabilities: np.ndarray) -> dict[str, float]:
 
 
 def _reason(exc: Exception) -> str:
-    """Any exception as one line."""
     if isinstance(exc, ClipError | OSError) and str(exc):
         return str(exc)
     return f"unexpected error: {type(exc).__name__}: {exc}".splitlines()[0]

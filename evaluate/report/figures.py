@@ -213,20 +213,17 @@ def _spread(values: list[float]) -> float | None:
 
 
 def _by_fold(run: Run) -> Row:
-    """One fold: its clips, its figures after the last epoch, and its best epoch."""
+    """The figures of one fold after the last epoch, and its best epoch."""
     tested = run.predictions
     recall, _, f1 = emotion_scores(tested.labels, tested.predicted)
     accuracies = [epoch.test_accuracy for epoch in run.metrics]
     best = max(accuracies)
-    # Only the recordings have a full number of clips.
-    recordings = is_recordings(run.config.cache["dataset"])
-    full = full_clips(run.config, "test") if recordings else run.config.test_clips
     return {
         "fold": run.fold,
         "seed": run.config.seed,
         "test_actors": list(run.config.test_actors),
         **_counts(tested.labels == tested.predicted),
-        "full_clips": full,
+        "full_clips": full_clips(run.config, "test"),
         "uar": float(np.nanmean(recall)),
         "macro_f1": float(np.nanmean(f1)),
         "accuracy_best_on_test": best,
@@ -235,29 +232,25 @@ def _by_fold(run: Run) -> Row:
 
 
 def _by_actor(pooled: Pooled) -> list[Row]:
-    """Each actor, with the fold that tests them, sorted by number."""
     rows = []
     for actor in np.unique(pooled.actors).tolist():
         own = pooled.actors == actor
-        fold = int(pooled.folds[own][0])
-        counts = _counts(pooled.correct[own])
-        rows.append({"actor": actor, "sex": sex(actor), "fold": fold, **counts})
+        about = {"actor": actor, "sex": sex(actor), "fold": int(pooled.folds[own][0])}
+        rows.append(about | _counts(pooled.correct[own]))
     return rows
 
 
 def _by_sex(pooled: Pooled) -> list[Row]:
-    """Men and women among the actors."""
     sexes = np.array([sex(actor) for actor in pooled.actors])
     rows = []
     for group in ("male", "female"):
         own = sexes == group
-        counts = _counts(pooled.correct[own])
-        rows.append({"sex": group, "actors": len(np.unique(pooled.actors[own])), **counts})
+        about = {"sex": group, "actors": len(np.unique(pooled.actors[own]))}
+        rows.append(about | _counts(pooled.correct[own]))
     return rows
 
 
 def _by_emotion(pooled: Pooled) -> list[Row]:
-    """Each emotion: its clips, how often it is predicted, and its scores."""
     rows = []
     scores = zip(*emotion_scores(pooled.labels, pooled.predicted), strict=True)
     for label, (recall, precision, f1) in enumerate(scores):
@@ -294,6 +287,5 @@ def _by_intensity(pooled: Pooled) -> list[Row]:
 
 
 def _counts(correct: np.ndarray) -> Row:
-    """The number of clips, how many of them are predicted correctly, and their share."""
     share = float(correct.mean()) if len(correct) else math.nan
     return {"clips": len(correct), "right": int(correct.sum()), "accuracy": share}

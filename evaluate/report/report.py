@@ -118,13 +118,12 @@ def _plain(value: Any, name: str = "") -> Any:
 def compare(models: Sequence[ModelReport]) -> tuple[list[Row], list[Row]]:
     """Compare every two models, the main one first.
 
-    Returns:
-        The comparisons, those with the main model first; and the pairs that were tested on
-        different clips, with the reason. Differences are first minus second, of the headline
-        accuracies; `p` is that of McNemar's exact test, adjusted for the comparisons with the main
-        model as `p_holm_with_main` (None for others), and for all as `p_holm_all_pairs`. With
-        several seeds, each clip is compared once per seed, and `p` is twice the median of the
-        seeds, which holds however their results depend on each other.
+    Returns the comparisons, those with the main model first; and the pairs that were tested on
+    different clips, with the reason. Differences are first minus second, of the headline
+    accuracies; `p` is that of McNemar's exact test, adjusted for the comparisons with the main
+    model as `p_holm_with_main` (None for others), and for all as `p_holm_all_pairs`. With several
+    seeds, each clip is compared once per seed, and `p` is twice the median of the seeds, which
+    holds however their results depend on each other.
     """
     pairs, not_compared = [], []
     for first, second in combinations(models, 2):
@@ -143,7 +142,6 @@ def compare(models: Sequence[ModelReport]) -> tuple[list[Row], list[Row]]:
 
 
 def _compared(first: ModelReport, second: ModelReport) -> Row:
-    """Two models on the same clips."""
     one, two = first.pooled, second.pooled
     only_first, only_second = one.correct & ~two.correct, two.correct & ~one.correct
     of_seeds = [
@@ -177,7 +175,6 @@ def _why_not(first: ModelReport, second: ModelReport) -> str:
 
 
 def _table_row(name: str, model: ModelReport | None) -> Row:
-    """One row of the paper's tables."""
     row = {
         "model": name,
         "label": ROWS[name].label,

@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_code(parser)
     add_device(parser)
     args = parser.parse_args(argv)
-    return run(lambda: _measure_all(args, args.only), extras="report,features")
+    return run(lambda: _measure_all(args), extras="report,features")
 
 
-def _measure_all(args: argparse.Namespace, only: Sequence[str]) -> int:
-    device, cache = pick_device(args.device), Cache(args.cache)
+def _measure_all(args: argparse.Namespace) -> int:
+    device, cache, only = pick_device(args.device), Cache(args.cache), args.only
     models, left_out = read_runs(args.runs)
     wanted = [each for each in left_out if not only or each.name.split("/")[0] in only]
     problems = [line for each in wanted for line in each.lines()]

@@ -29,8 +29,8 @@ def measure_run(
     """Write robustness.json of a run; returns False if it is there already.
 
     `advance` is called with the number of clips of each batch when it is done; `allow_code` is as
-    for `Checkpoint.network`. ValueError if cache,
-    checkpoint and predictions do not belong together, or one is damaged.
+    for `Checkpoint.network`. ValueError if cache, checkpoint and predictions do not belong
+    together, or one is damaged.
     """
     # The cache, the checkpoint and the predictions must belong together.
     clips = tested_clips(cache, run.config)

@@ -41,20 +41,6 @@ class Measured:
     conditions: tuple[Outcome, ...]
     schema_version: int = SCHEMA_VERSION
 
-    @classmethod
-    def from_json(cls, content: Any) -> "Measured":
-        """The inverse of `asdict`; RobustnessError if it has other keys or conditions."""
-        try:
-            outcomes = tuple(Outcome(**each) for each in content["conditions"])
-            measured = cls(**{**content, "conditions": outcomes})
-            found = content["schema_version"], [(each.name, each.modality) for each in outcomes]
-        except (TypeError, KeyError) as exc:
-            raise RobustnessError(f"a key is missing or unknown ({exc!a:.100})") from exc
-        expected = SCHEMA_VERSION, [(each.name, each.modality) for each in CONDITIONS]
-        if found != expected:
-            raise RobustnessError("it has another schema version or different conditions")
-        return measured
-
     def write(self, folder: Path) -> None:
         """Write robustness.json into the folder of a run."""
         write_json(folder / FILE_NAME, asdict(self))
@@ -63,7 +49,15 @@ class Measured:
 def read_measured(folder: Path) -> Measured:
     """Read robustness.json of a run; RobustnessError if it is damaged or of other predictions."""
     try:
-        measured = Measured.from_json(json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
+        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        try:
+            conditions = tuple(Outcome(**each) for each in content["conditions"])
+            measured = Measured(**(content | {"conditions": conditions}))
+        except (TypeError, KeyError) as exc:
+            raise RobustnessError(f"a key is missing or unknown ({exc!a:.100})") from exc
+        names, expected = ([each.name for each in own] for own in (conditions, CONDITIONS))
+        if content.get("schema_version") != SCHEMA_VERSION or names != expected:
+            raise RobustnessError("it has another schema version or different conditions")
         if measured.predictions_sha256 != sha256_file(folder / PREDICTIONS):
             raise RobustnessError(f"it is of other predictions than the {PREDICTIONS} beside it")
         return measured
