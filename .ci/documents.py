@@ -70,10 +70,7 @@ def prepare(folder: Path) -> None:
 
     from cache.ravdess import ACTORS
 
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    for file in listed.stdout.split():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / file, folder / file)
+    shell(f"git ls-files -z | xargs -0 cp --parents -t '{folder}'", ROOT)
     (folder / ".venv").mkdir()
     for each in ("bin", "lib", "lib64", "pyvenv.cfg"):
         (folder / ".venv" / each).symlink_to(ROOT / ".venv" / each)
@@ -87,14 +84,9 @@ def prepare(folder: Path) -> None:
         record(folder / "data/real", f"03-{take}", 200 + 20 * actor)
         put(folder / "data/real", f"01-{take}.csv", table(range(1, 100)))
     shell("python -m preprocess --raw data/real --cache data/audio-cache --modality audio", folder)
-    settings = blocks((ROOT / "docs/training.md").read_text())
-    [text] = [block for block in settings if block.startswith("all: ")]
-    (folder / "settings.txt").write_text(text.replace("\n", " --epochs 1 --preset tiny\n", 1))
-
-
-def blocks(text: str) -> list[str]:
-    """The fenced blocks of a document that have no language."""
-    return re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    text = (ROOT / "docs/training.md").read_text()
+    settings = re.search(r"^```\n(all: .*?)^```", text, re.MULTILINE | re.DOTALL)[1]
+    (folder / "settings.txt").write_text(settings.replace("\n", " --epochs 1 --preset tiny\n", 1))
 
 
 def commands(document: str) -> list[str]:
@@ -117,7 +109,7 @@ def commands(document: str) -> list[str]:
 
 
 def run(command: str, document: str, folder: Path) -> bool:
-    """Run a command, or say why not; returns whether it failed."""
+    """Run a command, or print why it is skipped; returns whether it failed."""
     own = text = re.sub(r"\s+#.*", "", command) if "\n" not in command else command
     for pattern, instead in INSTEAD:
         text = re.sub(rf"^{pattern}$", instead, text)

@@ -69,7 +69,7 @@ def _export(args: argparse.Namespace, path: Path, out: Path) -> int:
 
     # Write the network; a file that does not agree with torch is dropped.
     out_card, sha256 = out.with_suffix(".md"), sha256_file(path)
-    before = _contents(out, out_card)
+    before = [each.read_bytes() if each.exists() else None for each in (out, out_card)]
     with atomic_path(out) as temporary:
         write_graph(trained, fields, temporary, properties(config, sha256))
         differences = compare(temporary, trained, fields)
@@ -83,13 +83,13 @@ def _export(args: argparse.Namespace, path: Path, out: Path) -> int:
     batches = f"in batches of {' and '.join(map(str, BATCHES))}"
     write_text(out_card, card(out.name, config, sha256, result, f"{batches}, {checked}"))
     print(f"differences from torch {checked}")
-    unchanged = " (unchanged)" if before == _contents(out, out_card) else ""
+    unchanged = " (unchanged)" if before == [out.read_bytes(), out_card.read_bytes()] else ""
     print(f"{out}, {out.stat().st_size / 1e6:.1f} MB, and {out_card}{unchanged}")
     return 0
 
 
 def _check_out(out: Path) -> None:
-    """Make the folder of `out`; ValueError if no file can be written there."""
+    """Make the folder of an ONNX file; ValueError if it cannot be written."""
     if out.suffix != ".onnx" or out.is_dir():
         raise ValueError(f"--out is {str(out)!r}, expected a file that ends in .onnx")
     try:
@@ -99,15 +99,8 @@ def _check_out(out: Path) -> None:
         raise ValueError(f"--out: cannot write to {out.parent}: {exc.strerror}") from exc
 
 
-def _contents(*paths: Path) -> list[bytes | None]:
-    return [path.read_bytes() if path.is_file() else None for path in paths]
-
-
 def _publish(args: argparse.Namespace, out: Path) -> int:
-    """Write the weights of finished runs, and their card: README.md, or beside a single file.
-
-    `out` is a file that ends in .safetensors for one run, or a folder of `fold_<k>.safetensors`.
-    """
+    """Write the weights of runs into a folder, with README.md, or of one run into a single file."""
     read = (_read(path, args.allow_code) for path in args.checkpoint)
     found = sorted(read, key=lambda pair: pair[1].fold)
     first = found[0][1].config

@@ -48,10 +48,9 @@ class Standalone(nn.Module):
 
 
 def resize_weights(before: int, after: int) -> Tensor:
-    """The weight of each of `before` pixels in each of `after`, float32 (after, before).
+    """The weights of torch's bilinear resizing of bytes with antialiasing, float32 (after, before).
 
-    As in torch's bilinear resizing of bytes with antialiasing: triangles as wide as two new
-    pixels, rounded to as many bits as keep the greatest weight within 16 bits.
+    They are triangles as wide as two new pixels, rounded so that the greatest has 16 bits.
     """
     scale = before / after
     weights = torch.zeros(after, before, dtype=torch.float64)
@@ -71,8 +70,7 @@ def resize_weights(before: int, after: int) -> Tensor:
 def resize_bytes(pictures: Tensor, weights: Tensor) -> Tensor:
     """Resize whole numbers 0..255, float32 (..., H, H) to (..., S, S), as torch resizes bytes.
 
-    Rounded after the rows, and after the columns. This is exact in float32: bytes times weights of
-    16 bits, float32 (S, H) as from `resize_weights`, summed, stay below 2^24 units.
+    This is exact in float32: bytes times weights (S, H) of 16 bits add up to less than 2^24 units.
     """
     rows = (pictures @ weights.T + 0.5).floor()  # (..., H, H) -> (..., H, S)
     return (weights @ rows + 0.5).floor().clamp(0, 255)  # (..., H, S) -> (..., S, S)
@@ -83,9 +81,8 @@ def write_graph(
 ) -> None:
     """Write an ONNX file for any number of clips; the same network gives the same bytes.
 
-    The network is on the CPU. `fields` are those that it looks at, of two clips or more; their
-    values do not matter. `properties` are the metadata of the file, which contains the weights.
-    FailedError if torch cannot express the network in ONNX.
+    The network is on the CPU, `fields` are those of two clips or more with any values, and
+    `properties` the metadata. FailedError if torch cannot express the network in ONNX.
     """
     batch = torch.export.Dim("batch")
     try:
@@ -119,19 +116,19 @@ def write_graph(
 
 
 def compare(file: Path, trained: TrainedNetwork, fields: dict[str, Tensor]) -> tuple[float, float]:
-    """Run an ONNX file in onnxruntime, and the network that it was made from in torch, in float32.
+    """Run an ONNX file in onnxruntime, and its network on the CPU in torch, both in float32.
 
-    The network is on the CPU, and `fields` are those that it looks at, each of sum(BATCHES) clips.
+    Args:
+        fields: the fields that the network uses, of sum(BATCHES) clips.
 
     Returns:
         The greatest absolute difference of probabilities, and the greatest difference of logits
         relative to the greatest logit of the clip, if that is above 1. NaN for NaN or Inf.
     """
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    batches = {name: values.split(BATCHES) for name, values in fields.items()}
     differences = []
-    for number in range(len(BATCHES)):
-        batch = {name: parts[number] for name, parts in batches.items()}
+    for parts in zip(*(values.split(BATCHES) for values in fields.values()), strict=True):
+        batch = dict(zip(fields, parts, strict=True))
         got = session.run(OUTPUTS, {name: values.numpy() for name, values in batch.items()})
         with torch.no_grad():
             logits = classify(trained.net, trained.prepare(batch), torch.float32)
@@ -147,8 +144,8 @@ def cached_fields(cache: Cache, clips: Sequence[Clip], names: Sequence[str]) -> 
     """Fields of sum(BATCHES) clips of a cache, spread evenly over `clips`; repeated, if too few."""
     positions = np.linspace(0, len(clips) - 1, sum(BATCHES)).astype(int)
     chosen = [clips[position].clip_id for position in positions]
-    stacks = {name: np.stack([cache.read(clip_id, name) for clip_id in chosen]) for name in names}
-    return {name: torch.from_numpy(stack) for name, stack in stacks.items()}
+    stack = {name: np.stack([cache.read(clip_id, name) for clip_id in chosen]) for name in names}
+    return {name: torch.from_numpy(values) for name, values in stack.items()}
 
 
 def random_fields(names: Sequence[str]) -> dict[str, Tensor]:

@@ -33,8 +33,8 @@ def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
 def card(file: str, config: RunConfig, sha256: str, run: Run | None, checked: str) -> str:
     """The card of an ONNX file, Markdown.
 
-    `sha256` is that of the checkpoint, `run` the run if its files are there, and `checked` says on
-    what the file was compared with torch, and the differences.
+    `sha256` is that of the checkpoint, `run` has the accuracy if the files of the run exist, and
+    `checked` says how the file was compared with torch.
     """
     interval = None
     if run:
@@ -61,7 +61,7 @@ def weights_card(
 ) -> str:
     """The card of the weights of several folds, one file each, Markdown.
 
-    `points` says who found the facial points of the cache; `half` that weights are float16, and
+    `points` says what found the facial points of the cache; `half` that weights are float16, and
     `normalized` that the files have a mean and a std of MFCCs.
     """
     return _render(

@@ -32,10 +32,9 @@ _FRAME_HEIGHT = 360  # of the whole frame, in pixels
 
 
 def overlay(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """A face with the attention over it: gray where it is low, glowing where it is high.
+    """A face, uint8 RGB (H, W, 3), gray where the attention is low and glowing where it is high.
 
-    Each part of the face that the attention tells apart is a cell of one strength. Faces are uint8
-    RGB (H, W, 3), attention is float (h, w), as multiples of its mean.
+    The attention is float (h, w), as multiples of its mean; each entry is a cell of the face.
     """
     weights = torch.from_numpy(attention)[None, None]
     sized = functional.interpolate(weights, crop.shape[:2], mode="nearest")[0, 0].numpy()
@@ -46,9 +45,9 @@ def overlay(crop: np.ndarray, attention: np.ndarray) -> np.ndarray:
 
 
 def glowing(face: np.ndarray, window: WindowPrediction, number: int) -> np.ndarray:
-    """A face of a window with the attention over it, or over its points, where it has those.
+    """A face of a window with the attention over it, or over its points if it has those.
 
-    `face` is what is in the face box of frame `number`, 0..29, uint8 RGB (H, H, 3) of any size.
+    `face` is the face box of frame `number`, 0..29, as uint8 RGB (H, H, 3) of any size.
     """
     if window.points is None:
         return overlay(face, window.attention[number])
@@ -78,10 +77,7 @@ def draw(name: str, prediction: Prediction, path: Path, *, warnings: Sequence[st
 
 
 def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -> Figure:
-    """Draw the frame with its face box, the probabilities, the faces and the attention.
-
-    The prediction of file `name` has at least one usable window.
-    """
+    """Draw the frame with its face box, the probabilities, the faces and the attention."""
     first = prediction.usable[0]
     rows = (first.crops is not None) + (first.attention is not None)  # of faces
     wide = first.frame is not None or len(prediction.windows) > 1  # else bars are all there is
@@ -113,18 +109,14 @@ def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -
     if rows:
         _draw_faces(parts[1].subplots(rows, SHOWN_WINDOWS, squeeze=False), prediction)
     if rows == 2:
-        note = "lower row: where the sound makes the network look, in the parts that it tells "
-        note += "apart, bright from "
-        parts[1].supxlabel(f"{note}{STRONGEST:.0f} times the mean on", fontsize=9)
+        note = "lower row: where the sound makes the network look, in the parts that it tells apart"
+        parts[1].supxlabel(f"{note}, bright from {STRONGEST:.0f} times the mean on", fontsize=9)
     return figure
 
 
 def _draw_faces(axes: np.ndarray, prediction: Prediction) -> None:
-    """Draw up to six faces, and below each the same face with the attention over it.
-
-    They are several of a single window, of landmarks one per part of time, or the middle one of
-    each window.
-    """
+    """Draw up to six faces, and below each the same face with the attention over it."""
+    # The middle face of each window; several of a single window, of landmarks one per part of time.
     numbers = [MIDDLE]
     if len(prediction.windows) == 1:
         count = SHOWN_WINDOWS if prediction.usable[0].points is None else PARTS

@@ -40,18 +40,16 @@ class Predictor:
     settings: Settings  # how the features of a video are made for them
     warnings: tuple[str, ...] = ()  # what readers should know
     configs: tuple[RunConfig, ...] = ()  # the settings of the run of each network
-    # Whether they are the folds that come with the project, of which those that were trained on an
-    # actor of RAVDESS are left out for that actor's clips.
-    shipped: bool = False
+    shipped: bool = False  # whether they are the folds that come with the project
 
     @property
     def name(self) -> str:
-        """The name of the networks, or their names."""
+        """The names of the networks, each once."""
         return ", ".join(dict.fromkeys(network.name for network in self.networks))
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields of the cache that the networks look at."""
+        """The fields of the cache that the networks use."""
         return frozenset().union(*(network.fields for network in self.networks))
 
     @property
@@ -72,19 +70,21 @@ class Predictor:
         return prediction
 
     def for_file(self, path: Path | str) -> tuple["Predictor", tuple[str, ...]]:
-        """The networks for one file, and a warning if its actor was in their training.
+        """The networks for one file, and a warning if some were trained on its actor.
 
-        That is so if the file has the name of a recording of RAVDESS, and they learned from those.
+        The actor is known if the file has the name of a recording of RAVDESS. Shipped networks that
+        were trained on the actor are excluded, if others are left.
         """
         try:
             actor = Clip.parse(Path(path).stem).actor
         except ValueError:
             return self, ()
-        kept, seen = [], 0
-        for network, config in zip(self.networks, self.configs, strict=True):
-            knows = actor in config.train_actors and is_recordings(config.cache["dataset"])
-            seen += knows
-            kept += [] if knows else [(network, config)]
+        kept = [
+            (network, config)
+            for network, config in zip(self.networks, self.configs, strict=True)
+            if actor not in config.train_actors or not is_recordings(config.cache["dataset"])
+        ]
+        seen = len(self.networks) - len(kept)
         if not seen:
             return self, ()
         warning = f"RAVDESS's actor {actor} was in the training of {seen} of {len(self.networks)}"
@@ -98,7 +98,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """What was found in 2.45 s of a file; None is what the networks do not look at."""
+    """What was found in 2.45 s of a file; None for what the networks do not use."""
 
     start_s: float  # in seconds from the start of the file
     probabilities: np.ndarray | None = None  # float32 (8,); None where `problem` says why
@@ -148,9 +148,9 @@ class Prediction:
     def notes(self) -> list[str]:
         """What was padded, repeated or unusual in windows with probabilities, one line each."""
         counted = Counter(note for window in self.usable for note in dict.fromkeys(window.notes))
-        windows = len(self.windows)
-        where = (f" ({count} of {windows} windows)" * (windows > 1) for count in counted.values())
-        lines = [f"{note}{place}" for note, place in zip(counted, where, strict=True)]
+        lines, windows = list(counted), len(self.windows)
+        if windows > 1:
+            lines = [f"{note} ({count} of {windows} windows)" for note, count in counted.items()]
         more = len(lines) - _SHOWN_NOTES
         return lines[:_SHOWN_NOTES] + [f"{more} more notes, see windows"] * (more > 0)
 
@@ -164,10 +164,9 @@ class Prediction:
         return f"{count}: {without[0].problem} (at {without[0].start_s:.2f} s)"
 
     def at(self, time_s: float) -> tuple[WindowPrediction, float] | None:
-        """The window whose middle is nearest to a moment, and the number of its frame then.
+        """The window whose middle is nearest to a moment, and the number of its frame, 0..29.
 
-        The number is 0..29, fractional between two frames. None if no window with probabilities
-        contains the moment.
+        The number is fractional between two frames. None if no usable window contains the moment.
         """
         after = bisect.bisect(self.usable, time_s, key=lambda window: window.middle_s)
         near = self.usable[max(0, after - 1) : after + 1]
@@ -184,12 +183,11 @@ def load(
     shipped: bool = False,
     allow_code: bool | Path = False,
 ) -> Predictor:
-    """Read checkpoints or published weights, with the settings of the features of their training.
+    """Read checkpoints or published weights; by default the best that come with the project.
 
-    Without `paths`, the best weights that come with the project. `allow_code` is as for
-    `Checkpoint.network`.
-    ValueError if one cannot be used, or their features differ; ModuleNotFoundError if networks of
-    landmarks find no dlib; FileNotFoundError if one is missing.
+    `allow_code` is as for `Checkpoint.network`. ValueError if one cannot be used, or their features
+    differ; ModuleNotFoundError if networks of landmarks require dlib; FileNotFoundError if one is
+    missing.
     """
     paths, shipped = paths or files_of(BEST), shipped or not paths
     checkpoints = [load_checkpoint(Path(path), device) for path in paths]
@@ -204,53 +202,52 @@ def load(
         if checkpoint.epoch != config.epochs:
             progress = f"{checkpoint.epoch} of {config.epochs} epochs"
             warnings.append(f"trained for {progress}: finish that run with train.py --resume")
-    predictor = Predictor(networks, settings, configs=configs, shipped=shipped)
-    if "frames" in predictor.fields and settings.faces == "landmarks":
+    fields = {name for network in networks for name in network.fields}
+    if "frames" in fields and settings.faces == "landmarks":
         warnings.append("trained on crops from published landmarks, here a detector finds faces")
-    if "landmarks" in predictor.fields:
-        here = replace(settings, modality="landmarks", faces="mtcnn", audio="mp4", landmarks="dlib")
-        here.versions()  # dlib is installed
+    if "landmarks" in fields:
         if settings.landmarks == "csv":
             sources = "tables of landmarks" + " and recordings" * (settings.audio == "wav")
             warnings.append(f"trained on {sources}, here dlib finds the points in the video")
-        predictor = replace(predictor, settings=here)
-    return replace(predictor, warnings=tuple(dict.fromkeys(warnings)))
+        of_video = {"faces": "mtcnn", "audio": "mp4", "landmarks": "dlib"}
+        settings = replace(settings, modality="landmarks", **of_video)
+        settings.versions()  # dlib is installed
+    return Predictor(networks, settings, tuple(dict.fromkeys(warnings)), configs, shipped)
 
 
 def predict(predictor: Predictor, path: Path | str, plan: Plan) -> Iterator[WindowPrediction]:
-    """Yield what the network says about each window of a file, and what it looked at.
+    """Yield the mean prediction of the networks for each window of a file, and their attention.
 
-    The file is a video, or a sound file for networks that need no picture. ClipError if it lacks
-    what the network needs, or cannot be read.
+    ClipError if the file cannot be read, or lacks a track that the networks need.
     """
     shown = 0
     with open_video(path, picture=predictor.sees, sound=predictor.hears) as video:
         for window in read_windows(video, plan):
-            # The same functions as for the features that the network was trained on.
             try:
                 if window.problem:
                     raise ClipError(window.problem)
                 if not predictor.sees and SILENT in window.notes:
                     raise ClipError(SILENT)
-                arrays, notes = window_arrays(window, predictor.settings)
+                arrays, notes = window_arrays(window, predictor.settings)  # as for training
                 found = [_classify(network, arrays) for network in predictor.networks]
             except ClipError as exc:
                 yield WindowPrediction(window.start_s, problem=str(exc), notes=window.notes)
                 continue
             maps = [attention for _, attention in found if attention is not None]
-            shown += 1
-            keep = predictor.sees and shown <= SHOWN_WINDOWS
-            crops = arrays.get("frames")
-            if keep and crops is None:
-                crops = crop(window.frames, arrays["face_box"])
+            crops = frame = None
+            if predictor.sees and shown < SHOWN_WINDOWS:
+                shown += 1
+                frame, crops = window.frames[MIDDLE], arrays.get("frames")
+                if crops is None:
+                    crops = crop(window.frames, arrays["face_box"])
             yield WindowPrediction(
                 window.start_s,
                 probabilities=np.mean([probabilities for probabilities, _ in found], axis=0),
                 boxes=arrays.get("face_box"),
                 points=arrays.get("landmarks"),
                 attention=np.mean(maps, axis=0) if maps else None,
-                crops=crops if keep else None,
-                frame=window.frames[MIDDLE] if keep else None,
+                crops=crops,
+                frame=frame,
                 notes=(*window.notes, *notes),
             )
 
@@ -258,7 +255,7 @@ def predict(predictor: Predictor, path: Path | str, plan: Plan) -> Iterator[Wind
 def _classify(
     trained: TrainedNetwork, arrays: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities (8,) of one window, and where the sound made the network look, if it does."""
+    """Probabilities (8,) of one window, and the attention of sound over the picture, if any."""
     device = next(trained.net.parameters()).device
     fields = {name: torch.from_numpy(arrays[name])[None].to(device) for name in trained.fields}
     maps: list[Tensor] = []

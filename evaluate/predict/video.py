@@ -26,10 +26,10 @@ _TICKS = 90_000  # the unit of the written time stamps, per second
 def annotate(
     video: Video, prediction: Prediction, path: Path, *, warnings: Sequence[str] = ()
 ) -> None:
-    """Write an mp4: the picture with the face's box, and beside it what was found at that moment.
+    """Write an mp4: the picture with the face's box, beside it the prediction at that moment.
 
-    The warnings are below it all the time. The sound is written too if the video was opened with
-    sound. The file appears whole or not.
+    The warnings are below each frame. The sound is written too if the video was opened with sound.
+    The file appears whole or not at all.
     """
     with atomic_path(path) as temporary, av.open(temporary, "w", format="mp4") as mp4:
         picture, last = None, -1

@@ -35,9 +35,9 @@ _RING = {
 
 
 def confusion_figure(confusion: list[list[int]]) -> Figure:
-    """A confusion matrix: the number of clips in each cell, below it the percentage of its row.
+    """Draw a confusion matrix (8, 8): the number of clips, and below it the percentage of the row.
 
-    True emotions are rows, predicted ones columns, (8, 8).
+    Rows are true emotions, columns predicted ones.
     """
     counts = np.array(confusion)
     of_row = counts.sum(axis=1, keepdims=True)

@@ -48,9 +48,9 @@ _LATEX = {
 
 
 def write_report(out: Path, report: Report, faces: dict[str, Any] | None = None) -> bool:
-    """Write all files into the folder `out`; returns whether any changed.
+    """Write all files into a folder; the same report gives the same bytes.
 
-    The same report and faces give the same bytes.
+    Returns whether any changed.
     """
     summary = report.to_json()
     files = {
@@ -68,10 +68,7 @@ def write_report(out: Path, report: Report, faces: dict[str, Any] | None = None)
 
 
 def csv_files(summary: dict[str, Any]) -> dict[str, str]:
-    """The CSV files by name, with commas, a header, and lines that end in CR LF (RFC 4180).
-
-    Shares are 0..1 and empty where undefined; lists are joined by spaces, titles by "; ".
-    """
+    """The CSV files by name (RFC 4180); shares are 0..1, and empty where undefined."""
     models = summary["models"]
     breakdowns = {
         name: [{"model": model, **row} for model, each in models.items() for row in each[part]]
@@ -105,7 +102,7 @@ def csv_files(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def csv_text(rows: list[Row], columns: Sequence[str] = ()) -> str:
-    """Rows as CSV; by default, the columns are those of the first row."""
+    """Rows as CSV, by default with the columns of the first row."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns or list(rows[0]), extrasaction="ignore")
     writer.writeheader()
@@ -176,7 +173,7 @@ def _over_seeds(row: Row) -> str:
 
 
 def _notes(rows: list[Row]) -> list[str]:
-    """One sentence about seeds, and one for all rows that the same makes unlike the paper's."""
+    """A sentence about seeds, and one for each reason why rows do not compare with the paper's."""
     models: dict[str, list[str]] = {}
     for row in rows:
         if _remarks(row):
