@@ -8,19 +8,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from cache.diff import settings_apart
-from cache.ravdess import (
-    FULL_AV_ORIGIN,
-    Clip,
-    actors_of,
-    expected_clips,
-    headline_folds,
-    is_recordings,
-)
+from cache.ravdess import Clip, actors_of, expected_clips, headline_folds, is_recordings
 from cache.reader import Cache
 from model.paper import ROWS
 from model.registry import NAMES, inputs
@@ -79,8 +71,7 @@ def read_runs(*folders: Path | str) -> tuple[dict[str, list[Run]], list[LeftOut]
         left_out += excluded
         if kept:
             usable[model] = kept
-    order = {name: place for place, name in enumerate(ROWS)}
-    names = sorted(usable, key=lambda name: (order.get(name, len(order)), name))
+    names = [name for name in ROWS if name in usable] + sorted(set(usable) - set(ROWS))
     return {name: usable[name] for name in names}, left_out
 
 
@@ -131,7 +122,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
 
 
 def differing(configs: Sequence[RunConfig]) -> list[str]:
-    """Titles of the settings because of which the results of different models do not compare.
+    """Titles of the settings that make the results of different models incomparable.
 
     A recipe stands for its settings. Unimodal networks may start otherwise than those that start
     from them, as in the paper.
@@ -239,16 +230,6 @@ def tested_clips(cache: Cache, config: RunConfig) -> list[Clip]:
     return clips
 
 
-def license_terms(dataset: str) -> str:
-    """The terms of weights that were learned from a dataset, in words."""
-    if not is_recordings(dataset):
-        return f"learned from {dataset}, under the terms of that dataset"
-    return (
-        f"learned from RAVDESS, which is under {FULL_AV_ORIGIN['license']}: not for commercial "
-        "use, and to be shared under the same terms"
-    )
-
-
 def printable(text: str) -> str:
     """Text from others, escaped if it contains characters that do not print."""
     return text if text.isprintable() else ascii(text)
@@ -286,8 +267,10 @@ def _averaged_over_seeds(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
         for one, two in pairwise(runs)
         if (one.config.seed, one.fold) == (two.config.seed, two.fold)
     ]
-    one_per_folder = {run.folder.parent: run for run in reversed(runs)}
-    problems += _disagreements(list(one_per_folder.values())[::-1], seeds=True)
+    first_of_folder: dict[Path, Run] = {}
+    for run in runs:
+        first_of_folder.setdefault(run.folder.parent, run)
+    problems += _disagreements(list(first_of_folder.values()), seeds=True)
     # Every fold of the result needs a run of every seed.
     used = headline(runs)
     seeds = {run.config.seed for run in used}
@@ -313,23 +296,14 @@ def _place(run: Run) -> str:
 
 
 def _disagreements(runs: list[Run], *, seeds: bool = False) -> list[str]:
-    """Why runs of one model must not be averaged, one line per reason; empty if they may be.
-
-    Without `seeds`, the runs are those of one seed, and no clip is tested in two of them, since
-    the folds of a split share no actor.
-    """
-    first = runs[0]
+    """Why runs of one model, of one seed or several, must not be averaged; one line per reason."""
     may_differ = {"device", "cache contents"} | ({"seed"} if seeds else set())
-    name_of = _place if seeds else attrgetter("name")
-    expected = settings(first.config) | {"parameters": first.config.parameters}
-    problems = []
-    for run in runs[1:]:
-        found = settings(run.config) | {"parameters": run.config.parameters}
-        problems += [
-            f"{name_of(first)} and {name_of(run)}: {title} is {expected[title]!r} and "
-            f"{found[title]!r}, so they must not be averaged. "
-            "Keep them in different folders, or train one again"
-            for title in expected
-            if title not in may_differ and expected[title] != found[title]
-        ]
-    return problems
+    names = [_place(run) if seeds else run.name for run in runs]
+    recorded = [{**settings(run.config), "parameters": run.config.parameters} for run in runs]
+    return [
+        f"{names[0]} and {name}: {title} is {recorded[0][title]!r} and {found[title]!r}, so they "
+        "must not be averaged. Keep them in different folders, or train one again"
+        for name, found in zip(names[1:], recorded[1:], strict=True)
+        for title in found
+        if title not in may_differ and recorded[0][title] != found[title]
+    ]

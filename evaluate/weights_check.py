@@ -18,7 +18,7 @@ TOLERANCE = 0.01
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the accuracy of each fold on a cache beside the recorded one; returns the status."""
+    """Print the accuracy of each fold on a cache beside the recorded one."""
     parser = argparse.ArgumentParser(
         prog="python -m evaluate.weights_check",
         description="Test the weights that come with the project on the test actors of a cache. "

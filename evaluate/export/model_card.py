@@ -10,7 +10,7 @@ import model
 from cache import ravdess, schema
 from cache.files import load_template
 from evaluate.measures import interval_over_actors
-from evaluate.runs import license_terms, shortfalls, start_in_words
+from evaluate.runs import shortfalls, start_in_words
 from model.paper import ROWS
 from train.record import Run, RunConfig
 
@@ -25,7 +25,7 @@ def properties(config: RunConfig, checkpoint_sha256: str) -> dict[str, str]:
         "test_actors": ",".join(map(str, config.test_actors)),
         "dataset": config.cache["dataset"],
         "cache_fingerprint": config.cache["fingerprint"],
-        "licence": license_terms(config.cache["dataset"]),
+        "licence": _license_terms(config.cache["dataset"]),
         "use": "for research; not for decisions about people",
     }
 
@@ -87,6 +87,17 @@ def _render(template: str, config: RunConfig, runs: Sequence[Run] = (), **values
         ravdess=ravdess,
         missing=shortfalls([run.config for run in runs] or [config]),
         recordings=ravdess.is_recordings(config.cache["dataset"]),
-        terms=license_terms(config.cache["dataset"]),
+        terms=_license_terms(config.cache["dataset"]),
         **values,
+    )
+
+
+def _license_terms(dataset: str) -> str:
+    """The terms of weights that were learned from a dataset, in words."""
+    if not ravdess.is_recordings(dataset):
+        return f"learned from {dataset}, under the terms of that dataset"
+    terms = ravdess.FULL_AV_ORIGIN["license"]
+    return (
+        f"learned from RAVDESS, which is under {terms}: not for commercial use, and to be shared "
+        "under the same terms"
     )

@@ -97,20 +97,18 @@ class ModelReport:
     @property
     def unlike_paper(self) -> list[str]:
         """How the runs differ from what the paper measured; empty if the figures compare."""
-        preset, split = self.figures["preset"], self.figures["split"]
         config = self.runs[0].config  # the others have the same settings
-        recipe = config.recipe
-        return [
-            *([] if self.is_recordings else [self.figures["dataset"]]),
-            *([] if preset == "paper" else [f"preset {preset}"]),
-            *([] if split == "paper" else [f"split {split}"]),
-            *([] if recipe == "paper" else [f"recipe {recipe}"]),
-            *(
+        unlike = [] if self.is_recordings else [self.figures["dataset"]]
+        for name in ("preset", "split", "recipe"):
+            if getattr(config, name) != "paper":
+                unlike.append(f"{name} {getattr(config, name)}")
+        if config.recipe == "paper":
+            unlike += [
                 f"{name.replace('_', ' ')} {own} instead of {paper}"
                 for name, (own, paper) in config.changed.items()
-                if recipe == "paper" and (name != "epochs" or own > paper)  # fewer are `missing`
-            ),
-        ]
+                if name != "epochs" or own > paper  # fewer epochs are `missing`
+            ]
+        return unlike
 
     @property
     def is_recordings(self) -> bool:
@@ -130,7 +128,6 @@ class ModelReport:
 
 def compute(runs: list[Run]) -> ModelReport:
     """Compute all figures of one model from its runs, at least one in the headline folds."""
-    # Each fold by itself, then the clips of the headline folds together.
     config, used, pooled = runs[0].config, headline(runs), Pooled.of(runs)
     folds = [_by_fold(run) for run in runs]
     inside = [row for row, run in zip(folds, runs, strict=True) if run in used]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cache.ravdess import EMOTIONS
+from cache.ravdess import EMOTIONS, Clip
 from evaluate import measures
 from evaluate.measures import holm, interval_over_actors, mcnemar
 from evaluate.report.figures import INTENSITIES, ModelReport, Row, compute
@@ -208,7 +208,7 @@ def _most_confident_mistakes(model: ModelReport) -> list[Row]:
     confidence = pooled.probabilities[np.arange(len(pooled.clips)), pooled.predicted]
     # The clips are sorted, and a stable sort keeps that order among equals.
     order = np.argsort(-confidence, kind="stable")
-    wrong: dict[Any, int] = {}  # each clip once, of whatever seed
+    wrong: dict[Clip, int] = {}  # each clip once, of whatever seed
     for index in order[~pooled.correct[order]].tolist():
         wrong.setdefault(pooled.clips[index], index)
     return [

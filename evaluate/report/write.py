@@ -40,11 +40,9 @@ _TABLE_CAPTION = (
     "epoch of a fixed schedule, with its interval over actors. Best on test: the epoch is chosen "
     "on the test actors, so it is not a result; the paper's figures are of this kind."
 )
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"},
-}
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"}
 
 
 def write_report(out: Path, report: Report, faces: dict[str, Any] | None = None) -> bool:
@@ -132,16 +130,11 @@ def table_files(report: Report) -> dict[str, str]:
     """The paper's tables with ours beside its figures, by file name."""
     files = {}
     for number, (title, rows) in enumerate(report.tables.items(), start=1):
+        about = {"title": title, "number": number, "caption": _TABLE_CAPTION}
+        about |= {"header": _TABLE_HEADER, "notes": _notes(rows)}
         for kind, dash in (("tex", "--"), ("md", " to ")):
-            files[f"table_{number}.{kind}"] = _render(
-                f"table.{kind}.j2",
-                title=title,
-                number=number,
-                caption=_TABLE_CAPTION,
-                header=_TABLE_HEADER,
-                rows=[_cells(row, dash) for row in rows],
-                notes=_notes(rows),
-            )
+            cells = [_cells(row, dash) for row in rows]
+            files[f"table_{number}.{kind}"] = _render(f"table.{kind}.j2", rows=cells, **about)
     return files
 
 
@@ -176,8 +169,8 @@ def _notes(rows: list[Row]) -> list[str]:
     """A sentence about seeds, and one for each reason why rows do not compare with the paper's."""
     models: dict[str, list[str]] = {}
     for row in rows:
-        if _remarks(row):
-            models.setdefault(", ".join(_remarks(row)), []).append(row["model"])
+        if remark := ", ".join(_remarks(row)):
+            models.setdefault(remark, []).append(row["model"])
     seeds = dict.fromkeys(" ".join(map(str, row["seeds"])) for row in rows if "seeds" in row)
     spread = "±: the standard deviation over random seeds of the mean over folds; seeds"
     notes = [f"{spread} {', '.join(seeds)}."] if seeds else []
@@ -193,7 +186,7 @@ def _remarks(row: Row) -> list[str]:
 
 def latex_text(text: str) -> str:
     """Text as LaTeX sets it literally."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    return text.translate(str.maketrans(_LATEX))
 
 
 def markdown_text(text: str) -> str:
