@@ -192,7 +192,7 @@ bench-predict: $(READY) ## benchmark full-size prediction
 	$(RUN) -m benchmarks.bench_predict $(ARGS)
 
 fuzz: $(READY) ## open 20,000 damaged shards; expect errors but no crash
-	$(RUN) -m benchmarks.fuzz_shards
+	$(RUN) -m benchmarks.fuzz_shards $(ARGS)
 
 clean: ## remove the demo's files
 	rm -rf demo

@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     command("diff", _diff, does, "directory A a cache", "other B another cache")
     does = "package a cache for upload"
     packing = command("pack", _pack, does, cache, "out OUT the folder to write")
-    codec = "jpeg: a sixth of the bytes, slightly lossy (default: frames as they are)"
+    codec = "jpeg: a sixth of the cache's size, slightly lossy (default: frames as they are)"
     packing.add_argument("--codec", choices=("raw", "jpeg"), help=codec)
     parts = "split the actors into N folders, OUT/part_1 .. (default: 1, no split)"
     packing.add_argument("--parts", type=positive, default=1, metavar="N", help=parts)

@@ -64,7 +64,7 @@ def _field_differences(name: str, one: Cache, two: Cache, clip_ids: list[str]) -
         largest, where = max(differing)
         yield (
             f"{name}: differs in {len(differing)} of {len(clip_ids) - len(in_one)} clips, by at "
-            f"most {largest:.6g} (in {where}), by {total / count:.3g} in the mean over all"
+            f"most {largest:.6g} (in {where}), by {total / count:.3g} on average"
         )
 
 

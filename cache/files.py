@@ -124,7 +124,7 @@ def _remove_left_over(path: Path) -> None:
     host, _, pid = path.read_text(encoding="utf-8").partition(" ")
     if host not in ("", platform.node()):
         silent_s = time.time() - path.stat().st_mtime
-        who = f", process {pid} on {host}, whose last sign of life is {silent_s:.0f} s old"
+        who = f", process {pid} on {host}, last active {silent_s:.0f} s ago"
         raise _busy(path.parent, who, f"; if it was killed, remove {path}")
     path.unlink()
 

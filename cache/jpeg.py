@@ -1,4 +1,4 @@
-"""Frames as JPEG files: an eighth of the bytes, and slightly different pictures."""
+"""Frames as JPEG files: an eighth of their bytes, and slightly different pictures."""
 
 import io
 from collections.abc import Sequence

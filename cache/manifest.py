@@ -116,7 +116,7 @@ def _why_no_cache(path: Path) -> str:
         return "is a file, expected the folder of a cache (if it is an archive, unpack it first)"
     names = {each.name for each in path.iterdir()}
     if ".work" in names or any(name.startswith("actor_") for name in names):
-        return "an unfinished cache. Run the command that began it again to resume"
+        return "an unfinished cache. Re-run the command that started it to resume"
     return (
         f"has no {MANIFEST_NAME}, so it is not a cache. Check the path, or build a cache from the "
         "folder of the clips: make features RAVDESS=DIR CACHE=DIR"

@@ -26,7 +26,7 @@ class Cache:
         cache = Cache("data/ravdess-cache")
         cache.read("01-01-06-01-02-01-12", "mfcc")  # float32 (13, 212)
 
-    CacheError if there is no finished cache, or its manifest is not valid.
+    CacheError if the cache is missing or unfinished, or its manifest is not valid.
     """
 
     def __init__(self, directory: Path | str):
@@ -67,7 +67,7 @@ class Cache:
             raise CacheError(f"{self.directory}: no clip {clip_id} in this cache")
         shard = self._shard(Clip.parse(clip_id).actor)
         if field not in shard:
-            raise CacheError(f"{shard.path}: holds no {field}. {ADVICE}")
+            raise CacheError(f"{shard.path}: does not contain {field}. {ADVICE}")
         return shard.read(field, self._row[clip_id], out)
 
     def check(self, actors: Collection[int] = ACTORS) -> None:

@@ -79,7 +79,7 @@ def download_all(
     needed = sum(file.bytes - _size(folder / f"{file.name}.part") for file in missing)
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise OSError(f"{folder}: {needed:,} bytes are missing, but only {free:,} are free")
+        raise OSError(f"{folder}: {needed:,} more bytes are required, but only {free:,} are free")
     done, failures = {}, {}
     with (
         tqdm(desc="download", total=sum(f.bytes for f in files), unit="B", unit_scale=True) as bar,
@@ -215,7 +215,7 @@ class _Downloads:
                 if length.isdecimal() and length != str(file.bytes):
                     raise FailedError(
                         f"the server offers {length:.20} bytes, expected {file.bytes}. If this "
-                        f"persists, the file was changed there: {file.address}"
+                        f"persists, the file has changed on the server: {file.address}"
                     )
                 self._advance(-have)
                 have = 0

@@ -79,7 +79,7 @@ def _line(model: ModelReport) -> str:
     spreads = f" (standard deviation over {', over '.join(over)})" if over else ""
     notes = [model.shortfall] if model.shortfall else []
     if not model.is_recordings:
-        notes.append(f"made from {model.figures['dataset']}, says nothing about people")
+        notes.append(f"based on {model.figures['dataset']}, not indicative of results on people")
     result = (
         f"{model.name}: {100 * last['mean']:.2f} %{spreads} at the last epoch "
         f"(best-on-test {100 * best['mean']:.2f} %, not the result)"

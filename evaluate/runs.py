@@ -212,7 +212,7 @@ def load_result(path: Path | str) -> record.Checkpoint:
 def check_same_run(checkpoint: record.Checkpoint, run: Run) -> None:
     """Raise RunError unless a checkpoint was trained with the settings of a run."""
     if differences := run.config.differences(checkpoint.config):
-        wrong = f"{record.CONFIG} is of another run than {checkpoint.path.name}"
+        wrong = f"{record.CONFIG} and {checkpoint.path.name} are from different runs"
         raise RunError(f"{wrong}: {differences[0]}")
 
 

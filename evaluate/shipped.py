@@ -16,7 +16,7 @@ def files_of(name: str) -> list[Path]:
     if name not in names():
         found = ", ".join(names()) or "nothing"
         raise ValueError(
-            f"no weights of {name} come with the project, found {found} in {FOLDER}. Name those "
+            f"the project has no weights of {name}, found {found} in {FOLDER}. Pass those "
             "of a run: --checkpoint FILE"
         )
     return sorted((FOLDER / name).glob("fold_*.safetensors"))

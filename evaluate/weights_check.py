@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m evaluate.weights_check",
         description="Test the weights that come with the project on the test actors of a cache. "
         f"If it has the fingerprint of their training, an accuracy that differs by more than "
-        f"{TOLERANCE:.0%} is an error; points of another program may give another one.",
+        f"{TOLERANCE:.0%} is an error; landmarks from another program may give a different one.",
     )
     parser.add_argument("--cache", metavar="DIR", type=Path, required=True, help="cache folder")
     args = parser.parse_args(argv)

@@ -40,7 +40,7 @@ def add_file(given: str, sha256: str | None = None) -> str:
         exec(compile(code, path, "exec"), vars(module))
         make = vars(module).get(name)
         if name in NAMES or not name.isascii() or not callable(make):
-            raise ValueError("names no class or function of the file, in ASCII and not built in")
+            raise ValueError("does not name a class or function of the file (ASCII, not built in)")
         fields = tuple(getattr(make, "inputs", ()))
         both = {"frames", "landmarks"} <= {*fields} or {"mfcc", "waveform"} <= {*fields}
         if both or not fields or not {*fields} <= {*INPUT_SHAPES}:

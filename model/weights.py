@@ -134,7 +134,7 @@ def _check_pickle(opened: BinaryIO) -> None:
             if count > _MOST_OPERATIONS or declares_size:
                 raise OverflowError
     except OverflowError as exc:
-        raise ValueError("it asks for much more memory than a network takes") from exc
+        raise ValueError("it requires far more memory than a network") from exc
     except (ValueError, MemoryError):  # damaged, and torch says where
         return
 

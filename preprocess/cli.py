@@ -95,7 +95,7 @@ def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_rav
         actors = sorted({Clip.parse(PurePosixPath(name).stem).actor for name in names})
         same = f"the same bytes under different names: {', '.join(names)}"
         if len(actors) > 1:
-            warn(f"{same}. One of the actors {actors} has the file of another: replace it")
+            warn(f"{same}. One of the actors {actors} has another actor's file: replace it")
         else:
             print(f"note: {same}")
     for names in outcome.same_landmarks[:10]:

@@ -164,7 +164,9 @@ class Video:
         # An edit list hides frames that the header counts.
         declared = track.frames - self._discarded
         if self.is_clip and track.frames and count != declared:
-            raise ClipError(f"{count} frames could be read, of {declared} declared: it is cut off")
+            raise ClipError(
+                f"only {count} of {declared} declared frames could be read: it is cut off"
+            )
         if not count:
             raise ClipError("no frame could be read from the video track")
 

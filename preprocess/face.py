@@ -65,7 +65,7 @@ def _turn_hint(picture: np.ndarray, settings: FaceSettings) -> str:
         faces = _candidates(np.rot90(picture, quarters)[None].copy(), settings)[0]
         scores[turn] = faces[:, 4].max(initial=0)
     turn = max(scores, key=scores.get)
-    advice = f"There is one if the picture is turned {turn} degrees: turn the video upright first"
+    advice = f"A face is found after rotating by {turn} degrees: rotate the video upright first"
     return f". {advice}" if scores[turn] else ""
 
 

@@ -58,7 +58,7 @@ class Track:
             index = np.minimum(np.floor(wanted_s * FRAME_RATE_HZ), self.frames[-1])
         else:
             if not (np.diff(self.times_s) > 0).all():
-                raise ClipError("the timestamps of the landmark file do not rise")
+                raise ClipError("the timestamps of the landmark file are not increasing")
             index = self.frames[np.maximum(np.searchsorted(self.times_s, wanted_s, "right") - 1, 0)]
             last_s = self.times_s[-1] + np.diff(self.times_s[-2:]).sum()
         if last_s < (least_s := wanted_s[-1] - settings.SHORTFALL_S):

@@ -254,7 +254,7 @@ def _claim(out: Path, seed: int) -> None:
         if found != wanted:
             raise ValueError(f"{out} has a sample of {found}, expected {wanted}. {advice}")
     elif stranger := next(out.glob("Actor_*/*.mp4"), None):
-        raise ValueError(f"{out} has {stranger.name}, which is not of a sample. {advice}")
+        raise ValueError(f"{out} contains {stranger.name}, which is not part of a sample. {advice}")
     else:
         write_json(marker, wanted)
 

@@ -159,7 +159,7 @@ def _run_alone(source: Source, task: partial) -> Result:
             with _started_workers(1) as worker:
                 worker.submit(check_machine, settings).result()
     except BrokenProcessPool as exc:
-        raise FailedError(f"worker processes die even of an empty clip. {_MEMORY}") from exc
+        raise FailedError(f"worker processes crash even on an empty clip. {_MEMORY}") from exc
     return _DIED_TWICE
 
 

@@ -54,9 +54,9 @@ LISTS = b"\x80\x02](" + b"]" * 2**22 + b"e."
 ALLOCATION = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (2**30).to_bytes(5, "little") + b"\x85R."
 BOMBS = {
     "deflated.pt": (lambda p: checkpoint(p, zipfile.ZIP_DEFLATED, **{"0": BYTES}), "is comp"),
-    "objects.pt": (lambda p: checkpoint(p, data=LISTS), "it asks for much more memory than a net"),
-    "early.pt": (early, "it asks for much more memory than a network takes"),
-    "bytes.pt": (lambda p: checkpoint(p, data=ALLOCATION), "asks for much more memory than"),
+    "objects.pt": (lambda p: checkpoint(p, data=LISTS), "it requires far more memory than a net"),
+    "early.pt": (early, "it requires far more memory than a network"),
+    "bytes.pt": (lambda p: checkpoint(p, data=ALLOCATION), "requires far more memory than"),
     "names.zip": (names, "not a readable zip (its list of files has 47000000 bytes, expected"),
     "header.csv.zip": (
         lambda p: table(p, b"x," * 2**25),

@@ -81,7 +81,7 @@ def test_the_lock_of_another_machine_is_kept_and_says_whose_it_is(tmp_path):
     lock = tmp_path / ".lock"
     lock.write_text("node-7 4711")
     os.utime(lock, (time.time() - 305,) * 2)
-    found = r"process 4711 on node-7, whose last sign of life is 30\d s old\. .*, remove .*/\.lock"
+    found = r"process 4711 on node-7, last active 30\d s ago\. .*, remove .*/\.lock"
     with pytest.raises(BusyError, match=found), locked(tmp_path):
         pass
     assert lock.read_text() == "node-7 4711"

@@ -33,7 +33,7 @@ def test_the_manifest_lists_every_shard_and_has_the_same_bytes_each_time(noise_c
     [
         ("nowhere", "no such folder, expected a cache"),
         ("cache.zip", "is a file, expected the folder of a cache"),
-        ("unfinished", "an unfinished cache. Run the command that began it"),
+        ("unfinished", "an unfinished cache. Re-run the command that started it"),
         ("raw", r"has no manifest\.json, so it is not a cache. .*make features RAVDESS=DIR CACHE"),
     ],
 )

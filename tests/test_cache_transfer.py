@@ -224,6 +224,6 @@ def test_an_interrupt_keeps_what_arrived(go, server, tmp_path):
 
 
 def test_a_full_disk_is_noticed_beforehand(go, server, files):
-    with pytest.raises(OSError, match="bytes are missing, but only"):
+    with pytest.raises(OSError, match="more bytes are required, but only"):
         go([replace(files[0], bytes=2**60)])
     assert server.requests == []

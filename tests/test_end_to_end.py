@@ -28,7 +28,7 @@ def test_synthetic_clips_become_a_report(tmp_path, capsys):
     call(evaluate_main, "--runs", runs, "--out", report, "--cache", cache)
     printed = capsys.readouterr().out
     assert "2 of 5 folds" in printed
-    assert "says nothing about people" in printed
+    assert "not indicative of results on people" in printed
 
     summary = json.loads((report / "summary.json").read_text())["models"]["cfn_sr"]
     assert summary["folds"] == [0, 1]

@@ -87,7 +87,7 @@ def test_missing_runs_and_folds_are_named_and_only_pairs_are_compared(runs, caps
     first, second = compare(runs / "base", runs / "faster", status=1)
     printed = capsys.readouterr()
     for text in (printed.err, printed.out.replace("\\", "")):
-        assert "seed_2/cfn_sr/validation_1 is left out: 70 of 70 epochs are done. Finish" in text
+        assert "seed_2/cfn_sr/validation_1 is excluded: 70 of 70 epochs are done. Finish" in text
     assert "Row 2: 8 runs, expected 9: not every seed has all of the folds 0 1 2" in printed.out
     assert "Row 2: its 8 runs and the 6 of row 1 make only 5 pairs" in printed.out
     assert (first["runs"], second["runs"], second["pairs"]) == ("6", "8", "5")
@@ -112,7 +112,7 @@ def test_a_run_is_read_once_and_its_twin_is_left_out_with_a_line(runs, capsys):
     write(runs / "again", make_run(1, 99, validation=True, seed=2))
     compare(runs / "base", runs / "again", status=1)
     error = capsys.readouterr().err
-    assert "again/cfn_sr/validation_1 is left out: it has the settings, fold and seed of" in error
+    assert "again/cfn_sr/validation_1 is excluded: it has the settings, fold and seed of" in error
     assert "and other predictions. Keep one of the two" in error
 
 

@@ -135,7 +135,7 @@ def test_files_that_cannot_be_used_have_an_error_and_the_others_go_on(
         "text.mp4": "not a readable video",
         "short.mp4": "expected at least 2.20 s",
         "pipe.mp4": "not a regular file",
-        "old.emotions.mp4": "is a picture of a prediction",
+        "old.emotions.mp4": "is the output of a prediction",
         "miss\ning.mp4": "no such file",
     }
     put(tmp_path, "faceless.mp4", faceless)

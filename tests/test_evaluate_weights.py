@@ -156,8 +156,8 @@ def test_folds_of_one_card_are_other_folds_of_one_network(runs, tmp_path, capsys
     first, again = (str(runs / VOICE / f"fold_{k}" / "last.pt") for k in (0, 0))
     other = str(runs / BOTH / "fold_1" / "last.pt")
     for files, out, problem in (
-        ([first, again], "folder", "is fold 0 again"),
-        ([first, other], "folder", "has another model"),
+        ([first, again], "folder", "repeats fold 0"),
+        ([first, other], "folder", "has a different model"),
         ([first, first.replace("_0", "_1")], "one.safetensors", "one file for 2 checkpoints"),
     ):
         status = export_main(["--checkpoint", *files, "--safetensors", str(tmp_path / out)])
@@ -191,15 +191,19 @@ def test_strangers_get_the_mean_of_the_folds_and_actors_of_ravdess_the_fold_that
     assert shares[1] == pytest.approx(each[1], abs=1e-5)
     assert shares[2] == pytest.approx(shares[0], abs=2e-6)
     assert "warnings" not in lines[0]
-    assert "1 of 2 networks: predicted by fold 1, which did not" in lines[1]["warnings"][-1]
-    assert "2 of 2 networks: this is no prediction for a stranger" in lines[2]["warnings"][-1]
+    trained = r"networks were trained on RAVDESS's actor \d+: "
+    assert re.match(f"1 of 2 {trained}predicted by fold 1, which did", lines[1]["warnings"][-1])
+    assert re.match(f"2 of 2 {trained}not a prediction for an un", lines[2]["warnings"][-1])
     assert lines[1]["warnings"][-1] in err
     both = [str(weights / VOICE / f"fold_{fold}.safetensors") for fold in (0, 1)]
-    for given in ([str(files[0]), "--checkpoint", *both], ["--checkpoint", *both, str(files[0])]):
-        assert predict_main(given) == 0
+    each = [argument for path in both for argument in ("--checkpoint", path)]
+    for given in (["--checkpoint", *both], each):
+        assert predict_main([str(files[0]), *given]) == 0
+        assert json.loads(capsys.readouterr().out) == lines[0]
+        assert predict_main([*given, str(files[0])]) == 0
         assert json.loads(capsys.readouterr().out) == lines[0]
     assert predict_main([str(files[0]), "--model", "mmtm"]) == 2
-    assert "no weights of mmtm come with the project, found audio_m" in capsys.readouterr().err
+    assert "the project has no weights of mmtm, found audio_m" in capsys.readouterr().err
 
 
 def test_python_calls_take_the_names_of_files_and_folders_as_text(runs, landmark_cache, tmp_path):

@@ -43,7 +43,7 @@ def file(tmp_path):
         (None, "FileNotFoundError"),
         ("x =", "SyntaxError: invalid syntax (my_voice.py, line 1)"),
         ("import nothing_like_it", "ModuleNotFoundError: No module named 'nothing_like_it'"),
-        ("Voice = 3", "names no class or function of the file"),
+        ("Voice = 3", "does not name a class or function of the file"),
         ("class Voice: pass", "inputs are (), expected fields of the cache, such as"),
         (VOICE.replace('"mfcc",', '"mfcc", "waveform"'), "frames or landmarks, mfcc or waveform"),
         (VOICE.replace("audio):", "audio, width):"), "missing a required argument: 'width'"),
@@ -121,7 +121,7 @@ def command(request, finished, tmp_path, monkeypatch):
 def test_the_code_of_a_run_runs_only_where_that_is_allowed(command, finished, tmp_path, capsys):
     assert command() in (1, 2)
     printed = capsys.readouterr().err
-    assert "is the code of a file, my_voice.py, which runs only if you trust it: --allow" in printed
+    assert "is defined by code in my_voice.py. If you trust it, pass --allow-code" in printed
     other = tmp_path / "other.py"
     other.write_text(VOICE + "# changed\n")
     assert command("--allow-code", other) in (1, 2)

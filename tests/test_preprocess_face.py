@@ -50,7 +50,7 @@ TURNS = [(1, "clockwise by 90"), (2, "by 180"), (3, "counterclockwise by 90")]
 @pytest.mark.parametrize(("quarters", "turn"), TURNS)
 def test_a_video_that_is_not_upright_is_refused_with_a_hint(sample_frames, quarters, turn):
     frames = decoded(np.rot90(sample_frames, quarters, axes=(1, 2)).copy())
-    with pytest.raises(ClipError, match=f"There is one if the picture is turned {turn} degrees"):
+    with pytest.raises(ClipError, match=f"A face is found after rotating by {turn} degrees"):
         detect_faces(frames, SETTINGS)
 
 

@@ -57,7 +57,7 @@ def test_frames_without_points_are_interpolated_and_noted():
         (table([]), "no frame with a face"),
         # Without a video, it must say when a frame is shown.
         (table().replace(b"timestamp", b"time"), "no column timestamp, and there is no video"),
-        (table(rate_hz=-5), "timestamps of the landmark file do not rise"),
+        (table(rate_hz=-5), "timestamps of the landmark file are not increasing"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(content, message):

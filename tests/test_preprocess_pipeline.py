@@ -264,7 +264,7 @@ def test_the_same_bytes_under_two_names_are_noted_and_of_two_actors_a_warning(ra
     names = [f"{NAMES[0]}.wav", "03-01-03-01-01-02-01.wav", f"{NAMES[0][:-2]}09.wav"]
     for copy, said in (
         (names[1], f"note: the same bytes under different names: {', '.join(names[:2])}"),
-        (names[2], "One of the actors [1, 9] has the file of another"),
+        (names[2], "One of the actors [1, 9] has another actor's file"),
     ):
         shutil.copy(raw / names[0], raw / copy)
         assert sound_features(raw, cache) == 0
@@ -329,7 +329,7 @@ def test_a_cache_of_recordings_has_no_pictures(cache):
     assert opened.read(NAMES[0], "mfcc").std() > 1
     assert opened.manifest["dataset"] == "RAVDESS speech, audio only"
     assert set(opened.manifest["versions"]) == {"h5py", "librosa", "numpy", "scipy", "soxr"}
-    with pytest.raises(CacheError, match=r"actor_01.h5: holds no frames"):
+    with pytest.raises(CacheError, match=r"actor_01.h5: does not contain frames"):
         opened.read(NAMES[0], "frames")
 
 

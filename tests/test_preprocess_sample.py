@@ -107,7 +107,7 @@ def test_within_a_group_the_display_does_not_depend_on_the_emotion():
     [
         ("sample.json", json.dumps({"seed": 1, "version": sample.VERSION}), "'seed': 1"),
         ("sample.json", "[", "is not a valid sample file"),
-        ("Actor_01/01-01-01-01-01-01-01.mp4", "recorded", "which is not of a sample"),
+        ("Actor_01/01-01-01-01-01-01-01.mp4", "recorded", "which is not part of a sample"),
     ],
 )
 def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys, name, content, problem):

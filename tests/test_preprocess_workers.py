@@ -64,7 +64,7 @@ def die(source, *, folder, settings):
 
 def test_a_machine_on_which_workers_die_without_a_clip_is_one_error(todo, tmp_path):
     task = partial(die, folder=tmp_path, settings=Deadly())
-    with pytest.raises(FailedError, match="worker processes die even of an empty clip"):
+    with pytest.raises(FailedError, match="worker processes crash even on an empty clip"):
         list(process_all(todo, task, {}, 2, None))
 
 

@@ -168,7 +168,7 @@ def test_a_start_differs_by_its_content_and_not_by_its_name():
     [
         ("config.json", "{", "", "config.json: not JSON"),
         ("config.json", '"seed": 0', '"seed": -1', "config.json: seed is -1, expected 0 or more"),
-        ("config.json", '"audio_mfcc_cnn"', '"erann"', "config.json is that of erann/fold_0"),
+        ("config.json", '"audio_mfcc_cnn"', '"erann"', "config.json belongs to erann/fold_0"),
         ("config.json", '"epochs": 2', '"epochs": 1', "has 2 epochs, config.json says 1"),
         ("config.json", '"test_clips": 8', '"test_clips": 9', "has 8 clips, config.json says 9"),
         ("metrics.jsonl", "{", "", "metrics.jsonl, line 1: not JSON"),
@@ -215,7 +215,9 @@ def test_a_missing_or_binary_file_is_named(change, message, folder):
 
 @pytest.mark.parametrize("name", ["fold_00", "fold_1", "validation_0"])
 def test_a_run_is_only_read_from_its_own_folder(name, folder):
-    with pytest.raises(RunError, match=f"that of audio_mfcc_cnn/fold_0, the folder is {name}"):
+    with pytest.raises(
+        RunError, match=f"belongs to audio_mfcc_cnn/fold_0, but the folder is {name}"
+    ):
         read_config(folder.rename(folder.with_name(name)))
 
 

@@ -1,1 +1,1 @@
-"""From the cache to runs: stream clips, train one fold, write what was reached."""
+"""From the cache to runs: stream clips, train one fold, write the results."""

@@ -176,8 +176,8 @@ def configure_torch(args: argparse.Namespace, device: torch.device) -> None:
         torch.set_num_threads(1)
     elif is_heavy(args.model, args.preset):
         warn(
-            "the full-size network takes a day or more per fold on a CPU, and 15 GB of memory or "
-            "more at batch size 16. Use a GPU, or --preset tiny"
+            "the full-size network takes a day or more per fold on a CPU, and 12 to 24 GB of "
+            "memory at batch size 16. Use a GPU, or --preset tiny"
         )
 
 
@@ -261,7 +261,8 @@ def clips_of_fold(cache: Cache, args: argparse.Namespace) -> tuple[list[Clip], l
     if counts[0] < 2 or counts[1] < processes:
         raise CacheError(
             f"{cache.directory}: {counts[0]} training and {counts[1]} held-out clips in this fold "
-            f"for {processes} processes, expected 2 to train on, and one per process to hold out"
+            f"for {processes} processes, expected at least 2 for training and one held-out clip "
+            "per process"
         )
     check_fields(cache, parts[0][0], args.model, args.preset)
     cache.check({clip.actor for part in parts for clip in part})
@@ -336,7 +337,7 @@ def make_parser() -> argparse.ArgumentParser:
     validate = "hold out validation actors instead of the test actors, to choose settings; writes "
     add("--validate", action="store_true", help=f"{validate}validation_K, which is not a result")
     add("--compile", action="store_true", help="compile the network with torch.compile")
-    add("--deterministic", action="store_true", help="bit-identical runs on a GPU (slower)")
+    add("--deterministic", action="store_true", help="deterministic operations on a GPU (slower)")
     add_arguments(parser)
     add("--resume", action="store_true", help="resume from last.pt if it exists")
     return parser

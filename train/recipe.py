@@ -71,8 +71,8 @@ class Recipe:
     landmark_mirror: bool = _setting(False, "mirror the landmarks of half of the clips")
     landmark_exchange: float = _setting(
         0.0,
-        "share of clips whose expression is put on the mean faces of two other training actors, "
-        "mixed: the training actors are few",
+        "share of clips whose expression is transferred to a mixture of two other training actors' "
+        "mean faces",
         high=1,
     )
     landmark_gain: float = _setting(
@@ -80,8 +80,8 @@ class Recipe:
     )
     started_rate: float = _setting(
         1.0,
-        "learning rate of parts that start from trained weights, relative to that of new parts; "
-        "below 1 their batch norms keep their statistics, and at 0 they stay as they are",
+        "learning rate of pretrained parts, relative to that of new parts; below 1 their batch "
+        "norm statistics are frozen, and at 0 their weights too",
         high=1,
     )
     product_start: bool = _setting(
@@ -92,7 +92,7 @@ class Recipe:
     mixup: float = _setting(0.0, "alpha of mixup, which mixes pairs of clips (0 = off)")
     modality_dropout: float = _setting(
         0.0,
-        "share of clips of which a fusion network sees only one modality, so it learns both",
+        "share of clips with one modality dropped, so that a fusion network learns both",
         high=1,
     )
 

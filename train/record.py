@@ -345,8 +345,8 @@ def read_config(folder: Path | str) -> RunConfig:
     except RunError as exc:
         raise RunError(f"{CONFIG}: {exc}. {_AGAIN}") from exc
     if config.folder.parts != folder.absolute().parts[-2:]:
-        advice = f"the folder is {folder.name}. Rename the folder"
-        raise RunError(f"{CONFIG} is that of {config.folder}, {advice}")
+        advice = f"but the folder is {folder.name}. Rename the folder"
+        raise RunError(f"{CONFIG} belongs to {config.folder}, {advice}")
     return config
 
 
@@ -467,7 +467,7 @@ class Checkpoint:
     def network(
         self, device: torch.device | str = "cpu", allow_code: bool | Path = False
     ) -> TrainedNetwork:
-        """The trained network, ready for use; RunError if the weights are not those of it.
+        """The trained network, ready for use; RunError if the weights do not match it.
 
         The code of a network from a file runs only with `allow_code`: True is for the copy beside
         the checkpoint, a path for the file itself, which must be the one of the run.
@@ -475,8 +475,10 @@ class Checkpoint:
         name, source = self.config.model, self.config.source
         if source.get("sha256") != model.source_of(name).get("sha256"):
             if not allow_code:
-                code = f"the code of a file, {source.get('file')}, which runs only if you trust it"
-                raise RunError(f"{self.path}: its network is {code}: --allow-code")
+                code = (
+                    f"defined by code in {source.get('file')}. If you trust it, pass --allow-code"
+                )
+                raise RunError(f"{self.path}: its network is {code}")
             file = self.path.with_name(SOURCE) if allow_code is True else allow_code
             model.add_file(f"{file}:{name}", source.get("sha256", ""))
         try:

@@ -364,7 +364,7 @@ class Trainer:
         differences = checkpoint.config.differences(self.config)
         if differences:
             raise RunError(
-                f"{checkpoint.path}: of a run with other settings (recorded and current: "
+                f"{checkpoint.path}: from a run with other settings (recorded and current: "
                 f"{'; '.join(differences)}). Remove that folder"
             )
         if len(metrics) < checkpoint.epoch:

@@ -156,7 +156,7 @@ def read_settings(folders: Sequence[Path], kind: str) -> tuple[list[Setting], li
         try:
             run = read_run(path)
         except (RunError, OSError) as exc:
-            problems.append(f"{path} is left out: {exc}")
+            problems.append(f"{path} is excluded: {exc}")
             continue
         values = {"model": run.model, "parameters": run.config.parameters, **settings(run.config)}
         del values["seed"], values["device"]
@@ -165,7 +165,7 @@ def read_settings(folders: Sequence[Path], kind: str) -> tuple[list[Setting], li
         if kept is not run:
             same = np.array_equal(kept.predictions.predicted, run.predictions.predicted)
             problems.append(
-                f"{path} is left out: it has the settings, fold and seed of {kept.folder}, and "
+                f"{path} is excluded: it has the settings, fold and seed of {kept.folder}, and "
                 f"{'the same' if same else 'other'} predictions. Keep one of the two"
             )
             continue

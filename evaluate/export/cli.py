@@ -108,8 +108,8 @@ def _publish(args: argparse.Namespace, out: Path) -> int:
         other = [n for n in _COMMON if getattr(result.config, n) != getattr(first, n)]
         other += [n for n in ("dataset", "fingerprint") if result.config.cache[n] != first.cache[n]]
         if other or result.fold == before.fold:
-            differs = f"has another {other[0]}" if other else f"is fold {result.fold} again"
-            raise RunError(f"{checkpoint.path} {differs}, expected another fold of one network")
+            differs = f"has a different {other[0]}" if other else f"repeats fold {result.fold}"
+            raise RunError(f"{checkpoint.path} {differs}, expected different folds of one network")
     single = out.suffix == ".safetensors"
     if single and len(found) > 1:
         raise RunError(f"{out} is one file for {len(found)} checkpoints, expected a folder")

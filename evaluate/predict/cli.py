@@ -88,7 +88,7 @@ def _predict_file(
         if not path.is_file():
             raise ClipError("not a regular file" if path.exists() else "no such file")
         if path.stem.endswith(_MARK):
-            raise ClipError("is a picture of a prediction, expected another video")
+            raise ClipError("is the output of a prediction, expected an input video")
         for window in predict(predictor, path, plan(path, args.hop)):
             windows.append(window)
     except Exception as exc:
@@ -215,10 +215,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments; clips may also follow `--checkpoint FILE`, where their names tell them."""
     parser = _parser()
     args = parser.parse_args(argv)
+    checkpoints = []
     for first, *others in args.checkpoint or []:
         weights = [each for each in others if Path(each).suffix.lower() in _WEIGHTS]
         args.clips += [each for each in others if each not in weights]
-        args.checkpoint = [Path(each) for each in (first, *weights)]
+        checkpoints += map(Path, (first, *weights))
+    args.checkpoint = checkpoints
     if not args.clips:
         parser.error("the following arguments are required: CLIP")
     if args.model and args.checkpoint:
@@ -237,7 +239,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     clips = "a video, a folder of videos, or - for a list on standard input, one per line"
     add("clips", metavar="CLIP", nargs="*", help=clips)
-    files = "last.pt or exported weights of runs, whose mean is predicted (default: the weights "
+    files = (
+        "last.pt or exported weights of runs, whose predictions are averaged (default: the weights "
+    )
     files += "that come with the project, of --model)"
     add("--checkpoint", metavar="FILE", nargs="+", action="append", help=files)
     name = f"the network whose weights come with the project (default: {BEST})"

@@ -87,12 +87,12 @@ class Predictor:
         seen = len(self.networks) - len(kept)
         if not seen:
             return self, ()
-        warning = f"RAVDESS's actor {actor} was in the training of {seen} of {len(self.networks)}"
+        warning = f"{seen} of {len(self.networks)} networks were trained on RAVDESS's actor {actor}"
         if not self.shipped or not kept:
-            return self, (f"{warning} networks: this is no prediction for a stranger",)
+            return self, (f"{warning}: not a prediction for an unseen person",)
         networks, configs = zip(*kept, strict=True)
         folds = ", ".join(str(config.fold) for config in configs)
-        warning += f" networks: predicted by fold {folds}, which did not see that actor"
+        warning += f": predicted by fold {folds}, which did not see that actor"
         return replace(self, networks=networks, configs=configs), (warning,)
 
 
@@ -204,11 +204,13 @@ def load(
             warnings.append(f"trained for {progress}: finish that run with train.py --resume")
     fields = {name for network in networks for name in network.fields}
     if "frames" in fields and settings.faces == "landmarks":
-        warnings.append("trained on crops from published landmarks, here a detector finds faces")
+        warnings.append(
+            "trained on crops from published landmarks, but a face detector is used here"
+        )
     if "landmarks" in fields:
         if settings.landmarks == "csv":
             sources = "tables of landmarks" + " and recordings" * (settings.audio == "wav")
-            warnings.append(f"trained on {sources}, here dlib finds the points in the video")
+            warnings.append(f"trained on {sources}, but here dlib finds the points in the video")
         of_video = {"faces": "mtcnn", "audio": "mp4", "landmarks": "dlib"}
         settings = replace(settings, modality="landmarks", **of_video)
         settings.versions()  # dlib is installed

@@ -112,7 +112,7 @@ def _beside(
         start, full = left + 6 * unit, PANEL - 8 * unit
         draw.rectangle((start, top, start + full, top + unit), outline="#555555")
         draw.rectangle((start, top, start + full * float(share), top + unit), fill=COLORS[emotion])
-    text = f"{time_s:.2f} s; heard and seen {window.start_s:.2f} to {window.end_s:.2f} s"
+    text = f"{time_s:.2f} s; input from {window.start_s:.2f} to {window.end_s:.2f} s"
     draw.text((left, unit * 18), text, fill="white", font=small)
     # The box around the face, and the face with the attention over it.
     if window.boxes is not None:

@@ -112,6 +112,6 @@ def _check_as_cached(predicted: np.ndarray, clips: list[Clip], run: Run, toleran
     allowed = math.ceil(tolerance * len(clips))
     if different > allowed:
         raise RobustnessError(
-            f"{different} of {len(clips)} clips are not predicted as in {PREDICTIONS}, expected at "
-            f"most {allowed}: these are not the clips or the weights of that run"
+            f"predictions of {different} of {len(clips)} clips differ from {PREDICTIONS}, expected "
+            f"at most {allowed}: the clips or the weights are from another run"
         )

@@ -59,7 +59,7 @@ def read_measured(folder: Path) -> Measured:
         if content.get("schema_version") != SCHEMA_VERSION or names != expected:
             raise RobustnessError("it has another schema version or different conditions")
         if measured.predictions_sha256 != sha256_file(folder / PREDICTIONS):
-            raise RobustnessError(f"it is of other predictions than the {PREDICTIONS} beside it")
+            raise RobustnessError(f"it does not match the {PREDICTIONS} beside it")
         return measured
     except (OSError, ValueError, RecursionError) as exc:
         raise RobustnessError(
