@@ -281,7 +281,7 @@ def test_diff_tells_what_differs_and_by_how_much(noise_cache, tmp_path, capsys):
     assert f"2 clips ({CLIPS[4].clip_id}, {CLIPS[5].clip_id}) only in {one}" in said
     assert f"notes differ: 1 clips ({CLIPS[0].clip_id})" in said
     assert said[-1].startswith("mfcc: differs in 1 of 4 clips, by at most 26 ")
-    assert f"by {26 / values:.3g} in the mean" in said[-1]
+    assert f"by {26 / values:.3g} on average" in said[-1]
 
 
 def test_a_cache_of_audio_says_so_and_trains_what_it_can(tmp_path, capsys):

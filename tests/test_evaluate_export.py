@@ -230,7 +230,7 @@ def test_without_the_files_of_its_run_a_card_has_no_accuracy(exported, files, tm
     checkpoint = changed(checkpoint, folder, seed=1, precision="bfloat16", init=unknown)
     assert call(checkpoint, tmp_path / "model.onnx") == 0
     warning = capsys.readouterr().err
-    assert ("config.json is of another run" if files else "config.json is missing") in warning
+    assert ("are from different runs" if files else "config.json is missing") in warning
     card = (tmp_path / "model.md").read_text()
     assert "Accuracy: " not in card
     for text in ("it may have seen the test actors", "tested in bfloat16", "on random inputs"):

@@ -185,7 +185,7 @@ def test_the_synthetic_sample_is_never_shown_as_people(tmp_path, capsys):
     text = report_of(tmp_path, make_run(0, 180, cache=SAMPLE))
     assert "All figures here are made from the synthetic sample. They say nothing about" in text
     assert "75.76" not in text  # the paper's number
-    assert "made from synthetic sample, seed 0, says nothing about" in capsys.readouterr().out
+    assert "based on synthetic sample, seed 0, not indicative of" in capsys.readouterr().out
 
 
 def test_the_papers_tables_are_filled_beside_its_figures(tmp_path, capsys):

@@ -186,8 +186,8 @@ def test_what_does_not_belong_together_is_refused_by_name(run, cache, fold_cache
     biased = {"fc2.bias": state["model"]["fc2.bias"] + 100 * torch.arange(8)}
     for own, part, change, match in (
         (fold_cache, "model", {}, "has other clips of the test actors than the run"),
-        (cache, "model", biased, "not the clips or the weights of that run"),
-        (cache, "config", {"seed": 1}, "config.json is of another run"),
+        (cache, "model", biased, "the clips or the weights are from another run"),
+        (cache, "config", {"seed": 1}, "config.json and last.pt are from different"),
     ):
         torch.save(state | {part: state[part] | change}, checkpoint)
         assert call(runs, own) == 1
