@@ -8,7 +8,7 @@ from media import encode
 
 from cache.ravdess import EMOTIONS
 from cache.schema import DURATION_S
-from evaluate.predict.picture import BOX, COLORS, draw, figure_of
+from evaluate.predict.picture import BOX, COLORS, draw, figure_of, overlay
 from evaluate.predict.predictor import Prediction, WindowPrediction
 from evaluate.predict.video import PANEL, annotate
 from preprocess.decode import open_video
@@ -162,3 +162,21 @@ def test_faces_are_labeled_with_their_moment_and_have_their_own_attention(
         assert below.get_title() == f"up to {number:.1f} x the mean"
     draw("a $strange_{name", prediction, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_overlay_glows_where_the_attention_is_high_in_the_cells_that_there_are():
+    attention = np.zeros((2, 2), np.float32)
+    attention[0, 1] = 5
+    shown = overlay(np.full((8, 8, 3), 100, np.uint8), attention).astype(int)
+    assert shown[:4, 4:, :2].min() > 150  # bright
+    assert (shown[:4, 4:] == shown[0, 4]).all()  # and no brighter in its middle
+    shown[:4, 4:] = 100
+    assert (shown == 100).all()  # the rest is untouched
+
+
+@pytest.mark.parametrize(("count", "inches"), [(1, 6.5), (3, 12)])
+def test_the_picture_of_a_network_of_sound_is_as_wide_as_what_it_shows(count, inches):
+    windows = [window(1.225 * number, "calm") for number in range(count)]
+    figure = figure_of("a" * 200, Prediction(windows), ["word " * 40])
+    assert figure.get_figwidth() == inches
+    assert max(map(len, figure.get_suptitle().splitlines())) <= 10 * inches

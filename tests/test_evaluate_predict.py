@@ -321,3 +321,14 @@ def test_an_output_that_is_full_or_closed_ends_in_one_line(
             errors = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
             assert len(errors) == bool(problem)
             assert (problem or "") in "".join(errors)
+
+
+def test_the_annotated_video_lasts_as_long_and_sounds_the_same(clips, ask, tmp_path):
+    _, [line], _ = ask("cfn_sr", clips[0], "--out", tmp_path, "--video")
+    with av.open(str(clips[0])) as old, av.open(line["video"]) as new:
+        assert new.streams.video[0].frames == old.streams.video[0].frames
+        assert new.streams.video[0].width == old.streams.video[0].width + 320
+        assert new.duration == pytest.approx(old.duration, abs=100_000)
+    was, now = (sound_of(Path(path)) for path in (clips[0], line["video"]))
+    length = min(len(was), len(now))
+    assert np.corrcoef(was[:length], now[:length])[0, 1] > 0.99

@@ -11,9 +11,11 @@ from finished import clips_with_sound, finished_run
 from noise import noise_arrays, write_noise_cache
 from torch.nn import functional
 
+import model
 from cache.ravdess import Clip, expected_clips
 from cache.reader import Cache
 from cache.schema import FIELDS, SAMPLE_COUNT
+from evaluate.robustness import measure as measuring
 from evaluate.robustness.cli import main
 from evaluate.robustness.conditions import CONDITIONS, brighter, frozen, generator, noisy
 from evaluate.robustness.measure import measure
@@ -215,3 +217,12 @@ def test_a_damaged_file_is_refused(run, old, new, match):
     with pytest.raises(RobustnessError, match=f"erann/fold_0: .*{match}"):
         collect([run])
     assert count == 1
+
+
+@pytest.mark.parametrize("name", ["video_resnext50", "cfn_sr"])
+def test_facial_points_are_no_sound_and_no_frames(name):
+    fields = model.inputs(name, "landmarks")
+    reasons = {each.name: measuring._why_not(each, fields, FIELDS) for each in CONDITIONS}
+    assert reasons["as_cached"] is None
+    assert reasons["picture_missing"] == "the network does not look at frames"
+    assert (reasons["sound_missing"] is None) == (name == "cfn_sr")

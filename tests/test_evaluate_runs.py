@@ -63,7 +63,11 @@ STARTED = "'audio: audio_mfcc_cnn, 70 epochs'"
     ("setting", "found"),
     [
         ({"seed": 7}, "seed is 0 and 7"),
+        ({"preset": "tiny"}, "preset is 'paper' and 'tiny'"),
         ({"parameters": 7}, "parameters is 26301417 and 7"),
+        ({"batch_size": 8}, "batch size is 16 and 8"),
+        ({"learning_rate": 0.1}, r"learning rate is 0\.001 and 0\.1"),
+        ({"precision": "bfloat16"}, "precision is 'float32' and 'bfloat16'"),
         ({"mixup": 0.4, "device": "gpu 1"}, r"mixup is 0\.0 and 0\.4"),
         ({"recipe": "modern", "versions": {"torch": "3"}}, "recipe is 'paper' and 'modern'"),
         ({"cache": origin("other")}, "dataset is 'RAVDESS speech, full .*' and 'other'"),

@@ -65,3 +65,10 @@ def test_mcnemar_is_the_binomial_sum_over_both_tails(first, second):
 def test_holm_multiplies_step_by_step_and_never_falls():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert (holm([0.5, 0.9]), holm([0.2]), holm([])) == ([1, 1], [0.2], [])
+
+
+def test_clips_of_an_actor_go_together():
+    # Each actor is all right or all wrong: as sure as of 20 coins, however many clips they have.
+    scores, actors = scores_of([60] * 10 + [0] * 10, [60] * 20)
+    found = interval_over_actors(scores, np.ones(1200), actors)
+    assert found == pytest.approx(interval_over_actors(scores[::60], np.ones(20), np.arange(20)))

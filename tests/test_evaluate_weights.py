@@ -284,6 +284,7 @@ def changed(path, out, *, about=None, **tensors):
         ({"about": lambda text: re.sub('(racy": )[0-9.]+', r"\1NaN", text)}, "accuracy is nan"),
         (struct.pack("<Q", 2**40) + b"{}", "damaged (Error while deserializing header"),
         (struct.pack("<Q", 2**21) + b"[" * 2**21, "damaged (Error while deserializing header"),
+        (struct.pack("<Q", 2) + b"[]", "damaged"),
     ],
 )
 def test_hostile_weights_end_in_one_line(change, problem, weights, tmp_path, capsys):

@@ -210,7 +210,7 @@ def test_a_recording_that_cannot_be_used_is_refused(content, problem):
         decode(content, picture=False)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.99])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("front", [False, True])
 def test_a_truncated_clip_is_refused(share, front):
     content = moved_to_front(ordinary()) if front else ordinary()
@@ -234,7 +234,10 @@ def test_a_playlist_does_not_make_the_decoder_open_other_files(text, tmp_path):
             pass
 
 
-@pytest.mark.parametrize("name", ["12:30:45.wav", "http:one.wav", "concat:secret.wav"])
+NAMES = ["12:30:45.wav", "http:one.wav", "concat:secret.wav", "file:secret.wav", "tcp:127.0.0.1"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_the_name_of_a_file_whatever_addresses_it_looks_like(name, tmp_path, monkeypatch):
     (tmp_path / "secret.wav").write_bytes(recording(tone(3)))
     (tmp_path / "folder").mkdir()

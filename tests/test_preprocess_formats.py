@@ -64,8 +64,11 @@ def test_crops_of_every_pixel_format_are_those_of_the_whole_picture(any_video):
 
 
 ENCODED = """
-libx264 yuv420p10le mp4, libx264 yuvj420p mp4, libx265 yuv420p12le mp4, libvpx-vp9 yuv420p webm,
-prores_ks yuva444p10le mov, rawvideo nv12 avi, rawvideo yuyv422 avi, png rgba mov
+libx264 yuv420p10le mp4, libx264 yuv422p10le mp4, libx264 yuv444p mp4, libx264 yuvj420p mp4,
+libx265 yuv420p10le mp4, libx265 yuv420p12le mp4, libvpx-vp9 yuv420p webm, ffv1 bgra matroska,
+prores_ks yuv422p10le mov, prores_ks yuva444p10le mov, rawvideo nv12 avi, rawvideo yuv410p avi,
+rawvideo yuyv422 avi, rawvideo gray matroska, mjpeg yuvj422p avi, ffv1 yuv420p16le matroska,
+png rgba mov, mpeg4 yuv420p avi, qtrle rgb24 mov, cfhd yuv422p10le mov, v210 yuv422p10le mov
 """
 
 
@@ -188,7 +191,12 @@ def test_a_picture_is_cut_to_the_rectangle_that_its_file_shows(content):
     assert np.abs(shown - expected).mean() < 6
 
 
-LAYOUTS = "mono stereo 2.1 3.0(back) quad 5.0 5.1 5.1(side) 6.1(front) 7.1 7.1(wide) downmix"
+LAYOUTS = (
+    "mono stereo 2.1 3.0 3.0(back) 4.0 quad quad(side) 3.1 5.0 5.0(side) 4.1 5.1 5.1(side) 6.0 "
+)
+LAYOUTS += (
+    "6.0(front) hexagonal 6.1 6.1(back) 6.1(front) 7.0 7.0(front) 7.1 7.1(wide) octagonal downmix"
+)
 
 
 def recorded(container, codec, layout, *tracks, dispositions=(0, 0)):

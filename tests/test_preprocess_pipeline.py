@@ -347,16 +347,21 @@ def test_a_recording_is_shifted_to_the_clips_time_and_heard_again_if_replaced(on
     np.testing.assert_allclose(waveforms[1], 2 * waveforms[2], atol=2)
 
 
-def test_another_size_and_rate_are_accepted(sample_frames):
-    """A slow video, its sound mono at 8 kHz."""
-    pictures = np.stack([cv2.resize(picture, (320, 240)) for picture in sample_frames])
+@pytest.mark.parametrize("size", [(320, 240), (1920, 1080)])
+def test_other_sizes_rates_and_sounds_are_accepted(sample_frames, size):
+    """A slow video of another size, its sound mono at 8 kHz."""
+    pictures = np.stack([cv2.resize(picture, size) for picture in sample_frames])
     content = encode(pictures, tone(3.2, 8_000, channels=1), frame_rate=Fraction(10), rate_hz=8_000)
-    arrays, notes = compute(content, Settings())
+    arrays, notes = compute(content, Settings(waveform=True))
     assert notes == ()
     assert arrays["frames"].shape == (30, 224, 224, 3)
     assert arrays["frames"].std() > 20
     assert list(arrays["frame_index"][:5]) == [5, 6, 7, 7, 8]
-    assert arrays["face_box"].max() <= 320
+    assert arrays["face_box"].max() <= max(size)
+    spectrum = np.abs(np.fft.rfft(arrays["waveform"].astype(float)))
+    loudest_hz = np.argmax(spectrum) * 44_100 / len(arrays["waveform"])
+    assert loudest_hz == pytest.approx(440, abs=2)
+    assert spectrum[len(spectrum) // 4 :].max() < 0.01 * spectrum.max()  # above 5.5 kHz
 
 
 # Settings. -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from processes import status_of
 
 from cache.files import sha256_file
 from cache.ravdess import EMOTIONS, FULL_AV, SPEECH, Clip
-from preprocess import sample, sample_acting, sample_voice
+from preprocess import sample, sample_acting, sample_face, sample_voice
 
 
 def hashes(folder):
@@ -135,3 +135,16 @@ def test_a_clip_that_fails_is_reported_and_leaves_no_file(tmp_path, capsys):
     assert "1 of 2 clips failed" in capsys.readouterr().err
     assert len(hashes(tmp_path)) == 1
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_another_seed_draws_another_actor():
+    randoms = [np.random.default_rng([seed, 1]) for seed in (0, 0, 1)]
+    one, same, other = (sample_face.draw_look(random, male=True) for random in randoms)
+    assert one == same != other
+
+
+def test_men_speak_low_and_women_high():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        assert 90 <= sample_voice.draw_voice(rng, male=True).pitch_hz <= 150
+        assert 170 <= sample_voice.draw_voice(rng, male=False).pitch_hz <= 250

@@ -55,8 +55,10 @@ def read_measured(folder: Path) -> Measured:
             measured = Measured(**(content | {"conditions": conditions}))
         except (TypeError, KeyError) as exc:
             raise RobustnessError(f"a key is missing or unknown ({exc!a:.100})") from exc
-        names, expected = ([each.name for each in own] for own in (conditions, CONDITIONS))
-        if content.get("schema_version") != SCHEMA_VERSION or names != expected:
+        found, expected = (
+            [(each.name, each.modality) for each in own] for own in (conditions, CONDITIONS)
+        )
+        if content.get("schema_version") != SCHEMA_VERSION or found != expected:
             raise RobustnessError("it has another schema version or different conditions")
         if measured.predictions_sha256 != sha256_file(folder / PREDICTIONS):
             raise RobustnessError(f"it does not match the {PREDICTIONS} beside it")
