@@ -13,8 +13,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 ROOT = Path(__file__).parents[1]
 Finished = subprocess.CompletedProcess[str]
 Main = Callable[[list[str]], int]
@@ -69,5 +67,7 @@ def _run(target: Main, folder: Path, arguments: list[str], variables: dict) -> N
         opened = (folder / stream.name.strip("<>")).open("wb")
         os.dup2(opened.fileno(), stream.fileno())
     os.environ.update({name: str(value) for name, value in variables.items()})
+    import torch  # not above, where each process of a test would wait for it
+
     torch.set_num_threads(1)
     sys.exit(target(arguments))

@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import json
+import multiprocessing
 import os
 import platform
 import time
@@ -8,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from processes import begin
 
 from cache.files import BusyError, atomic_path, locked, sha256_file, sync, write_json, write_text
 
@@ -110,24 +110,25 @@ def test_a_read_only_folder_is_locked_without_a_file(tmp_path, monkeypatch):
             pass
 
 
-def hold_often(arguments):
-    """Lock a folder many times, as a machine of its own; a status other than 0 if two had it."""
-    folder, name = arguments
+def hold_often(folder, name):
+    """Lock a folder many times, as a machine of its own; an error if two have it."""
     platform.node = lambda: name
     fcntl.flock = lambda *_: None  # other machines do not see it
-    held, ends = Path(folder, "held"), time.monotonic() + 2
+    held, ends = folder / "held", time.monotonic() + 2
     while time.monotonic() < ends:
-        with suppress(BusyError), locked(Path(folder)):
+        with suppress(BusyError), locked(folder):
             held.open("x").close()
             time.sleep(0.01)
             held.unlink()
         time.sleep(0.001)
-    return 0
 
 
 def test_of_several_machines_one_at_a_time_has_the_lock(tmp_path):
-    started = [begin(hold_often, tmp_path / n, [tmp_path / "shared", n]) for n in "abcd"]
-    for process, name in zip(started, "abcd", strict=True):
-        process.join()
-        assert process.exitcode == 0, (tmp_path / name / "stderr").read_text()
-    assert not list((tmp_path / "shared").iterdir())
+    fresh = multiprocessing.get_context("spawn")
+    machines = [fresh.Process(target=hold_often, args=(tmp_path, name)) for name in "abcd"]
+    for machine in machines:
+        machine.start()
+    for machine in machines:
+        machine.join()
+    assert [machine.exitcode for machine in machines] == [0] * 4
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,8 @@ import json
 import re
 import shlex
 import shutil
+from glob import glob
+from pathlib import Path
 
 from finished import clips_with_sound
 from noise import change_manifest, write_noise_cache
@@ -13,10 +15,10 @@ from test_evaluate_weights import SETTINGS, arrays_of
 
 from cache.ravdess import expected_clips
 
-# In a checkout that is set up. Python is run afterwards, in this process, which has loaded torch.
-SHELL = (
-    """set -e; python() { echo python "${@@Q}"; }; make() { command make -o .venv/.ready "$@"; }"""
-)
+# In a checkout that is set up. What make and the shell would run by Python is printed, and run
+# afterwards in this process, which has loaded torch.
+PRINT = '#!/bin/bash\necho python "${@@Q}"\n'
+SHELL = 'set -e; python() { $RUN "$@"; }; make() { command make -o .venv/.ready RUN=$RUN "$@"; }'
 
 
 def blocks_of(name: str, language: str) -> list[str]:
@@ -41,9 +43,14 @@ def test_extend_leads_from_a_file_to_the_report_and_what_is_made_of_it(
         ("my_clip.mp4", sample_clips / "Actor_05/01-01-01-01-01-01-05.mp4"),
     ):
         script = script.replace(old, str(new))
-    done = run("bash", "-c", script, HOME=tmp_path, FOLDS=0, EPOCHS=1, TQDM_DISABLE=1)
+    printer = tmp_path / "print"
+    printer.write_text(PRINT)
+    printer.chmod(0o755)
+    done = run("bash", "-c", script, HOME=tmp_path, FOLDS=0, EPOCHS=1, RUN=printer)
     for line in re.findall("^python .*", done.stdout, re.M):
-        _, _, name, *words = shlex.split(line)
+        _, first, *words = shlex.split(line)  # python, and `-m NAME` or `train.py`
+        name = words.pop(0) if first == "-m" else Path(first).stem
+        words = [each for word in words for each in glob(word) or [word]]  # of runs by now
         main = importlib.import_module("model.__main__" if name == "model" else f"{name}.cli").main
         assert main(words) == 0
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())

@@ -20,8 +20,8 @@ def call(main, *arguments):
 
 def test_synthetic_clips_become_a_report(tmp_path, capsys):
     raw, cache, runs, report = (tmp_path / name for name in ("raw", "cache", "runs", "report"))
-    call(sample_main, "--out", raw, "--actors", 6, "--clips-per-actor", 1)
-    call(preprocess_main, "--raw", raw, "--cache", cache)
+    call(sample_main, "--out", raw, "--actors", 6, "--clips-per-actor", 1, "--jobs", 1)
+    call(preprocess_main, "--raw", raw, "--cache", cache, "--jobs", 1)
     for fold in (0, 1):
         assert train(cache, runs, "--model", "cfn_sr", "--fold", fold, "--epochs", 2) == 0
         assert "warning: " in capsys.readouterr().err  # eighteen actors are missing

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 from media import contents, record
 from processes import ROOT, run
+from tasks import Deadly, die, die_or_name, name
 
 from cache.command import FailedError
 from cache.ravdess import expected_clips
@@ -30,36 +30,11 @@ def todo(tmp_path):
     return [Source(clip, RawFile(str(number), tmp_path)) for number, clip in clips]
 
 
-def name(source, *, folder):
-    """A task that takes a moment."""
-    time.sleep(0.1)
-    return {"source": source.name}
-
-
-def die_or_name(source, *, folder):
-    """A task that kills its worker for one clip always, and for another one the first time."""
-    if source.name == "3" or (source.name == "5" and not (folder / "died").exists()):
-        (folder / "died").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {"source": source.name}
-
-
 def test_a_clip_that_kills_its_worker_twice_has_failed_and_all_others_are_processed(todo, tmp_path):
     results = process_all(todo, partial(die_or_name, folder=tmp_path), {}, 2, None)
     named = {source.name: result for source, result in results}
     assert "its worker process died twice" in named.pop("3")
     assert named == {str(n): {"source": str(n)} for n in range(12) if n != 3}
-
-
-class Deadly:
-    """Settings with which even the empty clip kills its process."""
-
-    def __hash__(self):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def die(source, *, folder, settings):
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_machine_on_which_workers_die_without_a_clip_is_one_error(todo, tmp_path):

@@ -32,7 +32,7 @@ from train.trainer import Trainer
 def real_cache(real_data, tmp_path_factory):
     directory = tmp_path_factory.mktemp("real") / "cache"
     raw = real_data / "ravdess"
-    assert main(["--raw", str(raw), "--cache", str(directory)]) == 0
+    assert main(["--raw", str(raw), "--cache", str(directory), "--jobs", "1"]) == 0
     return Cache(directory)
 
 
@@ -86,9 +86,9 @@ def two_kinds_of_points(real_data, tmp_path_factory):
     expand = [sys.executable, real_data / "expand.py", "landmarks", folder / "csv", "5"]
     subprocess.run(expand, check=True)
     caches = []
-    for points in ("dlib", str(folder / "csv")):
-        made = ["--raw", str(real_data / "ravdess"), "--modality", "landmarks"]
-        made += ["--landmarks", points, "--cache", f"{folder}/cache_{len(caches)}"]
+    for faces, points in (("mtcnn", "dlib"), ("landmarks", str(folder / "csv"))):
+        made = ["--raw", str(real_data / "ravdess"), "--modality", "landmarks", "--faces", faces]
+        made += ["--landmarks", points, "--cache", f"{folder}/cache_{len(caches)}", "--jobs", "1"]
         assert main(made) == 0
         caches.append(Cache(f"{folder}/cache_{len(caches)}"))
     return *caches, folder / "csv"
