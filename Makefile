@@ -170,7 +170,7 @@ demo: $(READY) ## run the whole pipeline on the synthetic sample
 	@echo "The report: $(CURDIR)/demo/report/report.html"
 
 test: $(READY) ## run the tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-gpu: $(READY) ## run the GPU tests and the CUDA training benchmark; print one table
 	$(RUN) -m pytest tests/gpu $(ARGS)

@@ -63,6 +63,8 @@ def test_extend_leads_from_a_file_to_the_report_and_what_is_made_of_it(
     assert (folder / "robustness.json").exists()
     made = sorted(path.name for path in (tmp_path / "report").glob("gated*/*"))
     assert made == ["README.md", "fold_0.safetensors", "model.py"]
+    card = (tmp_path / "report" / "gated.md").read_text()  # exporting compared it with torch
+    assert "| `landmarks` (input) | float32 | (N, 30, 68, 2) | x, y of 68 facial points" in card
 
 
 def test_python_is_run_block_by_block_as_in_a_notebook(sample_clips, tmp_path, monkeypatch, capsys):

@@ -75,15 +75,6 @@ def export(runs, name, out):
     return export_main([*given, "--points", "a painter"])
 
 
-def test_a_network_of_landmarks_exports_to_onnx(runs, tmp_path):
-    """The command compares the file with torch, so 0 says that they agree."""
-    checkpoint = runs / BOTH / "fold_0" / "last.pt"
-    given = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "model.onnx")]
-    assert export_main(given) == 0
-    card = (tmp_path / "model.md").read_text()
-    assert "| `landmarks` (input) | float32 | (N, 30, 68, 2) | x, y of 68 facial points" in card
-
-
 @pytest.fixture(scope="module")
 def published(runs, tmp_path_factory):
     out = tmp_path_factory.mktemp("published")
