@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def _pack_part(source: Cache, folder: Path, actors: list[int], *, as_jpeg: bool)
         "versions": versions,
         "clips": {clip.clip_id: source.manifest["clips"][clip.clip_id] for clip in clips},
     }
-    if _is_packed(folder, described):
+    if _is_packed(folder, described, source, fields):
         return
     # The shards, in another folder until the whole is complete.
     building = folder.resolve().with_name(f".{folder.resolve().name}.tmp")
@@ -140,8 +141,10 @@ def _encode(source: Cache, path: Path, actor: int) -> dict[str, Any]:
     return describe_shard(path, len(clips))
 
 
-def _is_packed(folder: Path, described: Mapping[str, Any]) -> bool:
-    """Whether this pack is in `folder` already; CacheError if anything else is."""
+def _is_packed(
+    folder: Path, described: Mapping[str, Any], source: Cache, fields: Collection[str]
+) -> bool:
+    """Whether this pack of `source` is in `folder` already; CacheError if anything else is."""
     there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if not there:
         return False
@@ -155,6 +158,13 @@ def _is_packed(folder: Path, described: Mapping[str, Any]) -> bool:
             )
     for problem in filter(None, packed.problems()):
         raise CacheError(f"{folder}: damaged ({problem}). Remove that folder, and pack again")
+    # Clips are recorded with the hash of their first file only, so compare what the others give.
+    for clip_id, name in product(described["clips"], set(fields) & set(COMPUTED) - {"frames"}):
+        if not np.array_equal(packed.read(clip_id, name), source.read(clip_id, name)):
+            raise CacheError(
+                f"{folder}: is an earlier pack, in which {name} of {clip_id} differs. Remove that "
+                "folder, and pack again"
+            )
     return True
 
 

@@ -116,7 +116,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "cache fingerprint": config.cache["fingerprint"],
         "cache contents": config.cache.get("contents", NOT_RECORDED),
         **{name.replace("_", " "): content[name] for name in others},
-        "starting weights": start_in_words(config.init),
+        "starting weights": start_in_words(config),
         "code of the network": " ".join([*config.source.values()]) or "of this project",
     }
 
@@ -171,18 +171,31 @@ def full_clips(config: RunConfig, what: str) -> int:
     return sum(len(expected_clips(actor)) for actor in (trained if what == "train" else tested))
 
 
-def start_in_words(init: dict[str, Any]) -> str:
-    """What the encoders of a run started from (`RunConfig.init`), in words, alike for all folds."""
+def start_in_words(config: RunConfig) -> str:
+    """What the encoders of a run started from, in words, alike for all folds."""
     starts = []
-    for part, start in sorted(init.items(), reverse=True):
+    for part, start in sorted(config.init.items(), reverse=True):
         run = start["run"]
-        source = f"{run['model']}, {run['epochs']} epochs" if run else UNKNOWN_START
-        if run and run["recipe"] != "paper":
-            source += f" of recipe {run['recipe']}"
+        source = _run_in_words(run, config.cache) if run else UNKNOWN_START
         if run and record.is_unknown(start):
             source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")
     return "; ".join(starts) or "random weights"
+
+
+def _run_in_words(run: dict[str, Any], cache: dict[str, Any]) -> str:
+    """A run that weights come from; `cache` is that of the run that starts from them."""
+    words = f"{run['model']}, {run['epochs']} epochs"
+    if run["recipe"] != "paper":
+        words += f" of recipe {run['recipe']}"
+    changed = run.get("changed", {}).items()  # earlier runs do not record it
+    words += "".join(f", {n.replace('_', ' ')} {own}" for n, own in changed if n != "epochs")
+    theirs = run.get("cache") or cache
+    if theirs["dataset"] != cache["dataset"]:
+        words += f", on {theirs['dataset']}"
+    elif theirs["fingerprint"] != cache["fingerprint"]:
+        words += f", on features with fingerprint {theirs['fingerprint'][:12]}"
+    return words
 
 
 def add_code(parser: argparse.ArgumentParser) -> None:

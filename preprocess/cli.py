@@ -100,6 +100,11 @@ def _report(outcome: Outcome, args: argparse.Namespace, seconds: float, from_rav
             print(f"note: {same}")
     for names in outcome.same_landmarks[:10]:
         print(f"note: the same landmarks in different clips: {', '.join(names)}")
+    if outcome.kept:
+        print(
+            f"note: {len(outcome.kept)} clips of {args.cache} are not in {args.raw}, such as "
+            f"{outcome.kept[0]}. They stay; to leave them out, build another cache"
+        )
     if outcome.excluded_failures:
         listed = args.cache / FAILURES_NAME
         print(f"note: failures of other actors, in {listed}: {outcome.excluded_failures}")

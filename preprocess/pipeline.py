@@ -59,6 +59,7 @@ class Outcome:
     total: int  # clips in the cache now
     failures: dict[str, str]  # source name to reason, also from earlier runs if they still hold
     excluded_failures: int  # the number of others that still hold, of actors not asked for
+    kept: list[str]  # the sources of clips of the cache that are no longer among the raw files
     duplicates: list[list[str]]  # the names of sources with the same bytes
     same_landmarks: list[list[str]]  # the clip_ids of clips with the same landmarks
 
@@ -101,11 +102,13 @@ def build(
     if finished.work.exists():  # last, so that the next run resumes one that was killed before
         shutil.rmtree(finished.work)
     own = {name: why for name, why in failures.items() if concerns(name, only)}
+    kept = [i for i in records.keys() - sources.keys() if Clip.parse(i).actor in only]
     return Outcome(
         made=sum(source.clip.clip_id in records for source in todo),
         total=len(records),
         failures=own,
         excluded_failures=len(failures) - len(own),
+        kept=sorted(records[clip_id]["source"] for clip_id in kept),
         duplicates=_equal((r["source"], r["source_sha256"]) for _, r in sorted(records.items())),
         same_landmarks=_same_landmarks(cache) if settings.landmarks and records else [],
     )

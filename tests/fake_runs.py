@@ -18,6 +18,7 @@ from cache.reader import Cache
 from evaluate.cli import main
 from evaluate.robustness.conditions import CONDITIONS
 from evaluate.robustness.table import Measured, Outcome
+from model.registry import NAMES, inputs
 from train import record
 from train.record import EpochMetrics, Predictions, Run
 
@@ -67,8 +68,16 @@ def make_run(
     labels = np.array([clip.label for clip in clips])
     if predicted is None:
         predicted = np.where(np.arange(len(clips)) < right, labels, (labels + 1) % 8)
+    both = model in NAMES and len(inputs(model)) == 2
+    init = {"video": start({"model": "video_resnext50"}), "audio": start({})} if both else {}
     defaults = {
-        **{"preset": "paper", "parameters": 26301417, "cache": origin(), "fold": fold},
+        **{
+            "init": init,
+            "preset": "paper",
+            "parameters": 26301417,
+            "cache": origin(),
+            "fold": fold,
+        },
         **{"train_actors": trained, "test_actors": tested, "test_clips": len(clips)},
         **{"command": ("train.py", "--cache", "my cache", "--fold", str(fold))},
         **{"train_clips": 1200, "epochs": 70, "batch_size": 16},

@@ -120,8 +120,8 @@ def test_models_and_starting_weights_are_settings_but_the_folds_of_these_are_not
     for fold in range(2):
         own = {"audio": start({"fold": fold, "recipe": "modern"}) | {"sha256": str(fold) * 64}}
         for name, settings in (
-            *(("a", {"init": own}), ("b", {}), ("b", {"model": "msaf", "parameters": 7})),
-            ("c", {"init": {"audio": start()}}),
+            *(("a", {"init": own}), ("b", {"init": {}}), ("c", {"init": {"audio": start()}})),
+            ("b", {"init": {}, "model": "msaf", "parameters": 7}),
         ):
             write(tmp_path / name, make_run(fold, 150, validation=True, **settings))
     rows = compare(*(tmp_path / name for name in "abc"))
@@ -131,6 +131,12 @@ def test_models_and_starting_weights_are_settings_but_the_folds_of_these_are_not
         ("msaf", "random weights", "2"),
         ("cfn_sr", "audio: a file of unknown actors", "2"),
     ]
+
+
+def test_a_setting_may_have_the_name_of_a_kind_of_run(tmp_path, capsys):
+    write(tmp_path / "validation_lr", make_run(0, 150, validation=True))
+    assert [row["runs"] for row in compare(tmp_path)] == ["1"]
+    assert capsys.readouterr().err == ""
 
 
 def test_test_runs_are_only_read_on_request_and_it_is_said_loudly(runs, capsys):

@@ -49,7 +49,7 @@ def test_the_sixth_rotation_is_listed_with_the_mean_of_all_six_and_changes_no_ot
     five = [make_run(fold, 120) for fold in range(5)]
     without, with_sixth = (compute(runs).figures for runs in (five, [*five, make_run(5, 240)]))
     assert without["outside_mean"] == []
-    sixth = {"fold": 5, "accuracy_last": 1.0, "accuracy_best_on_test": 1.0, "epoch": 70}
+    sixth = {"fold": 5, "seed": 0, "accuracy_last": 1.0, "epoch": 70, "accuracy_best_on_test": 1.0}
     assert with_sixth["outside_mean"] == [sixth]
     with_sixth["outside_mean"].clear()
     assert with_sixth.pop("accuracy_all_folds") == pytest.approx((5 * 0.5 + 1) / 6)
@@ -229,6 +229,18 @@ def test_only_rows_that_differ_from_what_the_paper_measured_are_marked(tmp_path)
     assert "ERANNs erann, 1 of 5 folds, synthetic sample, seed 0, preset tiny Model" in one
     assert "CFN-SR, A->V cfn_sr, 1 of 5 folds Model" in one
     assert "Rows in gray" not in two
+
+
+@pytest.mark.parametrize(
+    ("settings", "unlike"),
+    [
+        ({"init": {}}, ["encoders from random weights"]),
+        ({"attention": "clip"}, ["attention clip"]),
+        ({"model": "audio_mfcc_cnn"}, []),
+    ],
+)
+def test_rows_without_the_papers_start_or_our_default_attention_are_marked(settings, unlike):
+    assert compute([make_run(0, 180, **settings)]).unlike_paper == unlike
 
 
 def test_the_papers_number_is_only_beside_the_papers_network(tmp_path):

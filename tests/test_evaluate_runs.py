@@ -56,7 +56,9 @@ def test_a_model_has_a_plain_name(tmp_path):
     assert "model is 'a b', expected letters, digits and _" in left_out.problems[0]
 
 
-STARTED = "'audio: audio_mfcc_cnn, 70 epochs'"
+STARTED = "'video: video_resnext50, 70 epochs; audio: audio_mfcc_cnn, 70 epochs"
+FASTER = {"video": start({"model": "video_resnext50"})}
+FASTER["audio"] = start({"changed": {"epochs": 70, "learning_rate": 0.01}})
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,8 @@ STARTED = "'audio: audio_mfcc_cnn, 70 epochs'"
         ({"recipe": "modern", "versions": {"torch": "3"}}, "recipe is 'paper' and 'modern'"),
         ({"cache": origin("other")}, "dataset is 'RAVDESS speech, full .*' and 'other'"),
         ({"cache": origin(fingerprint="a" * 64)}, "cache fingerprint is '0f0f.*' and 'aaaa.*'"),
-        ({"init": {"audio": start({})}}, f"starting weights is 'random weights' and {STARTED}"),
+        ({"init": {}}, f"starting weights is {STARTED}' and 'random weights'"),
+        ({"init": FASTER}, rf"starting weights is {STARTED}' and {STARTED}, learning rate 0\.01'"),
     ],
 )
 def test_folds_with_another_setting_are_not_averaged(setting, found, tmp_path):
@@ -108,9 +111,20 @@ def test_a_fold_outside_the_headline_is_kept_if_it_agrees_and_else_left_out_by_i
 
 
 def test_starting_weights_are_described_with_where_they_come_from():
-    assert start_in_words({"audio": start({"epochs": 3}), "video": start()}) == (
+    def words(**init):
+        return start_in_words(make_run(0, init=init).config)
+
+    assert words(audio=start({"epochs": 3}), video=start()) == (
         "video: a file of unknown actors; audio: audio_mfcc_cnn, 3 epochs"
     )
-    assert start_in_words({"audio": start({"init": {"audio": start()}})}) == (
+    assert words(audio=start({"init": {"audio": start()}})) == (
         "audio: audio_mfcc_cnn, 70 epochs, itself from a file of unknown actors"
     )
+    # Where features come from is said if it is not the cache of the run.
+    own = {name: origin()[name] for name in ("dataset", "fingerprint")}
+    for theirs, remark in (
+        (own, ""),
+        (own | {"fingerprint": "ab" * 32}, ", on features with fingerprint abababababab"),
+        (own | {"dataset": "drawings"}, ", on drawings"),
+    ):
+        assert words(audio=start({"cache": theirs})) == f"audio: audio_mfcc_cnn, 70 epochs{remark}"

@@ -87,7 +87,11 @@ def test_the_figures_are_those_of_the_predictions_written_out(model, base, corre
     ]
     assert figures["uar"] == pytest.approx(statistics.mean(recalls), abs=1e-6)
     # Fold 5 is outside the mean, and need not be there for every seed.
-    assert len(figures["outside_mean"]) == (model == "cfn_sr")
+    outside = [(row["fold"], row["seed"]) for row in figures["outside_mean"]]
+    assert outside == ([(5, 0)] if model == "cfn_sr" else [])
+    best = figures["accuracy_best_on_test"]
+    assert (len(best["per_fold"]), best["epoch"]) == (2, [[2, 2]] * 3)  # by seed, then by fold
+    assert figures["seed"] is None
 
 
 def test_models_are_paired_within_each_seed_and_averaged_over_seeds_per_actor(base, correct):

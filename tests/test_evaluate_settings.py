@@ -19,7 +19,7 @@ def rows(**models: list[Run]) -> dict[str, dict]:
 
 
 def test_every_setting_and_version_has_a_row():
-    found = rows(cfn_sr=[make_run(0, 180, **RECIPE)])
+    found = rows(cfn_sr=[make_run(0, 180, init={}, **RECIPE)])
     assert list(found)[:4] == ["preset", "split", "recipe", "epochs"]
     for title, text in (
         *(("mixup", "0.2"), ("cosine", "yes"), ("compiled", "no"), ("mfcc shift", "0")),
@@ -61,7 +61,8 @@ def test_the_chain_of_the_paper_is_no_difference_but_another_start_of_a_fusion_i
     fused, random = (make_run(0, 180, init=init).config for init in ({"audio": start({})}, {}))
     assert differing([fused, voice]) == differing([random, voice]) == []
     assert differing([fused, voice, random]) == ["starting weights"]
-    other = make_run(0, 180, **asdict(RECIPES["modern"]) | {"recipe": "modern", "ema": 0.5}).config
+    settings = asdict(RECIPES["modern"]) | {"recipe": "modern", "ema": 0.5, "init": {}}
+    other = make_run(0, 180, **settings).config
     assert differing([random, other]) == ["recipe", "ema"]  # not all that follows from the recipe
 
 

@@ -88,6 +88,12 @@ def test_a_config_is_read_as_it_was_written():
     assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
+def test_the_actors_of_all_runs_of_a_chain_were_seen():
+    started = {"video": START | {"run": STARTED | {"fold": 1}}, "audio": START}
+    config = make_config(init=started)
+    assert config.seen_actors == set(config.train_actors) | {1, 2, 3, 4}
+
+
 def test_weights_of_unknown_actors_stay_unknown_through_a_chain_of_runs():
     known = START | {"run": STARTED}
     assert make_config(init=chain(2)).starts_from_unknown
@@ -126,6 +132,14 @@ def test_weights_of_unknown_actors_stay_unknown_through_a_chain_of_runs():
             {"init": {"video": START | {"run": STARTED | {"epochs": "many"}}}},
             "epochs is 'many', expected int",
         ),
+        (
+            {"init": {"video": START | {"run": STARTED | {"changed": {"momentum": 1}}}}},
+            "momentum: missing or unknown",
+        ),
+        (
+            {"init": {"video": START | {"run": STARTED | {"cache": {"dataset": "\x1b[2J"}}}}},
+            r"init has {'dataset': '\x1b[2J'}, expected printable text",
+        ),
         ({"init": chain(10)}, "init is {'video': {"),
     ],
 )
@@ -151,6 +165,16 @@ def test_differences_of_two_runs_are_named_by_their_path(changes, paths):
     full = {"cache": CACHE | {"contents": "0f" * 32}}
     lines = make_config(**full).differences(make_config(**full | changes))
     assert [line.split(":")[0] for line in lines] == paths
+
+
+def test_what_earlier_runs_did_not_record_of_a_start_is_no_difference():
+    added = {"changed": {"ema": 0.9}, "cache": {"dataset": "noise", "fingerprint": "ab"}}
+    before, after = (
+        make_config(init={"video": START | {"run": STARTED | more}}) for more in ({}, added)
+    )
+    assert not before.differences(after) + after.differences(before)
+    faster = make_config(init={"video": START | {"run": STARTED | added | {"changed": {}}}})
+    assert faster.differences(after) == ["init.video.run.changed.ema: None and 0.9"]
 
 
 def test_a_start_differs_by_its_content_and_not_by_its_name():

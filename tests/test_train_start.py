@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from networks import tiny
-from noise import write_noise_cache
+from noise import change_manifest, write_noise_cache
 from training import AUDIO, checkpoint_of, train
 
-from cache.ravdess import ACTORS, actors_of, expected_clips
+from cache.ravdess import ACTORS, actors_of, expected_clips, sample_origin
 from train.cli import make_parser, read_starts
 from train.record import START_SETTINGS, read_config
 from train.start import read_start
@@ -67,9 +67,11 @@ def test_fusion_starts_from_the_unimodal_runs_of_its_fold(cache, unimodal_runs, 
     assert "unknown" not in printed.err
     config = read_config(tmp_path / "cfn_sr" / "fold_0")
     assert set(config.init) == {"video", "audio"}
+    of_cache = {name: config.cache[name] for name in ("dataset", "fingerprint")}
     assert config.init["video"]["run"] == {
         **{"model": VIDEO, "preset": "tiny", "split": "paper", "fold": 0, "validation": False},
         **{"epochs": 1, "recipe": "paper", "seed": 0, "init": {}},
+        **{"changed": {"epochs": 1, "batch_size": 4}, "cache": of_cache},
     }
     assert re.fullmatch("[0-9a-f]{64}", config.init["video"]["sha256"])
     # Another start is another run.
@@ -191,6 +193,38 @@ def test_a_run_that_is_not_what_it_says_is_refused(changes, problem, audio, tmp_
     with pytest.raises(ValueError, match=re.escape(problem)) as refused:
         read_start(path, "audio", TEST_ACTORS)
     assert str(refused.value).startswith(f"{path}: ")
+
+
+def test_an_encoder_starts_only_from_weights_that_saw_the_same_inputs(
+    cache, unimodal_runs, tmp_path, capsys
+):
+    """Other features are a warning; raw MFCCs for normalized ones, or drawings, are refused."""
+    audio = ("--init-audio", unimodal_runs / AUDIO / "fold_0" / "last.pt")
+    assert train(cache, tmp_path, "--model", "cfn_sr", "--mfcc-normalize", *audio) == 2
+    error = capsys.readouterr().err
+    assert "last.pt: its weights were trained on raw MFCCs, unlike this run. Pass --no-" in error
+    assert train(cache, tmp_path / "modern", "--recipe", "modern") == 0
+    normalized = ("--init-audio", tmp_path / "modern" / AUDIO / "fold_0" / "last.pt")
+    assert train(cache, tmp_path, "--model", "cfn_sr", *normalized) == 2
+    assert (
+        "were trained on normalized MFCCs, unlike this run. Pass --mfcc-n"
+        in capsys.readouterr().err
+    )
+
+    def of_cache(dataset, size):
+        def change(manifest):
+            manifest.update(dataset=dataset, config={"frames": {"size": size}})
+
+        shutil.copytree(cache, tmp_path / dataset)
+        change_manifest(tmp_path / dataset, change)
+        return train(tmp_path / dataset, tmp_path, "--model", "cfn_sr", *audio, "--fold", 0)
+
+    assert of_cache("other noise", 112) == 0
+    assert "last.pt: its weights were trained on features with other settings (noise, fing" in (
+        capsys.readouterr().err
+    )
+    assert of_cache(sample_origin(seed=0)["dataset"], 224) == 2
+    assert "were trained on noise, but" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from model.weights import PARTS
 from train import record
 from train.distributed import num_processes, world_of
 from train.recipe import add_arguments, from_arguments
-from train.start import Start, how_to_train_again, read_start
+from train.start import Start, check_inputs, how_to_train_again, read_start
 from train.trainer import Trainer
 
 # Below this, threads would wait for each other more than they compute.
@@ -52,6 +52,8 @@ def train(args: argparse.Namespace) -> int:
     cache = Cache(args.cache)
     train_clips, test_clips = clips_of_fold(cache, args)
     starts = read_starts(args)
+    for part, start in starts.items():
+        check_inputs(start, getattr(args, f"init_{part}"), part, cache, from_arguments(args))
     configure_torch(args, device)
     config = make_config(args, cache, train_clips, test_clips, starts, device)
     folder = args.runs / config.folder
@@ -135,7 +137,8 @@ def make_config(
             "schema_version": cache.manifest["schema_version"],
             "contents": manifest.contents(cache.manifest),
         },
-        command=tuple(args.command),
+        # The names of files may contain bytes that are not text.
+        command=tuple(word.encode("utf-8", "backslashreplace").decode() for word in args.command),
         device=describe(device) + (f" x {processes}" if processes > 1 else ""),
         versions={
             "cfn-sr": program_version(),

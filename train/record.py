@@ -46,15 +46,18 @@ _PUBLISHED_KEYS = {"checkpoint_version", "epoch", "accuracy", "config", "about"}
 _STATISTICS = ("mfcc_mean", "mfcc_std")
 _MODEL_NAME = re.compile(r"\w+", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_NOT_IN_BOTH = re.compile(r"init\.\S+\.(changed|cache): (None and |.* and None$)")
 _DECIMALS_TOLERANCE = 1e-3  # the sum of eight probabilities written with six decimals
 _MOST_STARTS = 10  # runs that started from runs that started from ...
 
 # Settings that a resumed run may change: the device, library versions and command line.
 _MAY_DIFFER = {"device", "versions", "command"}
-# What `RunConfig.init` records of the run that wrote a file of starting weights.
+# What `RunConfig.init` records of the run that wrote a file of starting weights; further `changed`,
+# the settings that are not those of its recipe, and `dataset` and `fingerprint` of its `cache`.
 START_SETTINGS = (
     *("model", "preset", "split", "fold", "validation", "epochs", "recipe", "seed", "init"),
 )
+_START_ADDED = {"changed": dict[str, Any], "cache": dict[str, str]}  # earlier runs have neither
 
 
 class RunError(ValueError):
@@ -123,6 +126,19 @@ class RunConfig:
         """Whether weights come from a file of unknown actors, directly or through another run."""
         return any(map(is_unknown, self.init.values()))
 
+    @property
+    def seen_actors(self) -> set[int]:
+        """The actors that the run, or a run that it started from, was trained on."""
+        return set(self.train_actors).union(*map(_actors_of_start, self.init.values()))
+
+    def as_start(self) -> dict[str, Any]:
+        """What `init` of another run records of this one, if that starts from its weights."""
+        return {
+            **{name: getattr(self, name) for name in START_SETTINGS},
+            "changed": {name: own for name, (own, _) in self.changed.items()},
+            "cache": {name: self.cache[name] for name in ("dataset", "fingerprint")},
+        }
+
     def to_json(self) -> dict[str, Any]:
         """The content of config.json, with the settings of the recipe beside the others."""
         content = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -180,7 +196,7 @@ class RunConfig:
     def differences(self, other: "RunConfig") -> list[str]:
         """One line per setting in which `other` is another run.
 
-        Names of files may differ, and the contents of the cache where one did not record them.
+        Names of files may differ, and what one of the two did not record, as earlier runs.
         """
         mine, its = (
             {name: value for name, value in config.to_json().items() if name not in _MAY_DIFFER}
@@ -189,7 +205,8 @@ class RunConfig:
         lines = settings_apart("", mine, its)
         recorded = "contents" in self.cache and "contents" in other.cache
         ignored = (".file",) if recorded else (".file", "cache.contents")
-        return [f"{line:.160}" for line in lines if not line.partition(":")[0].endswith(ignored)]
+        kept = [line for line in lines if not line.partition(":")[0].endswith(ignored)]
+        return [f"{line:.160}" for line in kept if not _NOT_IN_BOTH.match(line)]
 
 
 def _types(kind: type) -> dict[str, Any]:
@@ -238,13 +255,28 @@ def _check_init(init: Any, depth: int = 0) -> None:
             raise RunError(f"init has {_shown(start)}, expected file, sha256 and run")
         if start["run"] is not None:
             types = _types(Recipe) | _types(RunConfig)
-            run = _typed(start["run"], {name: types[name] for name in START_SETTINGS})
+            found = start["run"]
+            if isinstance(found, dict):
+                found = {name: {} for name in _START_ADDED} | found
+            run = _typed(found, {name: types[name] for name in START_SETTINGS} | _START_ADDED)
+            _typed(run["changed"], {n: t for n, t in _types(Recipe).items() if n in run["changed"]})
+            if not all(map(str.isprintable, run["cache"].values())):
+                raise RunError(f"init has {_shown(run['cache'])}, expected printable text")
             _check_init(run["init"], depth + 1)
 
 
 def is_unknown(start: Mapping[str, Any]) -> bool:
     """Whether an entry of `init` is a file of unknown actors, or started from one."""
     return start["run"] is None or any(map(is_unknown, start["run"]["init"].values()))
+
+
+def _actors_of_start(start: Mapping[str, Any]) -> set[int]:
+    """The actors of the run of an entry of `init`, and of those that it started from."""
+    run = start["run"]
+    if run is None:
+        return set()
+    trained, _ = actors_of(run["split"], run["fold"], validate=run["validation"])
+    return set(trained).union(*map(_actors_of_start, run["init"].values()))
 
 
 # Metrics and predictions. ----------------------------------------------------------------------

@@ -406,7 +406,7 @@ def build_network(
     if starts_at_product(config, net, starts):
         classifiers = [classifier_of(part, starts[part].state) for part in PARTS]
         net.start_at_product(*classifiers)
-        print("classifier: starts at the sum of the unimodal logits")
+        print("classifier: starts from those of the unimodal networks")
     net.to(device)
     if "frames" in model.inputs(config.model, config.preset):
         net.to(memory_format=torch.channels_last_3d)
@@ -414,7 +414,7 @@ def build_network(
 
 
 def starts_at_product(config: RunConfig, net: nn.Module, starts: Mapping[str, Start]) -> bool:
-    """Whether the classifier of a fusion network starts at the sum of the unimodal logits."""
+    """Whether the classifier of a fusion network starts from those of the unimodal networks."""
     both = starts.keys() == set(PARTS)
     return config.settings.product_start and both and isinstance(net, CfnSr)
 

@@ -146,7 +146,8 @@ def read_settings(folders: Sequence[Path], kind: str) -> tuple[list[Setting], li
     found: dict[str, Setting] = {}
     problems, paths = [], {}
     for folder in folders:
-        below = sorted(path for path in folder.rglob(f"{kind}_*") if path.is_dir())
+        paths_below = folder.rglob(f"{kind}_*")
+        below = sorted(p for p in paths_below if p.name[len(kind) + 1 :].isdecimal() and p.is_dir())
         if not below:
             problem = "contains no runs" if folder.is_dir() else "is not a folder"
             raise ValueError(f"{str(folder)!r} {problem}, expected <model>/{kind}_<k>")

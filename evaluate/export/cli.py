@@ -116,6 +116,12 @@ def _publish(args: argparse.Namespace, out: Path) -> int:
     folder = out.parent if single else out
     folder.mkdir(parents=True, exist_ok=True)
     names = [out.name] if single else [f"fold_{result.fold}.safetensors" for _, result in found]
+    others = {path.name for path in folder.glob("fold_*.safetensors")} - set(names)
+    if others and not single:
+        raise RunError(
+            f"{folder} has {', '.join(sorted(others))} of another export, but the files of a "
+            "folder are averaged. Remove them, or choose another folder"
+        )
     for name, (checkpoint, result) in zip(names, found, strict=True):
         about = properties(result.config, sha256_file(checkpoint.path))
         accuracy = result.predictions.accuracy

@@ -82,7 +82,7 @@ class Predictor:
         kept = [
             (network, config)
             for network, config in zip(self.networks, self.configs, strict=True)
-            if actor not in config.train_actors or not is_recordings(config.cache["dataset"])
+            if actor not in config.seen_actors or not is_recordings(config.cache["dataset"])
         ]
         seen = len(self.networks) - len(kept)
         if not seen:
@@ -186,8 +186,8 @@ def load(
     """Read checkpoints or published weights; by default the best that come with the project.
 
     `allow_code` is as for `Checkpoint.network`. ValueError if one cannot be used, or their features
-    differ; ModuleNotFoundError if networks of landmarks require dlib; FileNotFoundError if one is
-    missing.
+    or inputs differ; ModuleNotFoundError if networks of landmarks require dlib; FileNotFoundError
+    if one is missing.
     """
     paths, shipped = paths or files_of(BEST), shipped or not paths
     checkpoints = [load_checkpoint(Path(path), device) for path in paths]
@@ -202,7 +202,11 @@ def load(
         if checkpoint.epoch != config.epochs:
             progress = f"{checkpoint.epoch} of {config.epochs} epochs"
             warnings.append(f"trained for {progress}: finish that run with train.py --resume")
+        if config.starts_from_unknown:
+            warnings.append("starting weights saw unknown actors, maybe the person of this file")
     fields = {name for network in networks for name in network.fields}
+    if {"frames", "landmarks"} <= fields:
+        raise ValueError("networks of frames and of landmarks, expected one kind. Predict by each")
     if "frames" in fields and settings.faces == "landmarks":
         warnings.append(
             "trained on crops from published landmarks, but a face detector is used here"
@@ -236,6 +240,7 @@ def predict(predictor: Predictor, path: Path | str, plan: Plan) -> Iterator[Wind
                 yield WindowPrediction(window.start_s, problem=str(exc), notes=window.notes)
                 continue
             maps = [attention for _, attention in found if attention is not None]
+            same = len({attention.shape for attention in maps}) == 1  # of the same preset
             crops = frame = None
             if predictor.sees and shown < SHOWN_WINDOWS:
                 shown += 1
@@ -247,7 +252,7 @@ def predict(predictor: Predictor, path: Path | str, plan: Plan) -> Iterator[Wind
                 probabilities=np.mean([probabilities for probabilities, _ in found], axis=0),
                 boxes=arrays.get("face_box"),
                 points=arrays.get("landmarks"),
-                attention=np.mean(maps, axis=0) if maps else None,
+                attention=np.mean(maps, axis=0) if same else None,
                 crops=crops,
                 frame=frame,
                 notes=(*window.notes, *notes),

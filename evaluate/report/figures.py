@@ -15,13 +15,15 @@ from cache import ravdess
 from cache.ravdess import EMOTIONS, Clip, is_recordings, sex
 from evaluate.measures import NO_INTERVAL, emotion_scores, interval_over_actors
 from evaluate.runs import full_clips, headline, printable, shortfalls
+from model.cross_modal import ATTENTIONS
+from model.registry import NAMES, inputs
 from train.record import Run
 
 INTENSITIES = {1: "normal", 2: "strong"}
 # Of a fold outside the mean: the name in summary.json, and the column of its row.
 _OUTSIDE = (
-    *(("fold", "fold"), ("accuracy_last", "accuracy"), ("epoch", "best_epoch")),
-    ("accuracy_best_on_test", "accuracy_best_on_test"),
+    *(("fold", "fold"), ("seed", "seed"), ("accuracy_last", "accuracy")),
+    *(("epoch", "best_epoch"), ("accuracy_best_on_test", "accuracy_best_on_test")),
 )
 
 Row = dict[str, Any]  # of a table: the values by the name of their column
@@ -108,6 +110,10 @@ class ModelReport:
                 for name, (own, paper) in config.changed.items()
                 if name != "epochs" or own > paper  # fewer epochs are `missing`
             ]
+        if config.attention != ATTENTIONS[0]:
+            unlike.append(f"attention {config.attention}")
+        if self.name in NAMES and len(inputs(self.name)) == 2 and len(config.init) < 2:
+            unlike.append("encoders from random weights")
         return unlike
 
     @property
@@ -136,6 +142,7 @@ def compute(runs: list[Run]) -> ModelReport:
     tested, scored = ravdess.folds_of(config.split), ravdess.headline_folds(config.split)
     seeds = sorted({run.config.seed for run in used})
     every = outside and len(folds) == len(tested) * len(seeds)
+    epochs = [[row["best_epoch"] for row in inside if row["seed"] == seed] for seed in seeds]
     emotions = _by_emotion(pooled)
     confusion = confusion_matrix(pooled.labels, pooled.predicted, labels=range(len(EMOTIONS)))
     folds_used = sorted({run.fold for run in used})
@@ -154,7 +161,7 @@ def compute(runs: list[Run]) -> ModelReport:
         "accuracy_best_on_test": {
             "mean": float(np.mean(best)),
             "per_fold": best,
-            "epoch": [row["best_epoch"] for row in inside],
+            "epoch": epochs[0] if len(seeds) == 1 else epochs,  # by seed, then by fold
         },
         "uar": float(np.nanmean([row["recall"] for row in emotions])),
         "macro_f1": float(np.nanmean([row["f1"] for row in emotions])),
@@ -169,7 +176,7 @@ def compute(runs: list[Run]) -> ModelReport:
         "actors": len(np.unique(pooled.actors)),
         "parameters": config.parameters,
         "epochs": config.epochs,
-        "seed": config.seed,
+        "seed": config.seed if len(seeds) == 1 else None,
         "dataset": config.cache["dataset"],
         "cache_fingerprint": config.cache["fingerprint"],
         "outside_mean": [{name: row[column] for name, column in _OUTSIDE} for row in outside],
