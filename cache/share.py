@@ -159,7 +159,8 @@ def _is_packed(
     for problem in filter(None, packed.problems()):
         raise CacheError(f"{folder}: damaged ({problem}). Remove that folder, and pack again")
     # Clips are recorded with the hash of their first file only, so compare what the others give.
-    for clip_id, name in product(described["clips"], set(fields) & set(COMPUTED) - {"frames"}):
+    computed = [name for name in COMPUTED if name in fields and name != "frames"]
+    for clip_id, name in product(described["clips"], reversed(computed)):
         if not np.array_equal(packed.read(clip_id, name), source.read(clip_id, name)):
             raise CacheError(
                 f"{folder}: is an earlier pack, in which {name} of {clip_id} differs. Remove that "

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 import soundfile
 import torch
 from finished import finished_run
-from media import tone
+from media import contents, tone
 from noise import noise_arrays, write_noise_cache
 from safetensors.torch import load_file, save_file
 from test_model_landmarks import faces
 from training import train
 
+import model
 from cache.files import sha256_file
 from cache.ravdess import EMOTIONS, LANDMARKS_ORIGIN, expected_clips
 from cache.reader import Cache
@@ -34,7 +36,14 @@ from preprocess.audio import mfcc
 from preprocess.dataset import find_clips
 from preprocess.settings import Settings
 from preprocess.windows import plan
-from train.record import load_checkpoint, read_config, read_metrics, read_run, save_published
+from train.record import (
+    load_checkpoint,
+    read_config,
+    read_metrics,
+    read_run,
+    save_checkpoint,
+    save_published,
+)
 
 RECORDING = "03-01-06-01-02-01-05"
 VOICE, FACE, BOTH = "audio_mfcc_cnn", "video_resnext50", "cfn_sr"
@@ -157,6 +166,16 @@ def test_folds_of_one_card_are_other_folds_of_one_network(runs, tmp_path, capsys
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_do_not_join_those_of_another_export(runs, tmp_path, capsys):
+    folder = shutil.copytree(runs / VOICE, tmp_path / "runs" / VOICE)
+    assert export(tmp_path / "runs", VOICE, tmp_path / "out") == 0
+    before = contents(tmp_path / "out")
+    given = ["--checkpoint", str(folder / "fold_0" / "last.pt"), "--safetensors"]
+    assert export_main([*given, str(tmp_path / "out")]) == 2
+    assert "has fold_1.safetensors of another export" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == before
+
+
 def test_strangers_get_the_mean_of_the_folds_and_actors_of_ravdess_the_fold_that_tested_them(
     runs, weights, tmp_path, capsys
 ):
@@ -195,6 +214,31 @@ def test_strangers_get_the_mean_of_the_folds_and_actors_of_ravdess_the_fold_that
         assert json.loads(capsys.readouterr().out) == lines[0]
     assert predict_main([str(files[0]), "--model", "mmtm"]) == 2
     assert "the project has no weights of mmtm, found audio_m" in capsys.readouterr().err
+
+
+def test_actors_that_only_the_starting_weights_saw_are_no_strangers(runs, tmp_path):
+    checkpoint = load_checkpoint(runs / VOICE / "fold_0" / "last.pt")
+    state = {"weights": checkpoint.weights, "statistics": checkpoint.statistics, "training": {}}
+    run = load_checkpoint(runs / VOICE / "fold_1" / "last.pt").config.as_start()
+    for name, kind, warned in (("known", run, (1, 0)), ("public", None, (0, 1))):
+        init = {"audio": {"file": "last.pt", "sha256": "0" * 64, "run": kind}}
+        (tmp_path / name).mkdir()
+        config = replace(checkpoint.config, init=init)
+        save_checkpoint(tmp_path / name, config, epoch=2, **state)
+        predictor = load(tmp_path / name / "last.pt")
+        _, seen = predictor.for_file("03-01-01-01-01-01-01.wav")  # a test actor of fold 0
+        unknown = [each for each in predictor.warnings if "unknown actors" in each]
+        assert (len(seen), len(unknown)) == warned
+
+
+def test_networks_of_pixels_and_of_points_are_not_averaged(runs, tmp_path):
+    of_points = load_checkpoint(runs / BOTH / "fold_0" / "last.pt")
+    net = model.build(BOTH, "tiny")
+    config = replace(of_points.config, preset="tiny", parameters=model.count_parameters(net))
+    state = {"weights": net.state_dict(), "statistics": of_points.statistics, "training": {}}
+    save_checkpoint(tmp_path, config, epoch=2, **state)
+    with pytest.raises(ValueError, match="networks of frames and of landmarks, expected one kind"):
+        load(of_points.path, tmp_path / "last.pt")
 
 
 def test_python_calls_take_the_names_of_files_and_folders_as_text(runs, landmark_cache, tmp_path):
@@ -244,13 +288,12 @@ def test_a_fusion_starts_from_published_weights_of_its_fold_only(
     given += ["--init-video", tmp_path / FACE / "fold_0.safetensors", "--init-audio"]
     assert train(landmark_cache, tmp_path, *given, tmp_path / VOICE / "fold_1.safetensors") == 2
     assert "its weights were trained on actors [1, 2, 3, 4]" in capsys.readouterr().err
-    assert train(landmark_cache, tmp_path, *given, tmp_path / VOICE / "fold_0.safetensors") == 0
+    given += [tmp_path / VOICE / "fold_0.safetensors", "--mfcc-normalize"]
+    assert train(landmark_cache, tmp_path, *given) == 0
     starts = read_config(tmp_path / BOTH / "fold_0").init
     assert [starts[part]["run"]["model"] for part in ("video", "audio")] == [FACE, VOICE]
-    # Published in turn, without the mean and std that recipe paper does not use.
-    checkpoint, out = tmp_path / BOTH / "fold_0" / "last.pt", tmp_path / "both.safetensors"
-    assert export_main(["--checkpoint", str(checkpoint), "--safetensors", str(out)]) == 0
-    load_as_the_card_says(out.with_suffix(".md"), monkeypatch)
+    # A network without the mean and std of MFCCs.
+    load_as_the_card_says(tmp_path / FACE / "README.md", monkeypatch)
 
 
 def changed(path, out, *, about=None, **tensors):

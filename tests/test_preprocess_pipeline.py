@@ -126,6 +126,17 @@ def test_a_lost_clip_stays_listed_until_it_is_back(raw, cache, tmp_path):
     assert contents(cache) == before
 
 
+def test_clips_whose_raw_files_were_removed_stay_and_are_named(raw, cache, capsys):
+    (raw / f"{NAMES[3]}.wav").unlink()
+    assert sound_features(raw, cache) == 0
+    assert f"note: 1 clips of {cache} are not in {raw}, such as {NAMES[3]}.wav. They stay" in (
+        capsys.readouterr().out
+    )
+    assert len(Cache(cache).clips) == 4
+    assert sound_features(raw, cache, "--only", "2") == 0
+    assert "are not in" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("stamps", ["kept", "lost"])
 def test_a_replaced_raw_clip_is_processed_again_and_an_equal_one_is_not(raw, cache, capsys, stamps):
     before, path = contents(cache), raw / f"{NAMES[2]}.wav"

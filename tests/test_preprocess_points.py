@@ -62,6 +62,20 @@ def test_recordings_and_csvs_give_a_cache_without_pixels(takes, capsys):
     assert contents(takes / "two") == contents(takes / "cache")
 
 
+def test_a_pack_of_earlier_points_is_not_taken_for_the_new_one(takes, capsys):
+    """The points come from a second file, of which the record of a clip has no hash."""
+    raw, points, cache = takes / "recordings", takes / "points", takes / "cache"
+    with zipfile.ZipFile(takes / "points.zip") as archive:
+        archive.extractall(points)
+    assert without_pixels(raw, points, cache) == 0
+    assert cache_main(["pack", str(cache), str(takes / "out")]) == 0
+    (points / f"01-01-{TAKES[0]}.csv").write_bytes(table(rate_hz=25))
+    assert without_pixels(raw, points, cache) == 0
+    assert "1 clips processed" in capsys.readouterr().out
+    assert cache_main(["pack", str(cache), str(takes / "out")]) == 2
+    assert f"is an earlier pack, in which landmarks of 01-01-{TAKES[0]}" in capsys.readouterr().err
+
+
 def test_stamps_of_files_prove_nothing_for_a_cache_of_other_files(takes):
     raw, points = takes / "recordings", takes / "points.zip"
     assert without_pixels(raw, points, takes / "cache") == 0

@@ -1,5 +1,6 @@
 """What train.py decides before it trains: what is finished, what may be resumed, what is wrong."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -221,6 +222,18 @@ def test_too_few_clips_and_strange_numbers_of_processes_are_one_clear_line(
         monkeypatch.setenv(name, "")
     assert train(cache, tmp_path / "runs") == 0
     assert "2 training clips, 1 held-out clips" in capsys.readouterr().out
+
+
+def test_a_name_that_is_not_text_is_recorded_in_ascii_but_cannot_be_that_of_the_runs(
+    fold_cache, tmp_path, capsys
+):
+    odd = os.fsdecode(b"odd\xff")
+    (tmp_path / odd).symlink_to(fold_cache)
+    assert train(tmp_path / odd, tmp_path / "runs") == 0
+    command = read_run(tmp_path / "runs" / AUDIO / "fold_0").config.command
+    assert f"{tmp_path}/odd\\udcff" in command
+    assert train(fold_cache, tmp_path / odd / "runs") == 2
+    assert "odd\\udcff/runs', expected a name in UTF-8" in capsys.readouterr().err
 
 
 def test_a_fold_with_missing_actors_has_a_warning_and_records_what_was_there(
