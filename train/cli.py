@@ -48,10 +48,8 @@ def train(args: argparse.Namespace) -> int:
     """Train one fold; a finished run is left as it is."""
     device = pick_device(args.device)
     if "\\udc" in ascii(str(args.runs)):  # TensorBoard takes only text
-        name = ascii(str(args.runs))
-        raise ValueError(
-            f"--runs is {name}, expected a name in UTF-8. If it is, set LC_ALL=C.UTF-8"
-        )
+        advice = "expected a name in UTF-8. If it is, set LC_ALL=C.UTF-8"
+        raise ValueError(f"--runs is {str(args.runs)!a}, {advice}")
     args.split = read_split(args.split)
     args.model = model.named(args.model)
     cache = Cache(args.cache)
