@@ -207,7 +207,8 @@ def test_strangers_get_the_mean_of_the_folds_and_actors_of_ravdess_the_fold_that
     assert lines[1]["warnings"][-1] in err
     both = [str(weights / VOICE / f"fold_{fold}.safetensors") for fold in (0, 1)]
     each = [argument for path in both for argument in ("--checkpoint", path)]
-    for given in (["--checkpoint", *both], each):
+    twice = ["--checkpoint", *both, both[0]]
+    for given in (["--checkpoint", *both], each, twice):
         assert predict_main([str(files[0]), *given]) == 0
         assert json.loads(capsys.readouterr().out) == lines[0]
         assert predict_main([*given, str(files[0])]) == 0

@@ -189,14 +189,15 @@ def load(
     or inputs differ; ModuleNotFoundError if networks of landmarks require dlib; FileNotFoundError
     if one is missing.
     """
-    paths, shipped = paths or files_of(BEST), shipped or not paths
+    paths, shipped = dict.fromkeys(paths or files_of(BEST)), shipped or not paths
     checkpoints = [load_checkpoint(Path(path), device) for path in paths]
     configs = tuple(checkpoint.config for checkpoint in checkpoints)
     networks = tuple(checkpoint.network(device, allow_code) for checkpoint in checkpoints)
     settings, warnings = from_config(configs[0].cache["config"]), []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         if from_config(config.cache["config"]) != settings:
-            raise ValueError(f"{checkpoint.path} was trained on other features than {paths[0]}")
+            first = checkpoints[0].path
+            raise ValueError(f"{checkpoint.path} was trained on other features than {first}")
         if not is_recordings(dataset := config.cache["dataset"]):
             warnings.append(f"trained on {dataset}: its predictions for people are meaningless")
         if checkpoint.epoch != config.epochs:
