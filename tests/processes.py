@@ -23,10 +23,11 @@ _CONTEXT.set_forkserver_preload(["train.cli", "torch._dynamo", "torch.utils.tens
 def run(*command: Any, folder: Path = ROOT, status: int = 0, **variables: Any) -> Finished:
     """Run a command to its end, which must have this exit status, with more environment variables.
 
-    `python` is this interpreter, and `make` one that knows of no other make around it.
+    `python` is this interpreter; `make`, also in a `bash`, knows of no other make around it.
     """
     words = [sys.executable if each == "python" else str(each) for each in command]
-    kept = {k: v for k, v in os.environ.items() if words[0] != "make" or not k.startswith("MAKE")}
+    inner = words[0] in ("make", "bash")
+    kept = {k: v for k, v in os.environ.items() if not (inner and k.startswith(("MAKE", "ARGS")))}
     env = kept | {name: str(value) for name, value in variables.items()}
     done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == status, done.stderr
