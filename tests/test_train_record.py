@@ -74,6 +74,9 @@ STARTED = {
 }
 
 
+ODD = {"dataset": "\x1b[2J", "fingerprint": "ab"}
+
+
 def chain(length):
     """What `init` records of a run that started from a run that started from ..."""
     init = {"video": START}
@@ -137,8 +140,16 @@ def test_weights_of_unknown_actors_stay_unknown_through_a_chain_of_runs():
             "momentum: missing or unknown",
         ),
         (
-            {"init": {"video": START | {"run": STARTED | {"cache": {"dataset": "\x1b[2J"}}}}},
-            r"init has {'dataset': '\x1b[2J'}, expected printable text",
+            {"init": {"video": START | {"run": STARTED | {"cache": {"dataset": "noise"}}}}},
+            "init has {'dataset': 'noise'}, expected dataset and fingerprint",
+        ),
+        (
+            {"init": {"video": START | {"run": STARTED | {"cache": ODD}}}},
+            r"init has {'dataset': '\x1b[2J', 'fingerprint': 'ab'}, expected printable text",
+        ),
+        (
+            {"init": {"video": START | {"run": STARTED | {"fold": 9}}}},
+            "init: fold is 9, expected 0..5",
         ),
         ({"init": chain(10)}, "init is {'video': {"),
     ],

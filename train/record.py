@@ -260,8 +260,15 @@ def _check_init(init: Any, depth: int = 0) -> None:
                 found = {name: {} for name in _START_ADDED} | found
             run = _typed(found, {name: types[name] for name in START_SETTINGS} | _START_ADDED)
             _typed(run["changed"], {n: t for n, t in _types(Recipe).items() if n in run["changed"]})
-            if not all(map(str.isprintable, run["cache"].values())):
-                raise RunError(f"init has {_shown(run['cache'])}, expected printable text")
+            origin = run["cache"]
+            if origin and set(origin) != {"dataset", "fingerprint"}:
+                raise RunError(f"init has {_shown(origin)}, expected dataset and fingerprint")
+            if not all(map(str.isprintable, origin.values())):
+                raise RunError(f"init has {_shown(origin)}, expected printable text")
+            try:
+                actors_of(run["split"], run["fold"], validate=run["validation"])
+            except ValueError as exc:
+                raise RunError(f"init: {exc}") from exc
             _check_init(run["init"], depth + 1)
 
 
