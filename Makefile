@@ -164,7 +164,7 @@ demo: $(READY) ## run the whole pipeline on the synthetic sample
 	$(RUN) -m preprocess --raw demo/sample --cache demo/cache --jobs $(JOBS)
 	@for fold in $(FOLDS); do \
 		$(MAKE) --no-print-directory train FOLD=$$fold CACHE=demo/cache RUNS=demo/runs PRESET=tiny EPOCHS=$(DEMO_EPOCHS) || \
-			{ echo "If the demo was run before with another size, run: make clean" >&2; exit 1; }; \
+			{ echo "If the error above is about other settings, run: make clean" >&2; exit 1; }; \
 	done
 	$(RUN) -m evaluate --runs demo/runs --out demo/report --cache demo/cache
 	@echo "The report: $(CURDIR)/demo/report/report.html"

@@ -67,7 +67,8 @@ class Cache:
             raise CacheError(f"{self.directory}: no clip {clip_id} in this cache")
         shard = self._shard(Clip.parse(clip_id).actor)
         if field not in shard:
-            raise CacheError(f"{shard.path}: does not contain {field}. {ADVICE}")
+            held = ", ".join(name for name in FIELDS if name in shard)
+            raise CacheError(f"{self.directory}: its clips have no {field}, only {held}")
         return shard.read(field, self._row[clip_id], out)
 
     def check(self, actors: Collection[int] = ACTORS) -> None:

@@ -176,16 +176,21 @@ def start_in_words(config: RunConfig) -> str:
     starts = []
     for part, start in sorted(config.init.items(), reverse=True):
         run = start["run"]
-        source = _run_in_words(run, config.cache) if run else UNKNOWN_START
+        source = _run_in_words(run, config) if run else UNKNOWN_START
         if run and record.is_unknown(start):
             source += f", itself from {UNKNOWN_START}"
         starts.append(f"{part}: {source}")
     return "; ".join(starts) or "random weights"
 
 
-def _run_in_words(run: dict[str, Any], cache: dict[str, Any]) -> str:
-    """A run that weights come from; `cache` is that of the run that starts from them."""
-    words = f"{run['model']}, {run['epochs']} epochs"
+def _run_in_words(run: dict[str, Any], config: RunConfig) -> str:
+    """A run that weights come from; `config` is that of the run that starts from them."""
+    words, cache = f"{run['model']}, {run['epochs']} epochs", config.cache
+    if run["validation"] and not config.validation:
+        words += " of a validation run"
+    for name in ("preset", "split"):
+        if run[name] != getattr(config, name):
+            words += f" of {name} {run[name]}"
     if run["recipe"] != "paper":
         words += f" of recipe {run['recipe']}"
     changed = run.get("changed", {}).items()  # earlier runs do not record it

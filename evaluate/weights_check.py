@@ -56,8 +56,9 @@ def _check(cache: Cache) -> int:
             print(f"{folds}: {means[0]:.2%} here, {means[1]:.2%} recorded")
     if different:
         raise FailedError(
-            f"{', '.join(different)}: more than {TOLERANCE:.0%} from the recorded accuracy, with "
-            "the features of the training. Check the cache with `python -m cache verify`"
+            f"{', '.join(different)}: more than {TOLERANCE:.0%} from the recorded accuracy. "
+            "Landmarks of another program, such as OpenFace, do that; else check the cache with "
+            "`python -m cache verify`"
         )
     return 0
 

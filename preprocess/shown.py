@@ -38,9 +38,11 @@ class Display:
         """A frame as it is to be shown, and notes on what that took. See `Video.shown`."""
         if frame.color_trc not in _HDR:  # others need no conversion, whatever they are
             frame.color_trc = frame.color_primaries = ColorTrc.UNSPECIFIED
-        matrix = bytes(frame.side_data.get("DISPLAYMATRIX") or b"")
         looks = frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_trc
-        if self._looks != (looks := (*looks, matrix)):
+        if self._looks != (looks := (*looks, frame.rotation)):
+            # Only here: `side_data` makes a reference cycle, which keeps each frame in memory until
+            # Python looks for cycles.
+            matrix = bytes(frame.side_data.get("DISPLAYMATRIX") or b"")
             filters, notes = [], []
             for more, note in (_simple(frame), *self._cut(frame), _upright(frame, matrix)):
                 filters += more

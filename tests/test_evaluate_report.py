@@ -231,11 +231,20 @@ def test_only_rows_that_differ_from_what_the_paper_measured_are_marked(tmp_path)
     assert "Rows in gray" not in two
 
 
+def starts(run=None):
+    return {"video": start({"model": "video_resnext50"}), "audio": start(run)}
+
+
 @pytest.mark.parametrize(
     ("settings", "unlike"),
     [
         ({"init": {}}, ["encoders from random weights"]),
         ({"attention": "clip"}, ["attention clip"]),
+        ({"init": starts()}, ["starts from weights of unknown actors"]),
+        ({"init": starts({"epochs": 1})}, ["starts from runs with other settings"]),
+        ({"init": starts({"recipe": "modern"})}, ["starts from runs with other settings"]),
+        ({"init": starts({"changed": {"ema": 0.9}})}, ["starts from runs with other settings"]),
+        ({"init": starts({})}, []),
         ({"model": "audio_mfcc_cnn"}, []),
     ],
 )

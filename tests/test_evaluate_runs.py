@@ -120,6 +120,9 @@ def test_starting_weights_are_described_with_where_they_come_from():
     assert words(audio=start({"init": {"audio": start()}})) == (
         "audio: audio_mfcc_cnn, 70 epochs, itself from a file of unknown actors"
     )
+    assert words(audio=start({"validation": True, "preset": "tiny"})) == (
+        "audio: audio_mfcc_cnn, 70 epochs of a validation run of preset tiny"
+    )
     # Where features come from is said if it is not the cache of the run.
     own = {name: origin()[name] for name in ("dataset", "fingerprint")}
     for theirs, remark in (

@@ -1,5 +1,6 @@
 """A file of any length as windows, each as long as what is used of a clip."""
 
+import gc
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -47,6 +48,17 @@ def test_the_window_of_a_clip_is_what_is_cached_of_it(sample_clips):
             assert np.array_equal(one.to_ndarray(), other.to_ndarray())
         assert window.notes == clip.notes == ()
         assert window.synthetic
+
+
+def test_frames_that_were_read_leave_memory_at_once(long_video):
+    """Without a search for cycles, which in a long video comes after gigabytes."""
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(len(window.frames) for window in windows_of(long_video)) == 150
+        assert gc.collect() < 30
+    finally:
+        gc.enable()
 
 
 def test_a_longer_file_has_every_half_window_its_own_part_of_sound_and_picture(long_video):

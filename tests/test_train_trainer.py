@@ -110,9 +110,9 @@ def test_an_interrupted_run_resumes(step, finished, straight, fold_cache, tmp_pa
     with sigterm_after_step(step):
         assert train(fold_cache, tmp_path, *arguments) == 1
     folder = tmp_path / name / "fold_0"
+    saved = f"after epoch {finished}. Finished epochs are saved; resume with --resume"
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {folder}: interrupted after epoch {finished}. Finished epochs are saved; "
-        "resume with --resume"
+        f"error: {folder}: interrupted {saved if finished else 'in epoch 1: nothing saved'}"
     )
     assert not (folder / "predictions.csv").exists()
     assert folder.exists() == bool(finished)

@@ -86,6 +86,8 @@ def train(args: argparse.Namespace) -> int:
             try:
                 metrics = trainer.fit(folder)
             except KeyboardInterrupt as exc:
+                if not trainer.epoch:
+                    raise FailedError(f"{folder}: interrupted in epoch 1: nothing saved") from exc
                 raise FailedError(
                     f"{folder}: interrupted after epoch {trainer.epoch}. Finished epochs are "
                     "saved; resume with --resume"
@@ -287,6 +289,8 @@ def check_fields(cache: Cache, clip: Clip, name: str, preset: str) -> None:
         advice = "Build the cache with --waveform, as `make features` does"
     elif missing == ["frames"] and "landmarks" in held:
         advice = "Train with --preset landmarks"
+    elif missing == ["landmarks"] and "frames" in held:
+        advice = "Train with --preset paper or tiny, or build a cache with --landmarks"
     lacking = ", ".join(missing)
     raise CacheError(f"{cache.directory}: has no {lacking}, which {name} requires. {advice}")
 

@@ -37,21 +37,21 @@ def read_start(path: Path, part: str, held_out: tuple[int, ...]) -> Start:
     """
     try:
         data = record.read_saved(path)
-        entry: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
-        normalized = False
-        if isinstance(data, record.Checkpoint):
-            config = data.config
-            if data.epoch != config.epochs:
-                raise WeightsError(
-                    f"{path}: {data.epoch} of {config.epochs} epochs are done. Finish that run "
-                    "first: only the last epoch of its schedule counts"
-                )
-            entry["run"] = config.as_start()
-            _check_actors(path, entry["run"], held_out)
-            normalized = bool(data.statistics)
-            data = {str(n).removeprefix(f"{part}."): t for n, t in data.weights.items()}
     except (WeightsError, record.RunError) as exc:
         raise WeightsError(f"{exc}{how_to_train_again(path)}") from exc
+    entry: dict[str, Any] = {"file": path.name, "sha256": sha256_file(path), "run": None}
+    normalized = False
+    if isinstance(data, record.Checkpoint):
+        config = data.config
+        if data.epoch != config.epochs:
+            raise WeightsError(
+                f"{path}: {data.epoch} of {config.epochs} epochs are done. Finish that run "
+                "first: only the last epoch of its schedule counts"
+            )
+        entry["run"] = config.as_start()
+        _check_actors(path, entry["run"], held_out)
+        normalized = bool(data.statistics)
+        data = {str(n).removeprefix(f"{part}."): t for n, t in data.weights.items()}
     try:
         return Start(public_state(data), entry, normalized)
     except WeightsError as exc:

@@ -403,6 +403,8 @@ def build_network(
         except WeightsError as exc:
             raise WeightsError(f"--init-{part} {start.record['file']}: {exc}") from exc
         print(loaded)
+    if config.settings.product_start and isinstance(net, CfnSr) and len(starts) < len(PARTS):
+        print("classifier: starts from random weights, since not both encoders have a start")
     if starts_at_product(config, net, starts):
         classifiers = [classifier_of(part, starts[part].state) for part in PARTS]
         net.start_at_product(*classifiers)

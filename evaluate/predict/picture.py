@@ -109,8 +109,9 @@ def figure_of(name: str, prediction: Prediction, warnings: Sequence[str] = ()) -
     if rows:
         _draw_faces(parts[1].subplots(rows, SHOWN_WINDOWS, squeeze=False), prediction)
     if rows == 2:
-        note = "lower row: where the sound makes the network look, in the parts that it tells apart"
-        parts[1].supxlabel(f"{note}, bright from {STRONGEST:.0f} times the mean on", fontsize=9)
+        note = "Lower row: attention guided by the sound, per part that the network tells apart"
+        brightness = f"1 x is the mean, {STRONGEST:.0f} x and more is brightest"
+        parts[1].supxlabel(f"{note}; {brightness}", fontsize=9)
     return figure
 
 

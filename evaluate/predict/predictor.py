@@ -1,6 +1,7 @@
 """What trained networks say about any video, window by window."""
 
 import bisect
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -30,6 +31,7 @@ from train.record import RunConfig, load_checkpoint
 SHOWN_WINDOWS = 6
 MIDDLE = FRAME_COUNT // 2
 _SHOWN_NOTES = 3
+_CLIP_NAME = re.compile(r"(\d\d-){6}\d\d", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,12 @@ class Predictor:
     def for_file(self, path: Path | str) -> tuple["Predictor", tuple[str, ...]]:
         """The networks for one file, and a warning if some were trained on its actor.
 
-        The actor is known if the file has the name of a recording of RAVDESS. Shipped networks that
-        were trained on the actor are excluded, if others are left.
+        The actor is known if the file's name contains that of a recording of RAVDESS. Shipped
+        networks that were trained on the actor are excluded, if others are left.
         """
         try:
-            actor = Clip.parse(Path(path).stem).actor
-        except ValueError:
+            actor = Clip.parse(_CLIP_NAME.search(Path(path).stem)[0]).actor
+        except (TypeError, ValueError):
             return self, ()
         kept = [
             (network, config)
@@ -215,7 +217,9 @@ def load(
     if "landmarks" in fields:
         if settings.landmarks == "csv":
             sources = "tables of landmarks" + " and recordings" * (settings.audio == "wav")
-            warnings.append(f"trained on {sources}, but here dlib finds the points in the video")
+            warnings.append(
+                f"trained on {sources}; here dlib finds the points: predictions may differ slightly"
+            )
         of_video = {"faces": "mtcnn", "audio": "mp4", "landmarks": "dlib"}
         settings = replace(settings, modality="landmarks", **of_video)
         settings.versions()  # dlib is installed

@@ -114,6 +114,15 @@ class ModelReport:
             unlike.append(f"attention {config.attention}")
         if self.name in NAMES and len(inputs(self.name)) == 2 and len(config.init) < 2:
             unlike.append("encoders from random weights")
+        if self.starts_from_unknown:
+            unlike.append("starts from weights of unknown actors")
+        if not unlike:
+            for start in config.init.values():
+                named = {start["run"][name] for name in ("preset", "split", "recipe")}
+                fewer = start["run"]["epochs"] < config.epochs or start["run"]["validation"]
+                if named != {"paper"} or fewer or set(start["run"].get("changed", {})) - {"epochs"}:
+                    unlike.append("starts from runs with other settings")
+                    break
         return unlike
 
     @property
