@@ -47,9 +47,6 @@ def main(argv: list[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """Train one fold; a finished run is left as it is."""
     device = pick_device(args.device)
-    if "\\udc" in ascii(str(args.runs)):  # TensorBoard takes only text
-        advice = "expected a name in UTF-8. If it is, set LC_ALL=C.UTF-8"
-        raise ValueError(f"--runs is {str(args.runs)!a}, {advice}")
     args.split = read_split(args.split)
     args.model = model.named(args.model)
     cache = Cache(args.cache)
@@ -320,6 +317,14 @@ def read_starts(args: argparse.Namespace) -> dict[str, Start]:
     return starts
 
 
+def _named_in_text(name: str) -> Path:
+    """A folder whose name TensorBoard can write."""
+    if "\\udc" in ascii(name):
+        problem = f"{name!a}, expected a name in UTF-8. If it is, set LC_ALL=C.UTF-8"
+        raise argparse.ArgumentTypeError(problem)
+    return Path(name)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The arguments of train.py."""
     parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
@@ -335,7 +340,7 @@ def make_parser() -> argparse.ArgumentParser:
     attention = "softmax of the cross-modal block, Eq. (8) (default: mean)"
     add("--attention", choices=ATTENTIONS, default="mean", help=attention)
     runs = "output folder (default: runs)"
-    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help=runs)
+    add("--runs", type=_named_in_text, default=Path("runs"), metavar="DIR", help=runs)
     add("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
     add_device(parser)
     weights = "a public checkpoint, .safetensors, or last.pt of a unimodal run of the same fold"
