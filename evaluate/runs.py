@@ -152,6 +152,9 @@ def shortfalls(configs: Sequence[RunConfig]) -> list[str]:
             missing.append(f"{what}ed on {fewest} of {full} clips")
     schedules = {config.changed["epochs"] for config in configs if "epochs" in config.changed}
     missing += [f"trained {own} of {full} epochs" for own, full in sorted(schedules) if own < full]
+    starts = [s["run"]["seed"] for each in configs for s in each.init.values() if s["run"]]
+    if len({config.seed for config in configs}) > 1 == len(set(starts)):
+        missing.append("starting weights of one seed only")
     contents = {config.cache.get("contents") for config in configs} - {None}
     programs = {config.versions.get("cfn-sr") for config in configs} - {None}
     for what, found in (("contents of the cache", contents), ("versions of CFN-SR", programs)):

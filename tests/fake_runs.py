@@ -69,7 +69,7 @@ def make_run(
     if predicted is None:
         predicted = np.where(np.arange(len(clips)) < right, labels, (labels + 1) % 8)
     both = model in NAMES and len(inputs(model)) == 2
-    same = {name: settings[name] for name in ("preset", "split") if name in settings}
+    same = {name: settings[name] for name in ("preset", "split", "seed") if name in settings}
     parts = {"video": same | {"model": "video_resnext50"}, "audio": same}
     init = {part: start(run) for part, run in parts.items()} if both else {}
     defaults = {

@@ -252,6 +252,13 @@ def test_rows_without_the_papers_start_or_our_default_attention_are_marked(setti
     assert compute([make_run(0, 180, **settings)]).unlike_paper == unlike
 
 
+def test_a_spread_over_seeds_that_start_from_the_same_weights_is_told():
+    init = starts({})
+    runs = [make_run(0, 180, seed=seed, init=init) for seed in (0, 1)]
+    assert "starting weights of one seed only" in compute(runs).missing
+    assert "starting weights of one seed only" not in compute(runs[:1]).missing
+
+
 def test_the_papers_number_is_only_beside_the_papers_network(tmp_path):
     assert "75.76" not in report_of(tmp_path, make_run(0, 180, preset="tiny"))
 
