@@ -116,13 +116,9 @@ class ModelReport:
             unlike.append("encoders from random weights")
         if self.starts_from_unknown:
             unlike.append("starts from weights of unknown actors")
-        if not unlike:
-            for start in config.init.values():
-                named = {start["run"][name] for name in ("preset", "split", "recipe")}
-                fewer = start["run"]["epochs"] < config.epochs or start["run"]["validation"]
-                if named != {"paper"} or fewer or set(start["run"].get("changed", {})) - {"epochs"}:
-                    unlike.append("starts from runs with other settings")
-                    break
+        starts = [start["run"] for start in config.init.values() if start["run"]]
+        if not unlike and any(_is_unlike_paper(run, config.epochs) for run in starts):
+            unlike.append("starts from runs with other settings")
         return unlike
 
     @property
@@ -139,6 +135,13 @@ class ModelReport:
     def command(self) -> str:
         """The command line of the first run, as typed."""
         return shlex.join(map(printable, self.runs[0].config.command))
+
+
+def _is_unlike_paper(run: dict[str, Any], epochs: int) -> bool:
+    """Whether a run that weights come from is not one of the paper's, of `epochs` or more."""
+    named = {run[name] for name in ("preset", "split", "recipe")}
+    changed = set(run.get("changed", {})) - {"epochs"}
+    return bool(named != {"paper"} or changed or run["validation"] or run["epochs"] < epochs)
 
 
 def compute(runs: list[Run]) -> ModelReport:
